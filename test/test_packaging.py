@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The package's descriptions agree with each other and the code, and its parts keep apart.
+
+Descriptions are those for pip, colcon and rosdep. The rules about imports keep each part of the
+package usable without the libraries of the others.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+import runpy
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
+import pytest
+import setuptools
+from packaging.requirements import Requirement
+
+import ttt3r_ros
+import ttt3r_ros.ros
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "ttt3r_ros"
+ROS_LIBRARIES = {
+    "ament_index_python",
+    "cv_bridge",
+    "launch",
+    "launch_ros",
+    "message_filters",
+    "rclpy",
+    "rosidl_runtime_py",
+    "sensor_msgs_py",
+    "std_srvs",
+    "tf2_ros",
+    "tf_transformations",
+}
+SLOW_LIBRARIES = {"cv2", "evo", "matplotlib", "numpy", "PIL", "rclpy", "rosbags", "torch"}
+# Import name: name in package.xml.
+ROSDEP_KEYS = {
+    "cv2": "python3-opencv",
+    "numpy": "python3-numpy",
+    "PIL": "python3-pil",
+    "rosbags": "python3-rosbags-pip",
+    "torch": "python3-torch",
+    "tqdm": "python3-tqdm",
+    "transforms3d": "python3-transforms3d",
+    "yaml": "python3-yaml",
+}
+NO_ROSDEP_KEY = {"evo", "safetensors"}
+FOR_TYPES_ONLY = {"typing_extensions"}  # comes with torch, and mypy
+PIP_NAMES = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml"}
+WITHOUT_WHEEL = {"cv_bridge", "launch", "launch_ros", "sensor_msgs_py", "tf_transformations"} | {
+    "tf2_msgs",  # built by tools/build_interfaces.py
+    "tf2_ros",
+}
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Yield the full name of every module that a file imports, at any depth, also relatively."""
+    inside = path.relative_to(ROOT).with_suffix("").parts
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = [*inside[: -node.level]] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def is_of(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+def is_ros(module: str) -> bool:
+    top = module.split(".")[0]
+    is_messages = top.endswith(("_msgs", "_interfaces")) or is_of(module, "ttt3r_ros.msg")
+    return is_messages or top in ROS_LIBRARIES
+
+
+def violations(folder: Path, is_forbidden, *, leaving_out: Path | None = None) -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)}: {module}"
+        for path in sorted(folder.rglob("*.py"))
+        if leaving_out is None or leaving_out not in path.parents
+        for module in imports_of(path)
+        if is_forbidden(module)
+    ]
+
+
+@pytest.fixture(scope="module")
+def setup_arguments() -> dict:
+    """What setup.py hands to setuptools."""
+    arguments = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.setattr(setuptools, "setup", lambda **given: arguments.update(given))
+        runpy.run_path("setup.py")
+    return arguments
+
+
+@pytest.fixture(scope="module")
+def manifest() -> ElementTree.Element:
+    return ElementTree.parse(ROOT / "package.xml").getroot()
+
+
+def dependencies(manifest: ElementTree.Element) -> set[str]:
+    return {tag.text for tag in manifest if tag.tag in ("depend", "exec_depend")}
+
+
+def imported() -> set[str]:
+    """Return the names of all libraries that the package imports, other than Python's own."""
+    names = {module.split(".")[0] for path in PACKAGE.rglob("*.py") for module in imports_of(path)}
+    return names - set(sys.stdlib_module_names) - FOR_TYPES_ONLY - {"ttt3r_ros"}
+
+
+def constraints() -> list[Requirement]:
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+def test_the_version_is_the_same_everywhere(setup_arguments, manifest):
+    assert re.fullmatch(r"\d+\.\d+\.\d+", ttt3r_ros.__version__)
+    assert setup_arguments["version"] == ttt3r_ros.__version__
+    assert manifest.findtext("version") == ttt3r_ros.__version__
+
+
+def test_the_changelog_opens_with_this_version_or_the_coming_one():
+    text = (ROOT / "CHANGELOG.rst").read_text("utf-8")
+    opening = re.search(r"^(Forthcoming|\d+\.\d+\.\d+ \(\d{4}-\d\d-\d\d\))\n-+$", text, re.M)[1]
+    assert opening == "Forthcoming" or opening.startswith(f"{ttt3r_ros.__version__} ")
+
+
+def test_the_licence_is_the_same_everywhere(setup_arguments, manifest):
+    assert setup_arguments["license"] == manifest.findtext("license") == "Apache-2.0"
+    assert (
+        "Apache License\n                           Version 2.0" in (ROOT / "LICENSE").read_text()
+    )
+
+
+def test_colcon_builds_it_with_cmake_as_an_interface_package(manifest):
+    assert manifest.findtext("export/build_type") == "ament_cmake"
+    assert manifest.findtext("member_of_group") == "rosidl_interface_packages"
+
+
+def test_every_message_is_built_by_cmake():
+    text = (ROOT / "CMakeLists.txt").read_text("utf-8")
+    messages = [f"msg/{path.name}" for path in (ROOT / "msg").glob("*.msg")]
+    assert messages
+    assert set(re.findall(r"msg/\w+\.msg", text)) == set(messages)
+
+
+def test_everything_imported_is_declared_to_rosdep(manifest):
+    declared = dependencies(manifest)
+    ros = {name for name in imported() if is_ros(name)}
+    other = {ROSDEP_KEYS.get(name, name) for name in imported() - ros - NO_ROSDEP_KEY}
+    assert (ros | other) - declared == set()
+
+
+def test_everything_imported_is_declared_to_pip(setup_arguments):
+    needed = {Requirement(line).name for line in setup_arguments["install_requires"]}
+    extras = setup_arguments["extras_require"]
+    wheels = {Requirement(line).name for line in extras["ros"]}
+    ros = {name for name in imported() if is_ros(name)}
+    other = {PIP_NAMES.get(name, name) for name in imported() - ros - {"evo"}}
+    assert other - needed == set()
+    assert {f"ros-{name.replace('_', '-')}" for name in ros - WITHOUT_WHEEL} - wheels == set()
+    assert [Requirement(line).name for line in extras["evaluation"]] == ["evo"]
+
+
+def test_the_tested_versions_are_exact_and_tied_to_no_place():
+    for requirement in constraints():
+        (version,) = requirement.specifier
+        assert version.operator == "=="
+        assert "+" not in version.version, f"{requirement} names a local build"
+        assert requirement.url is None
+    assert "torch==2.13.0" in map(str, constraints())
+
+
+def test_the_tested_versions_are_in_the_ranges_that_pip_is_given(setup_arguments):
+    extras = setup_arguments["extras_require"]
+    wanted = [*setup_arguments["install_requires"], *(line for e in extras.values() for line in e)]
+    for requirement in map(Requirement, wanted):
+        name = requirement.name.lower()
+        tested = [pin for pin in constraints() if pin.name.lower() == name]
+        assert tested, f"{name} is missing in constraints.txt"
+        for pin in tested:
+            (version,) = pin.specifier
+            assert requirement.specifier.contains(version.version), f"{pin} against {requirement}"
+
+
+def test_the_programs_of_the_two_builds_start_the_same_functions(setup_arguments):
+    by_pip = dict(line.split(" = ") for line in setup_arguments["entry_points"]["console_scripts"])
+    by_cmake = {
+        path.name: re.search(r"^from (\S+) import (\S+)$", path.read_text("utf-8"), re.M)
+        for path in (ROOT / "scripts").iterdir()
+    }
+    assert {name: f"{found[1]}:{found[2]}" for name, found in by_cmake.items()} == by_pip
+    text = (ROOT / "CMakeLists.txt").read_text("utf-8")
+    assert all(f"scripts/{name}" in text for name in by_cmake)
+
+
+def test_every_subpackage_is_installed_by_pip(setup_arguments):
+    folders = {path.parent for path in PACKAGE.rglob("*.py")}
+    names = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    assert set(setup_arguments["packages"]) == names
+
+
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        (f"{sys.prefix}/lib/python3/site-packages/rclpy/__init__.py", sys.prefix),
+        ("/opt/ros/jazzy/lib/python3/site-packages/rclpy/__init__.py", None),
+        (None, None),
+    ],
+    ids=["wheels", "install", "no ROS"],
+)
+def test_ros_looks_into_the_environment_only_if_it_is_installed_there(
+    origin, expected, monkeypatch
+):
+    monkeypatch.delenv("AMENT_PREFIX_PATH", raising=False)
+    spec = SimpleNamespace(origin=origin) if origin else None
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    runpy.run_path(ttt3r_ros.ros.__file__)
+    assert os.environ.get("AMENT_PREFIX_PATH") == expected
+
+
+def test_a_place_that_the_user_gives_to_ros_is_kept(monkeypatch):
+    monkeypatch.setenv("AMENT_PREFIX_PATH", "/somewhere")
+    runpy.run_path(ttt3r_ros.ros.__file__)
+    assert os.environ["AMENT_PREFIX_PATH"] == "/somewhere"
+
+
+def test_the_reader_of_imports_sees_every_form(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    path = tmp_path / "pkg" / "sub" / "module.py"
+    path.parent.mkdir(parents=True)
+    inner = "from c import d", "from . import e", "from ..g import h"
+    path.write_text("import a.b\ndef f():\n" + "".join(f"    {line}\n" for line in inner))
+    assert set(imports_of(path)) == {"a.b", "c", "c.d", "pkg.sub", "pkg.sub.e", "pkg.g", "pkg.g.h"}
+
+
+def test_only_the_ros_subpackage_imports_ros():
+    assert violations(PACKAGE, is_ros, leaving_out=PACKAGE / "ros") == []
+
+
+@pytest.mark.parametrize("part", ["network", "mapping"])
+def test_the_core_imports_neither_readers_nor_metrics_nor_the_parts_built_on_it(part):
+    above = ("evo", "rosbags", "ttt3r_ros.evaluation", "ttt3r_ros.simulation", "ttt3r_ros.ros")
+    assert violations(PACKAGE / part, lambda m: any(is_of(m, name) for name in above)) == []
+
+
+def test_the_simulation_needs_only_torch_and_numpy():
+    allowed = {*sys.stdlib_module_names, "torch", "numpy", "ttt3r_ros"}
+    assert violations(PACKAGE / "simulation", lambda m: m.split(".")[0] not in allowed) == []
+
+
+@pytest.mark.parametrize("part", ["evaluation", "simulation"])
+def test_what_works_without_ros_does_not_import_the_node(part):
+    assert violations(PACKAGE / part, lambda m: is_of(m, "ttt3r_ros.ros")) == []
+
+
+def test_evo_is_imported_in_one_place_at_most():
+    found = violations(PACKAGE, lambda m: is_of(m, "evo"))
+    assert len({line.split(":")[0] for line in found}) <= 1, found
+
+
+def test_the_package_imports_neither_tools_nor_tests_nor_benchmarks():
+    outside = ("tools", "test", "benchmarks")
+    assert violations(PACKAGE, lambda m: any(is_of(m, name) for name in outside)) == []
+
+
+@pytest.mark.parametrize("module", ["ttt3r_ros", "ttt3r_ros.cli"])
+def test_importing_the_command_line_loads_nothing_slow(module):
+    code = f"import sys, {module}; print(*set({sorted(SLOW_LIBRARIES)}) & sys.modules.keys())"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (loaded.returncode, loaded.stdout.split()) == (0, []), loaded.stderr
