@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rigid transforms, intrinsics and unprojection; the conventions of the package are stated here.
+
+`T_a_b` is a float64 [4, 4] matrix with p_a = T_a_b · p_b: the pose of frame b in frame a.
+Optical frames are x right, y down, z forward; body frames x forward, y left, z up (REP-103).
+Quaternions are (w, x, y, z) and go through transforms3d. Pixel (u, v) = (column, row), and the
+centre of the first pixel is (0, 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from transforms3d.euler import euler2mat
+from transforms3d.quaternions import mat2quat, quat2mat
+
+Transform = npt.NDArray[np.float64]  # [4, 4]
+Vector = npt.NDArray[np.float64]
+
+R_BODY_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+"""Rotation of an optical frame in the body frame of a camera that looks along +x (REP-103)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intrinsics:
+    """A pinhole camera without distortion, in pixels of an image of `width` x `height`."""
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        for name in ("fx", "fy", "width", "height"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"intrinsics.{name}: must be positive, got {getattr(self, name)}")
+        for name in ("fx", "fy", "cx", "cy"):
+            if not np.isfinite(getattr(self, name)):
+                raise ValueError(f"intrinsics.{name}: must be finite, got {getattr(self, name)}")
+
+    def matrix(self) -> npt.NDArray[np.float64]:
+        """Return the camera matrix K, float64 [3, 3]."""
+        return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
+
+
+def transform(rotation: npt.ArrayLike, translation: npt.ArrayLike) -> Transform:
+    """Build a [4, 4] transform from a rotation [3, 3] and a translation [3] in metres."""
+    result = np.eye(4)
+    result[:3, :3] = rotation
+    result[:3, 3] = translation
+    return result
+
+
+def transform_from_quaternion(translation: npt.ArrayLike, wxyz: npt.ArrayLike) -> Transform:
+    """Build a [4, 4] transform from a translation [3] in metres and a quaternion (w, x, y, z)."""
+    return transform(quat2mat(np.asarray(wxyz, dtype=np.float64)), translation)
+
+
+def quaternion(T: Transform) -> Vector:
+    """Return the rotation of a transform as a unit quaternion (w, x, y, z) with w >= 0."""
+    wxyz: Vector = mat2quat(T[:3, :3])
+    return wxyz
+
+
+def inverse(T: Transform) -> Transform:
+    """Return the inverse of a rigid transform [4, 4]."""
+    rotation = T[:3, :3].T
+    return transform(rotation, -rotation @ T[:3, 3])
+
+
+def orthonormal(T: Transform) -> Transform:
+    """Return the rigid transform nearest to `T`, so that long products do not drift off SO(3)."""
+    u, _, vt = np.linalg.svd(T[:3, :3])
+    return transform(u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt, T[:3, 3])
+
+
+def optical_mount(pose: Sequence[float] = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)) -> Transform:
+    """Return T_base_optical of a camera mounted at `pose`.
+
+    Args:
+        pose: x y z in metres, roll pitch yaw in radians, of the camera's body frame in the base
+            frame. All zero is a level camera that looks along +x.
+
+    Raises:
+        ValueError: not six finite numbers.
+    """
+    values = np.asarray(pose, dtype=np.float64)
+    if values.shape != (6,) or not np.isfinite(values).all():
+        raise ValueError(f"camera_pose: six finite numbers x y z roll pitch yaw, got {list(pose)}")
+    return transform(euler2mat(*values[3:], axes="sxyz") @ R_BODY_OPTICAL, values[:3])

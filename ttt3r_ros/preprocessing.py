@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a camera's image to the network's: resize, crop, normalise, and carry intrinsics along.
+
+`exact` reproduces the pixels the official weights were trained and measured on, through Pillow.
+`fast` is for live use: torch's antialiased bicubic filter instead of Pillow's Lanczos (an image
+that is enlarged goes through a bicubic filter either way). Undistortion, pixel encodings and the
+EXIF orientation of files are the caller's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ttt3r_ros.geometry import Intrinsics
+
+SQUARE_SIZE = 224
+"""The one image size that means a square: the short edge becomes 224 and the long one is cut."""
+
+FITS = ("crop", "resize")
+METHODS = ("exact", "fast")
+
+# Pillow's numbers of its filters; their names are Image.Resampling's from Pillow 9.1 on only.
+_LANCZOS = 1
+_BICUBIC = 3
+
+RgbImage = npt.NDArray[np.uint8]  # [H, W, 3]
+
+
+@dataclass(frozen=True, slots=True)
+class CropTransform:
+    """How an image is scaled and then cropped or squeezed; all in pixels."""
+
+    source_width: int
+    source_height: int
+    scaled_width: int
+    scaled_height: int
+    fit: str  # "crop" or "resize"
+    width: int  # of the result
+    height: int
+
+    @property
+    def left(self) -> int:
+        """Columns cut away at the left after scaling."""
+        return self.scaled_width // 2 - self.width // 2 if self.fit == "crop" else 0
+
+    @property
+    def top(self) -> int:
+        """Rows cut away at the top after scaling."""
+        return self.scaled_height // 2 - self.height // 2 if self.fit == "crop" else 0
+
+    def intrinsics(self, source: Intrinsics) -> Intrinsics:
+        """Return the intrinsics of the result of a camera with these of the source image.
+
+        Pixel centres are at whole numbers, so the image begins half a pixel before 0 and a
+        centre c scaled by s comes to (c + 1/2) s - 1/2.
+
+        Raises:
+            ValueError: they are of an image of another size.
+        """
+        if (source.width, source.height) != (self.source_width, self.source_height):
+            raise ValueError(
+                f"intrinsics: expected those of a {self.source_width}x{self.source_height} image, "
+                f"got {source.width}x{source.height}"
+            )
+        cropped = self.fit == "crop"
+        scale_x = (self.scaled_width if cropped else self.width) / self.source_width
+        scale_y = (self.scaled_height if cropped else self.height) / self.source_height
+        return Intrinsics(
+            fx=source.fx * scale_x,
+            fy=source.fy * scale_y,
+            cx=(source.cx + 0.5) * scale_x - 0.5 - self.left,
+            cy=(source.cy + 0.5) * scale_y - 0.5 - self.top,
+            width=self.width,
+            height=self.height,
+        )
+
+
+def network_size(
+    width: int, height: int, image_size: int, *, patch_size: int = 16, fit: str = "crop"
+) -> tuple[int, int]:
+    """Return (width, height) of the network's image; arguments as `crop_transform`."""
+    plan = crop_transform(width, height, image_size, patch_size=patch_size, fit=fit)
+    return plan.width, plan.height
+
+
+def crop_transform(
+    width: int, height: int, image_size: int, *, patch_size: int = 16, fit: str = "crop"
+) -> CropTransform:
+    """Plan the way from a source image of `width` x `height` to the network's image.
+
+    The image is scaled so that its long edge becomes `image_size`, then both edges are cut around
+    the centre to multiples of `patch_size`; a square becomes 4:3. With `image_size` 224 the short
+    edge becomes 224 and the long one is cut to the same.
+
+    Args:
+        width: of the source image in pixels.
+        height: of the source image in pixels.
+        image_size: the checkpoint's, in pixels.
+        patch_size: the network's, in pixels.
+        fit: "crop" cuts what is too long; "resize" squeezes the whole image into the size that a
+            crop would have (a square stays square).
+
+    Raises:
+        ValueError: an argument is not allowed, or nothing of the image would be left.
+    """
+    if fit not in FITS:
+        raise ValueError(f"fit: must be one of {FITS}, got {fit!r}")
+    if image_size < patch_size:
+        raise ValueError(f"image_size: must be at least {patch_size}, got {image_size}")
+    if width < 1 or height < 1:
+        raise ValueError(f"image: must have pixels, got {width}x{height}")
+    long_edge = max(width, height)
+    square = image_size == SQUARE_SIZE
+    target = round(image_size * max(width / height, height / width)) if square else image_size
+    scaled_width = round(width * target / long_edge)
+    scaled_height = round(height * target / long_edge)
+    # As published: the crop is twice a whole number around the pixel at half the size.
+    cropped_width = scaled_width // 2 * 2 // patch_size * patch_size
+    cropped_height = scaled_height // 2 * 2 // patch_size * patch_size
+    if square:
+        cropped_width = cropped_height = min(cropped_width, cropped_height)
+    elif scaled_width == scaled_height and fit == "crop":
+        cropped_height = 3 * cropped_width // 4 // patch_size * patch_size
+    if not cropped_width or not cropped_height:
+        raise ValueError(
+            f"image: {width}x{height} becomes {scaled_width}x{scaled_height}, "
+            f"less than one patch of {patch_size}x{patch_size}"
+        )
+    return CropTransform(
+        source_width=width,
+        source_height=height,
+        scaled_width=scaled_width,
+        scaled_height=scaled_height,
+        fit=fit,
+        width=cropped_width,
+        height=cropped_height,
+    )
+
+
+def resize_and_crop(
+    rgb: RgbImage,
+    image_size: int,
+    *,
+    patch_size: int = 16,
+    fit: str = "crop",
+    method: str = "exact",
+) -> tuple[RgbImage, CropTransform]:
+    """Bring an image to the network's size.
+
+    Args:
+        rgb: uint8 [H, W, 3].
+        image_size: as `crop_transform`.
+        patch_size: as `crop_transform`.
+        fit: as `crop_transform`.
+        method: "exact" or "fast".
+
+    Returns:
+        The network's image, uint8 [h, w, 3], contiguous and not sharing memory with `rgb`, and
+        what was done.
+
+    Raises:
+        ValueError: an argument is not allowed, or nothing of the image would be left.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method: must be one of {METHODS}, got {method!r}")
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise ValueError(f"image: expected uint8 [H, W, 3], got {rgb.dtype} {list(rgb.shape)}")
+    height, width = rgb.shape[:2]
+    plan = crop_transform(width, height, image_size, patch_size=patch_size, fit=fit)
+    scaled = (_scale_exact if method == "exact" else _scale_fast)(rgb, plan)
+    crop = scaled[plan.top : plan.top + plan.height, plan.left : plan.left + plan.width]
+    return np.array(crop, order="C"), plan
+
+
+def to_network_input(rgb: RgbImage, device: str | torch.device = "cpu") -> Tensor:
+    """Return the network's input, float32 [1, 3, H, W] on `device`, of an image uint8 [H, W, 3].
+
+    Values are (u/255 - 0.5) / 0.5, from -1 to 1. The bytes are uploaded, a quarter of the floats.
+    """
+    pixels = _copied(rgb).to(device).contiguous()
+    return pixels.to(torch.float32).div_(255).sub_(0.5).div_(0.5)
+
+
+def _scale_exact(rgb: RgbImage, plan: CropTransform) -> RgbImage:
+    image = Image.fromarray(np.ascontiguousarray(rgb))
+    source, scaled = image.size, (plan.scaled_width, plan.scaled_height)
+    image = image.resize(scaled, _LANCZOS if max(source) > max(scaled) else _BICUBIC)
+    if plan.fit == "resize":
+        image = image.resize((plan.width, plan.height), _LANCZOS)
+    return np.asarray(image)
+
+
+def _scale_fast(rgb: RgbImage, plan: CropTransform) -> RgbImage:
+    cropped = plan.fit == "crop"
+    height, width = (
+        (plan.scaled_height, plan.scaled_width) if cropped else (plan.height, plan.width)
+    )
+    if rgb.shape[:2] == (height, width):
+        return rgb
+    scaled = interpolate(_copied(rgb), (height, width), mode="bicubic", antialias=True)
+    result: RgbImage = scaled[0].permute(1, 2, 0).numpy()
+    return result
+
+
+def _copied(rgb: RgbImage) -> Tensor:
+    """Return the pixels as uint8 [1, 3, H, W], channels last in memory."""
+    # A copy, since torch shares only writable memory and the pixels of a message are not.
+    return torch.tensor(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None]
