@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Camera paths keep clear of everything, look across rooms, and may be asked for any time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from plain_geometry import clearance
+
+from ttt3r_ros.simulation import make_rooms, make_trajectory, render
+from ttt3r_ros.simulation.trajectory import MARGIN_M
+
+SEEDS = range(100)
+STYLES = ("robot", "handheld")
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_cameras_keep_their_margin_from_every_surface(style):
+    rooms = make_rooms(SEEDS)
+    paths = make_trajectory(SEEDS, rooms, style)
+    places = paths.pose(torch.linspace(0, 600, 500))[..., :3, 3]
+    for r in range(len(rooms)):
+        assert clearance(rooms[r : r + 1], places[r]).min() > MARGIN_M - 1e-4
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_cameras_look_across_the_room_and_never_stand_before_a_surface(style):
+    rooms = make_rooms(SEEDS)
+    poses = make_trajectory(SEEDS, rooms, style).pose(torch.arange(5) * 13.0)
+    depth = render(rooms, poses, (46.0, 46.0, 31.5, 23.5), 48, 64).depth_m.flatten(2)
+    assert depth.min() > 0.15
+    assert (depth.median(-1).values > 1.2).double().mean() > 0.95
+
+
+def test_poses_are_rigid_and_upright_with_the_optical_axis_near_the_horizon():
+    rooms = make_rooms(SEEDS)
+    for style, tilt in zip(STYLES, (0.25, 0.55), strict=True):
+        poses = make_trajectory(SEEDS, rooms, style).pose(torch.linspace(0, 60, 50))
+        rotation = poses[..., :3, :3].double()
+        identity = torch.eye(3, dtype=torch.float64).expand_as(rotation)
+        torch.testing.assert_close(rotation @ rotation.mT, identity, rtol=0, atol=1e-6)
+        torch.testing.assert_close(torch.linalg.det(rotation), torch.ones_like(rotation[..., 0, 0]))
+        assert (poses[..., 2, 1] < -0.8).all()  # the image's down is the world's down
+        assert (poses[..., 2, 2].abs() < tilt).all()
+        assert torch.equal(poses[..., 3, :], torch.tensor([0.0, 0, 0, 1]).expand(len(rooms), 50, 4))
+
+
+def test_robots_keep_their_height_and_hands_do_not():
+    rooms, t = make_rooms(SEEDS), torch.linspace(0, 60, 200)
+    robot, hand = (make_trajectory(SEEDS, rooms, s).pose(t)[..., 2, 3] for s in STYLES)
+    assert robot.min() > 1.1 and robot.max() < 1.3
+    assert (robot.amax(1) - robot.amin(1)).max() < 0.025
+    assert (hand.amax(1) - hand.amin(1)).min() > 0.05
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_cameras_move_at_walking_pace_and_turn_no_faster_than_pictures_can_follow(style):
+    poses = make_trajectory(SEEDS, make_rooms(SEEDS), style).pose(torch.arange(1200) * 0.05)
+    speed = poses[..., :3, 3].diff(dim=1).norm(dim=-1) / 0.05
+    assert speed.mean(1).min() > 0.2 and speed.mean(1).max() < 0.6
+    assert speed.max() < 1.2
+    forward = poses[..., :3, 2]
+    turned = torch.linalg.cross(forward[:, 1:], forward[:, :-1]).norm(dim=-1).asin() / 0.05
+    assert turned.max() < 1.8
+    assert turned.mean(1).min() < 0.08 < 0.3 < turned.mean(1).max()  # slow and fast ones
+
+
+def test_a_loop_ends_where_and_as_it_began():
+    rooms = make_rooms(SEEDS)
+    loops = make_trajectory(SEEDS, rooms, "handheld", loop_s=30.0)
+    t = torch.linspace(0, 5, 20)
+    torch.testing.assert_close(loops.pose(t + 30.0), loops.pose(t), rtol=0, atol=1e-4)
+    halfway = loops.pose(torch.tensor([0.0, 15.0]))[..., :3, 3].diff(dim=1).norm(dim=-1)
+    assert halfway.median() > 0.3
+
+
+def test_any_time_may_be_asked_for_alone():
+    rooms = make_rooms([1, 2])
+    paths = make_trajectory([8, 9], rooms)
+    t = torch.tensor([0.0, 12.5, 3600.0, 1e5], dtype=torch.float64)
+    together = paths.pose(t)
+    for f in range(len(t)):
+        torch.testing.assert_close(paths.pose(t[f : f + 1])[:, 0], together[:, f])
+    own = paths.pose(torch.stack((t, t.flip(0))))
+    torch.testing.assert_close(own[0], together[0])
+    torch.testing.assert_close(own[1], together[1].flip(0))
+
+
+def test_a_path_depends_on_its_seed_and_room_alone():
+    t = torch.linspace(0, 20, 5)
+    batch = make_trajectory([4, 5], make_rooms([1, 2])).pose(t)
+    alone = make_trajectory(5, make_rooms(2)).pose(t)
+    torch.testing.assert_close(batch[1:], alone)
+    assert (make_trajectory(6, make_rooms(2)).pose(t) - alone).abs().max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("seeds", "arguments", "message"),
+    [
+        (0, {"style": "drone"}, "style.*handheld.*robot.*drone"),
+        (0, {"loop_s": 0.0}, "loop_s.*0.0"),
+        ([0, 1], {}, "seeds: 2 given for 1 rooms"),
+    ],
+)
+def test_paths_that_cannot_be_drawn_are_refused(seeds, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make_trajectory(seeds, make_rooms(0), **arguments)
