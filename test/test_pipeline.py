@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from test_tracker import frames
+
+from ttt3r_ros.config import Config, with_values
+from ttt3r_ros.geometry import optical_mount
+from ttt3r_ros.pipeline import Pipeline
+from ttt3r_ros.types import Frame, FrameRejected
+
+
+def pipeline(**values):
+    return Pipeline.from_config(with_values(Config(device="cpu", every_frame=True), values))
+
+
+def test_the_map_holds_the_confident_points_in_the_odometry_frame():
+    subject = pipeline(**{"map.voxel_size": 0.001})  # hardly two points in a voxel
+    result = subject.process(frames(1)[0])
+    good = result.usable(1.5, 20.0)
+    points = result.points[good].double().numpy()
+    expected = points @ result.T_odom_camera[:3, :3].T + result.T_odom_camera[:3, 3]
+    cloud = subject.map.cloud()
+    assert 0.9 * len(expected) < len(cloud.points) <= len(expected)
+    distances = torch.cdist(torch.from_numpy(cloud.points).double(), torch.from_numpy(expected))
+    assert distances.min(dim=1).values.max() < 0.002
+
+
+def test_points_are_left_out_by_confidence_depth_and_stride():
+    frame = frames(1)[0]
+    everything = len_of_map(frame)
+    assert 0 < len_of_map(frame, **{"map.pixel_stride": 4}) <= everything
+    assert len_of_map(frame, **{"confidence.min": 1e6}) == 0
+    assert len_of_map(frame, **{"depth.max_m": 0.1}) < everything
+
+
+def len_of_map(frame, **values):
+    subject = pipeline(**values)
+    subject.process(frame)
+    return len(subject.map)
+
+
+def test_settings_marked_runtime_hold_from_the_next_image_on():
+    images = frames(2)
+    subject = pipeline()
+    subject.process(images[0])
+    before = subject.map.images, len(subject.map)
+    subject.config = with_values(subject.config, {"confidence.min": 1e6})
+    subject.process(images[1])
+    assert (subject.map.images, len(subject.map)) == (before[0] + 1, before[1])
+
+
+def test_a_rejected_image_changes_nothing(caplog):
+    images = frames(3)
+    subject, other = pipeline(), pipeline()
+    for frame in images[:2]:
+        subject.process(frame)
+        other.process(frame)
+    for bad in (images[1], images[0]):
+        with pytest.raises(FrameRejected):
+            subject.process(bad)
+    np.testing.assert_array_equal(
+        subject.process(images[2]).T_odom_camera, other.process(images[2]).T_odom_camera
+    )
+    assert len(subject.map) == len(other.map)
+
+
+def test_a_reset_is_one_log_line_and_a_new_beginning(caplog):
+    caplog.set_level(logging.INFO, logger="ttt3r_ros")
+    images = frames(2)
+    subject = pipeline()
+    first = [subject.process(frame).T_odom_camera for frame in images]
+    subject.reset("asked for")
+    assert len(subject.map) == 0 and subject.last_reset_reason == "asked for"
+    assert [record.message for record in caplog.records if "reset" in record.message] == [
+        "reset: asked for"
+    ]
+    again = [subject.process(frame).T_odom_camera for frame in images]
+    np.testing.assert_array_equal(first, again)
+
+
+def test_stamps_far_back_reset_and_far_ahead_start_a_segment():
+    rgb = frames(1)[0].rgb
+    subject = pipeline()
+    subject.process(Frame(10_000_000_000, rgb))
+    assert subject.process(Frame(13_000_000_000, rgb)).seam == "no image for 3.000 s"
+    assert subject.process(Frame(1_000_000_000, rgb)).images_since_reset == 1
+    assert subject.last_reset_reason == "image stamps jumped back by 12.000 s"
+
+
+def test_the_clock_resets_only_if_the_images_have_not():
+    rgb = frames(1)[0].rgb
+    subject = pipeline()
+    subject.clock_jumped(0)
+    subject.process(Frame(10_000_000_000, rgb))
+    subject.clock_jumped(9_500_000_000)  # nearer than time.jump_back_s
+    subject.clock_jumped(20_000_000_000)
+    assert subject.last_reset_reason == ""
+    subject.clock_jumped(2_000_000_000)
+    assert subject.last_reset_reason == "the clock jumped back by 8.000 s"
+
+
+def test_the_first_camera_is_placed_where_it_is_said_to_be():
+    frame = frames(1)[0]
+    plain, subject = pipeline(), pipeline()
+    T_odom_camera = optical_mount((1, 2, 3, 0.1, 0.2, 0.3))
+    subject.place_first_camera(T_odom_camera)
+    assert subject.last_reset_reason == ""  # nothing was there to be lost
+    expected = T_odom_camera @ np.linalg.inv(optical_mount()) @ plain.process(frame).T_odom_camera
+    np.testing.assert_allclose(subject.process(frame).T_odom_camera, expected, atol=1e-9)
+    subject.place_first_camera(T_odom_camera)
+    assert subject.last_reset_reason == ""
+    subject.place_first_camera(optical_mount())
+    assert subject.last_reset_reason == "the camera's mount changed"
+
+
+def test_untrained_weights_are_said_to_be(caplog):
+    pipeline()
+    assert "UNTRAINED" in caplog.text

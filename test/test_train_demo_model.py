@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The training of the demo model, at a size that takes seconds."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tools.training import clips as clips_module
+from tools.training.clips import ClipPool, Windows, evaluation_windows
+from tools.training.evaluate import Answers, angle, position_error, run, score
+from tools.training.export import export, load_average
+from tools.training.initial import initial_network
+from tools.training.losses import inverse, quaternion
+from tools.training.muon import orthogonal
+from tools.training.settings import DEMO_NETWORK, WIDTH, TrainingSettings
+from tools.training.trainer import CURVE, LAST, Trainer
+from tools.training.unroll import unroll
+from ttt3r_ros.network.checkpoint import load_network, read_checkpoint
+
+TINY = replace(
+    DEMO_NETWORK,
+    enc_embed_dim=48,
+    enc_depth=1,
+    enc_num_heads=3,
+    dec_embed_dim=32,
+    dec_depth=2,
+    dec_num_heads=2,
+    state_dec_num_heads=2,
+    local_mem_size=4,
+    refiner_width=8,
+)
+SETTINGS = TrainingSettings(
+    minutes=1,
+    frames_per_step=4,
+    clips_in_memory=4,
+    clips_at_once=2,
+    clip_frames=4,
+    groups_at_start=1,
+    stages=((0.0, 2), (0.5, 4)),
+    warmup_steps=1,
+    evaluate_every_s=1e9,
+    save_every_s=1e9,
+)
+
+
+class Clock:
+    """Each look at it takes a second."""
+
+    def __init__(self) -> None:
+        self._seconds = itertools.count()
+
+    def __call__(self) -> float:
+        return float(next(self._seconds))
+
+
+@pytest.fixture(scope="module")
+def pool():
+    pool = ClipPool(capacity=4, group_size=2, frames=4, device="cpu")
+    pool.grow()
+    return pool
+
+
+@pytest.fixture(scope="module")
+def held_out():
+    return evaluation_windows([900_000, 900_001], images=16)
+
+
+def windows_of(pool, seed=0, count=2, images=2):
+    return pool.windows(count, images, torch.Generator().manual_seed(seed))
+
+
+def test_training_on_the_same_windows_makes_their_loss_fall(tmp_path, pool):
+    trainer = Trainer(TINY, SETTINGS, tmp_path)
+    windows = windows_of(pool)
+    totals = [trainer.fit(windows)["total"] for _ in range(12)]
+    assert totals[-1] < 0.7 * totals[0]
+
+
+def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(tmp_path):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "halves").mkdir()
+    whole = Trainer(TINY, SETTINGS, tmp_path / "whole", clock=Clock())
+    whole.train(most_steps=6)
+    Trainer(TINY, SETTINGS, tmp_path / "halves", clock=Clock()).train(most_steps=4)
+    resumed = Trainer(TINY, SETTINGS, tmp_path / "halves", clock=Clock())
+    resumed.restore()
+    resumed.train(most_steps=2)
+    assert resumed.steps == whole.steps and resumed.images == whole.images
+    assert resumed.seconds == whole.seconds
+    for a, b in ((resumed.network, whole.network), (resumed.average, whole.average)):
+        for (name, x), y in zip(a.state_dict().items(), b.state_dict().values(), strict=True):
+            assert torch.equal(x, y), name
+
+
+def test_training_ends_with_its_time_and_leaves_a_checkpoint_and_a_curve(tmp_path, held_out):
+    settings = replace(SETTINGS, minutes=0.1)
+    trainer = Trainer(TINY, settings, tmp_path, held_out=held_out, clock=Clock())
+    trainer.train()
+    assert trainer.progress >= 1 and trainer.steps == 6
+    assert (tmp_path / LAST).exists()
+    header, *rows = (tmp_path / CURVE).read_text().splitlines()
+    assert header.startswith("minutes,steps,images,abs_rel") and len(rows) == 1
+
+
+def test_windows_get_longer_and_rates_fall_to_zero_with_the_time():
+    assert SETTINGS.window(0.0) == 2 and SETTINGS.window(0.5) == 4
+    rates = [SETTINGS.rate(progress, step=100) for progress in (0.0, 0.3, 0.7, 1.0)]
+    assert rates[0] == rates[1] == 1.0 and 0 < rates[2] < 1 and rates[3] == 0
+
+
+def test_the_exported_file_answers_as_the_trained_network_up_to_half_precision(
+    tmp_path, held_out
+):
+    trainer = Trainer(TINY, SETTINGS, tmp_path)
+    trainer.train(most_steps=3)
+    network, images, _ = load_average(tmp_path / LAST, TINY, "ttt3r")
+    export(network, tmp_path / "small.safetensors", {"segment.reset_interval": 8}, "a test")
+    loaded = load_network(tmp_path / "small.safetensors")
+    said = read_checkpoint(tmp_path / "small.safetensors")
+    assert images == 12 and said.image_size == WIDTH
+    assert said.settings == {"segment.reset_interval": 8} and "Apache-2.0" in said.licence
+    ours = run(trainer.average, held_out.image[:, :4], reset_interval=3)
+    theirs = run(loaded, held_out.image[:, :4], reset_interval=3)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=5e-3, atol=5e-3)
+
+
+@torch.no_grad()
+def test_unrolling_a_window_answers_as_its_steps_one_by_one(pool):
+    network = initial_network(TINY, seed=0, update_rule="ttt3r")
+    image = windows_of(pool, images=3).image
+    prediction = unroll(network, image).prediction
+    state = network.initial_state(2)
+    for t in range(3):
+        state, single = network.step(state, image[:, t])
+        torch.testing.assert_close(prediction.points.unflatten(0, (2, 3))[:, t], single.points)
+        torch.testing.assert_close(prediction.pose.unflatten(0, (2, 3))[:, t], single.pose)
+
+
+def test_an_untrained_network_sees_everything_at_two_metres_and_does_not_move(pool):
+    network = initial_network(TINY, seed=0, update_rule="ttt3r")
+    _, prediction = network.step(network.initial_state(2), windows_of(pool).image[:, 0])
+    assert (prediction.points[..., 2] - 2).abs().mean() < 0.3
+    assert prediction.pose[:, :3].norm(dim=1).max() < 0.3
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_points_of_a_window_meet_in_the_first_camera(pool, seed):
+    """Depth, rays and poses fit together, also when mirrored and reversed."""
+    windows = windows_of(pool, seed)
+    points = windows.depth_m[:, 1, ..., None] * windows.rays()
+    T = windows.T_first_camera[:, 1]
+    in_first = torch.einsum("bij,bhwj->bhwi", T[:, :3, :3], points) + T[:, None, None, :3, 3]
+    u, v = (
+        windows.focal[:, None, None] * in_first[..., i] / in_first[..., 2] + centre
+        for i, centre in enumerate(clips_module.principal_point())
+    )
+    height, width = points.shape[1:3]
+    inside = (u > 0) & (u < width - 1) & (v > 0) & (v < height - 1) & (in_first[..., 2] > 0.1)
+    batch = torch.arange(len(u))[:, None, None].expand_as(u)
+    seen = windows.depth_m[batch, 0, v.round().long().clamp(0, height - 1),
+                           u.round().long().clamp(0, width - 1)]  # fmt: skip
+    relative = ((seen - in_first[..., 2]) / seen).abs()[inside]
+    assert inside.float().mean() > 0.3
+    assert relative.median() < 0.02
+
+
+def test_a_mirrored_window_is_seen_by_a_camera_whose_turns_are_mirrored(pool):
+    windows = windows_of(pool)
+    twice = windows.mirror(torch.tensor([True, True])).mirror(torch.tensor([True, True]))
+    torch.testing.assert_close(twice.T_first_camera, windows.T_first_camera)
+    once = windows.mirror(torch.tensor([True, False]))
+    assert torch.equal(once.image[0], windows.image[0].flip(-1))
+    assert torch.equal(once.image[1], windows.image[1])
+    height = (windows.T_world_first @ windows.T_first_camera[:, 1])[:, 2, 3]
+    mirrored = (once.T_world_first @ once.T_first_camera[:, 1])[:, 2, 3]
+    torch.testing.assert_close(mirrored, height)
+
+
+def test_a_pool_rendered_again_is_the_same_pool(pool):
+    again = ClipPool(capacity=4, group_size=2, frames=4, device="cpu")
+    again.restore(pool.groups)
+    a, b = windows_of(again, seed=3), windows_of(pool, seed=3)
+    for name in Windows.__slots__:
+        assert torch.equal(getattr(a, name), getattr(b, name)), name
+
+
+def test_rooms_for_training_are_no_rooms_for_evaluation():
+    with pytest.raises(ValueError, match="900000"):
+        evaluation_windows([899_999], images=2)
+
+
+def test_true_answers_have_no_error(held_out):
+    truth = Answers(
+        held_out.depth_m, torch.full_like(held_out.depth_m, 2.0), held_out.T_first_camera
+    )
+    scores = score(truth, held_out)
+    assert scores.abs_rel == 0 and scores.delta_125 == 1 and scores.confident == 1
+    assert scores.ate_all < 1e-4 and scores.step < 1e-4 and scores.rotation < 1e-3
+
+
+def test_a_camera_that_never_moves_has_the_error_of_the_constant_guess(held_out):
+    still = torch.eye(4).expand_as(held_out.T_first_camera)
+    scores = score(Answers(held_out.depth_m, held_out.depth_m, still), held_out)
+    assert scores.ratio_all == pytest.approx(1, abs=1e-6)
+    assert scores.step == pytest.approx(1, abs=1e-4)
+
+
+def test_position_errors_forget_a_rigid_motion_but_not_a_scale():
+    places = torch.randn(1, 20, 3, generator=torch.Generator().manual_seed(0))
+    c, s = 0.6, 0.8
+    turn = torch.tensor([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    assert position_error(places @ turn + 3, places) < 1e-5
+    assert position_error(1.5 * places, places) > 0.5
+
+
+def test_quaternions_angles_and_inverses_are_those_of_the_rotation():
+    half = torch.tensor(0.15)
+    T = torch.eye(4)
+    T[:2, :2] = torch.tensor([[(2 * half).cos(), -(2 * half).sin()], [(2 * half).sin(), (2 * half).cos()]])
+    T[:3, 3] = torch.tensor([1.0, 2.0, 3.0])
+    torch.testing.assert_close(quaternion(T), torch.tensor([half.cos(), 0, 0, half.sin()]))
+    torch.testing.assert_close(angle(T), 2 * half)
+    torch.testing.assert_close(inverse(T) @ T, torch.eye(4))
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (2, 8, 32), (2, 32, 8)])
+def test_orthogonalised_matrices_have_singular_values_near_one(shape):
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonal(matrices).float())
+    assert values.min() > 0.4 and values.max() < 1.4

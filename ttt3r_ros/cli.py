@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `ttt3r`. Each subcommand imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ttt3r_ros import __version__
+from ttt3r_ros.config import Config, ConfigError, Setting, settings, with_values
+
+# How the offline commands process images is no choice.
+_FIXED = {"every_frame": True}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand; return the process's exit status.
+
+    Errors of the user's are told in one line, with status 2; bugs keep their traceback.
+    """
+    args = _parser().parse_args(arguments)
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO)
+    try:
+        return int(args.command(args))
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if not isinstance(error, _user_errors()):
+            raise
+        print(f"ttt3r: {error}", file=sys.stderr)
+        return 2
+
+
+def _user_errors() -> tuple[type[Exception], ...]:
+    from ttt3r_ros.evaluation.source import SourceError
+    from ttt3r_ros.network.checkpoint_error import CheckpointError
+
+    return (ConfigError, CheckpointError, SourceError, OSError)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ttt3r", description="Live 3D from one camera.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_play(commands)
+    _add_demo(commands)
+    _add_convert(commands)
+    _add_check(commands)
+    return parser
+
+
+def _add_run(commands: Any) -> None:
+    parser = commands.add_parser(
+        "run",
+        help="process a bag or a folder of images",
+        description="Process a rosbag2 or a folder of images without ROS. Writes trajectory.tum, "
+        "map.ply and, with --depth, depth images.",
+    )
+    parser.set_defaults(command=_run)
+    parser.add_argument("input", type=Path, help="rosbag2 (mcap or sqlite3) or folder of images")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write")
+    parser.add_argument("--topic", default="", help="image topic of a bag with several")
+    parser.add_argument("--camera-info-topic", default="", help="default: beside the image topic")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="take every n-th image")
+    parser.add_argument("--max-frames", type=int, metavar="N", help="stop after n images")
+    parser.add_argument("--rate", type=float, default=30.0, help="images/s of a folder [Hz]")
+    parser.add_argument("--depth", action="store_true", help="write depth images too")
+    _add_settings(parser)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from ttt3r_ros.evaluation.readers import open_source
+    from ttt3r_ros.offline import run
+    from ttt3r_ros.pipeline import Pipeline
+
+    config = _config(args)
+    with open_source(
+        args.input,
+        topic=args.topic,
+        camera_info_topic=args.camera_info_topic,
+        every=args.every,
+        max_frames=args.max_frames,
+        rate_hz=args.rate,
+    ) as source:
+        pipeline = Pipeline.from_config(config)
+        images = tqdm(source, unit=" images", total=len(source))
+        summary = run(images, pipeline, args.output, depth_images=args.depth)
+    for rejection in source.rejected:
+        print(f"rejected: image at {rejection.stamp_ns} ns: {rejection.reason}", file=sys.stderr)
+    rejected = summary.rejected + len(source.rejected)
+    print(
+        f"{summary.processed} images processed, {rejected} rejected, "
+        f"{summary.segments} segments, {summary.map_points} points in the map; see {args.output}"
+    )
+    return 0 if summary.processed else 1
+
+
+def _add_play(commands: Any) -> None:
+    parser = commands.add_parser("play", help="publish a rosbag2 over DDS, with /clock")
+    parser.set_defaults(command=_play)
+    parser.add_argument("bag", type=Path)
+    parser.add_argument("--rate", type=float, default=1.0, help="bag seconds per second")
+    parser.add_argument("--loop", action="store_true", help="begin again at the end")
+    parser.add_argument("--start", type=float, default=0.0, metavar="S", help="skip seconds")
+    parser.add_argument("--topics", nargs="+", metavar="TOPIC", help="publish these only")
+    parser.add_argument(
+        "--wait", type=float, default=0.0, metavar="S", help="wait at most so long for a subscriber"
+    )
+
+
+def _play(args: argparse.Namespace) -> int:
+    from ttt3r_ros.ros.player import play
+
+    play(
+        args.bag,
+        rate=args.rate,
+        loop=args.loop,
+        start_s=args.start,
+        topics=args.topics,
+        wait_for_subscribers_s=args.wait,
+    )
+    return 0
+
+
+def _add_demo(commands: Any) -> None:
+    parser = commands.add_parser("demo", help="map a simulated room with the node, over DDS")
+    parser.set_defaults(command=_demo)
+    parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder to write")
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of the camera's path")
+    parser.add_argument("--seed", type=int, default=7, help="of the room and the path")
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from ttt3r_ros.ros.demo import demo
+
+    return demo(args.output, seconds=args.seconds, seed=args.seed)
+
+
+def _add_convert(commands: Any) -> None:
+    parser = commands.add_parser("convert", help="make .safetensors of an official .pth file")
+    parser.set_defaults(command=_convert)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
+    parser.add_argument("--other-view", action="store_true", help="keep the world points' head")
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from ttt3r_ros.network.convert import convert
+
+    convert(args.source, args.target, dtype=args.dtype, other_view=args.other_view)
+    print(f"{args.target}: {args.target.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def _add_check(commands: Any) -> None:
+    parser = commands.add_parser("check", help="say what a file of weights is, and try it")
+    parser.set_defaults(command=_check)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--device", default=Config().device, help=settings(Config)["device"].help)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from ttt3r_ros.check import check, format_report
+    from ttt3r_ros.model import find_device
+
+    report = check(args.file, device=find_device(args.device))
+    print(format_report(report))
+    return 0 if report.finite else 1
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for every setting of the pipeline."""
+    group = parser.add_argument_group("settings", "as in config/ttt3r.yaml; flags beat the file")
+    group.add_argument("--config", type=Path, metavar="YAML", help="file with settings")
+    for setting in settings(Config).values():
+        if setting.name not in _FIXED:
+            group.add_argument(
+                "--" + setting.name.replace("_", "-"),
+                dest=f"setting {setting.name}",
+                metavar=_metavar(setting),
+                help=f"{setting.help} (default: {setting.default!r})".replace("%", "%%"),
+            )
+
+
+def _metavar(setting: Setting) -> str:
+    if setting.choices:
+        return "{" + ",".join(setting.choices) + "}"
+    return setting.unit or type(setting.default).__name__.upper()
+
+
+def _config(args: argparse.Namespace) -> Config:
+    """Return the settings of the file, if any, then the flags."""
+    config = with_values(Config(), _read_yaml(args.config) if args.config else {})
+    flags = {
+        name.removeprefix("setting "): value
+        for name, value in vars(args).items()
+        if name.startswith("setting ") and value is not None
+    }
+    return with_values(config, {**flags, **_FIXED})
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    """Return the pipeline's settings of a ROS parameter file, by dotted name."""
+    import yaml
+
+    from ttt3r_ros.config import NodeConfig
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        nodes = [_flatten(entry["ros__parameters"], "") for entry in content.values()]
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a ROS parameter file: {error}") from error
+    values = {name: value for node in nodes for name, value in node}
+    return {name: value for name, value in values.items() if name not in settings(NodeConfig)}
+
+
+def _flatten(tree: dict[str, Any], prefix: str) -> list[tuple[str, Any]]:
+    leaves = []
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            leaves += _flatten(value, f"{prefix}{name}.")
+        else:
+            leaves.append((prefix + name, value))
+    return leaves
+
+
+if __name__ == "__main__":
+    sys.exit(main())

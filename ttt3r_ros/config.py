@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""THE defaults: every setting once, with help, unit and bounds.
+
+ROS parameters, command-line flags, `config/ttt3r.yaml` and the documentation derive from these
+classes. Names join groups with dots: `map.voxel_size` is `Config.map.voxel_size`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+ConfigT = TypeVar("ConfigT")
+
+
+class ConfigError(ValueError):
+    """A setting that does not exist or cannot have this value; the message names both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting as ROS descriptors, flags and documents need it."""
+
+    name: str  # dotted
+    default: Any
+    help: str
+    unit: str
+    low: float | None  # least value allowed
+    high: float | None  # greatest value allowed
+    choices: tuple[str, ...]  # empty: any
+    runtime: bool  # may change while images are processed
+
+    def parse(self, value: Any) -> Any:
+        """Return `value` as this setting's type.
+
+        Args:
+            value: a Python value, or the text of one from a command line.
+
+        Raises:
+            ConfigError: the type is wrong or the value is out of bounds.
+        """
+        kind = type(self.default)
+        try:
+            if kind is bool:
+                value = _parse_bool(value)
+            elif kind is int:
+                if isinstance(value, bool) or (isinstance(value, float) and value % 1):
+                    raise ValueError
+                value = int(value)
+            elif kind is float:
+                if isinstance(value, bool):
+                    raise ValueError
+                value = float(value)
+            elif kind is tuple:
+                value = value.replace(",", " ").split() if isinstance(value, str) else value
+                value = tuple(float(v) for v in value)
+            elif not isinstance(value, str):
+                raise ValueError
+        except (TypeError, ValueError):
+            raise ConfigError(f"{self.name}: expected {kind.__name__}, got {value!r}") from None
+        self._check_bounds(value)
+        return value
+
+    def _check_bounds(self, value: Any) -> None:
+        if self.choices and value not in self.choices:
+            raise ConfigError(f"{self.name}: must be one of {self.choices}, got {value!r}")
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ConfigError(f"{self.name}: must be finite, got {value!r}")
+        if self.low is not None and value < self.low:
+            raise ConfigError(f"{self.name}: must be at least {self.low:g}, got {value!r}")
+        if self.high is not None and value > self.high:
+            raise ConfigError(f"{self.name}: must be at most {self.high:g}, got {value!r}")
+
+
+def _parse_bool(value: Any) -> bool:
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.lower())
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _setting(
+    default: Any,
+    help: str,
+    *,
+    unit: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    runtime: bool = False,
+) -> Any:
+    metadata = dict(help=help, unit=unit, low=low, high=high, choices=choices, runtime=runtime)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentConfig:
+    """A segment is a stretch of images with one recurrent state."""
+
+    reset_interval: int = _setting(
+        -1, "images in a segment; -1: what the checkpoint recommends, 0: never reset", low=-1
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ConfidenceConfig:
+    """The network's own confidence, 1 to infinity."""
+
+    min: float = _setting(
+        1.5, "points below this are left out of depth and map", low=1.0, runtime=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DepthConfig:
+    """Bounds on the depth that is used."""
+
+    max_m: float = _setting(
+        20.0,
+        "points farther than this are left out of depth and map",
+        unit="m",
+        low=0.1,
+        runtime=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MapConfig:
+    """The accumulating voxel map."""
+
+    voxel_size: float = _setting(0.05, "edge of a voxel", unit="m", low=0.001, high=10.0)
+    max_points: int = _setting(2_000_000, "voxels kept at most", low=1000, high=50_000_000)
+    pixel_stride: int = _setting(
+        1, "every n-th row and column goes into the map", low=1, high=64, runtime=True
+    )
+    publish_hz: float = _setting(
+        1.0, "rate of ~/cloud_map while it changes", unit="Hz", low=0.01, high=100.0
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TimeConfig:
+    """What the time guard does with image stamps."""
+
+    jump_back_s: float = _setting(
+        1.0,
+        "stamps this far back reset; nearer ones drop the image",
+        unit="s",
+        low=0.0,
+        runtime=True,
+    )
+    max_gap_s: float = _setting(
+        2.0, "a longer gap starts a new segment; 0: never", unit="s", low=0.0, runtime=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Settings of the pipeline, with or without ROS."""
+
+    checkpoint: str = _setting(
+        "", "weights, .safetensors or official .pth; empty: small untrained weights"
+    )
+    device: str = _setting("auto", "auto, cpu, cuda or cuda:N; auto: a GPU where there is one")
+    dtype: str = _setting(
+        "auto",
+        "of matrix products; auto: float32",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    half_rotary: bool = _setting(
+        False, "round encoder queries and keys to float16 as the official GPU code does"
+    )
+    update_rule: str = _setting("ttt3r", "how the state is updated", choices=("cut3r", "ttt3r"))
+    image_size: int = _setting(
+        0, "long edge of the network's image; 0: the checkpoint's", unit="px", low=0, high=4096
+    )
+    preprocessing: str = _setting(
+        "auto",
+        "exact: through Pillow, as published; fast: one antialiased bicubic filter; "
+        "auto: exact with every_frame, else fast",
+        choices=("auto", "exact", "fast"),
+    )
+    every_frame: bool = _setting(
+        False, "process every image, none is replaced by a newer one (bags, tests)"
+    )
+    scale: float = _setting(1.0, "metres per unit of the network", low=1e-6, high=1e6)
+    segment: SegmentConfig = field(default_factory=SegmentConfig)
+    confidence: ConfidenceConfig = field(default_factory=ConfidenceConfig)
+    depth: DepthConfig = field(default_factory=DepthConfig)
+    map: MapConfig = field(default_factory=MapConfig)
+    time: TimeConfig = field(default_factory=TimeConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """Settings of the ROS node alone."""
+
+    autostart: bool = _setting(True, "configure and activate at start")
+    image_transport: str = _setting(
+        "raw", "raw: sensor_msgs/Image; compressed: JPEG or PNG", choices=("raw", "compressed")
+    )
+    image_reliability: str = _setting(
+        "best_effort",
+        "of the image subscription; every_frame is always reliable",
+        choices=("best_effort", "reliable"),
+    )
+    queue_size: int = _setting(
+        1000, "images waiting at most with every_frame", low=1, high=1_000_000
+    )
+    camera_frame: str = _setting("", "optical frame of images whose header names none")
+    base_frame: str = _setting("", "the robot's frame; empty: topmost ancestor of the camera frame")
+    odom_frame: str = _setting("odom", "continuous frame the poses are given in")
+    map_frame: str = _setting("map", "parent of the odometry frame")
+    camera_pose: tuple[float, ...] = _setting(
+        (), "x y z roll pitch yaw of the camera's body in base_frame; empty: looked up in TF"
+    )
+    tf_wait_s: float = _setting(1.0, "how long TF is waited for at the start", unit="s", low=0.0)
+    publish_odom_tf: bool = _setting(True, "publish odom -> base_frame", runtime=True)
+    publish_map_tf: bool = _setting(True, "publish map -> odom", runtime=True)
+
+    def __post_init__(self) -> None:
+        if len(self.camera_pose) not in (0, 6):
+            raise ConfigError(
+                f"camera_pose: empty or six numbers x y z roll pitch yaw, got {self.camera_pose}"
+            )
+
+
+def settings(*configs: type) -> dict[str, Setting]:
+    """Return all settings of the configuration classes by dotted name."""
+    return {setting.name: setting for config in configs for setting in _walk(config, "")}
+
+
+def _walk(config: type, prefix: str) -> Iterator[Setting]:
+    for entry in fields(config):
+        if entry.default is MISSING and callable(entry.default_factory):
+            yield from _walk(entry.default_factory, f"{prefix}{entry.name}.")  # type: ignore[arg-type]
+        else:
+            yield Setting(name=prefix + entry.name, default=entry.default, **entry.metadata)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return the values of a configuration by dotted name."""
+    values = {}
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        if is_dataclass(value):
+            values.update({f"{entry.name}.{k}": v for k, v in to_dict(value).items()})
+        else:
+            values[entry.name] = value
+    return values
+
+
+def with_values(config: ConfigT, values: Mapping[str, Any]) -> ConfigT:
+    """Return `config` with the values given by dotted name.
+
+    Raises:
+        ConfigError: a name is unknown or a value is of the wrong type or out of bounds.
+    """
+    known = settings(type(config))
+    for name, value in values.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ConfigError(f"{name}: no such setting" + (f", {near[0]}?" if near else ""))
+        group, _, leaf = name.rpartition(".")
+        parsed = known[name].parse(value)
+        if group:
+            parsed = replace(getattr(config, group), **{leaf: parsed})
+        config = replace(config, **{group or leaf: parsed})  # type: ignore[type-var]
+    return config

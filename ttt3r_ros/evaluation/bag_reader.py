@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images from a rosbag2 without ROS, and the opening of bags for whoever else reads them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rosbags.interfaces import Connection
+from rosbags.rosbag2 import Reader
+from rosbags.typesys import Stores, get_typestore
+
+from ttt3r_ros.camera_info import CameraModel
+from ttt3r_ros.evaluation.source import Rejection, Source, SourceError
+from ttt3r_ros.images import decode_compressed, decode_image
+from ttt3r_ros.types import Frame, FrameRejected
+
+BAG_SUFFIXES = (".mcap", ".db3")
+IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
+
+logger = logging.getLogger(__name__)
+
+
+def open_bag(path: str | Path) -> Reader:
+    """Open a rosbag2, its folder or one .mcap or .db3 file; whoever opens it closes it.
+
+    Raises:
+        SourceError: there is none, or it is damaged.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise SourceError(f"{path}: does not exist")
+    try:
+        reader = Reader(path)
+        reader.open()
+    except Exception as error:  # rosbags passes on what its decoders and databases raise
+        raise SourceError(
+            f"{path}: not a whole rosbag2: {type(error).__name__}: {error}"
+        ) from error
+    return reader
+
+
+def read_messages(
+    reader: Reader,
+    connections: Collection[Connection],
+    start_ns: int | None = None,
+    stop_ns: int | None = None,
+) -> Iterator[tuple[Connection, int, bytes]]:
+    """Yield connection, time of recording in nanoseconds and CDR of each message, in time order.
+
+    Args:
+        reader: an open bag.
+        connections: those to read, at least one.
+        start_ns: time of recording of the first message.
+        stop_ns: time of recording that is not reached any more.
+
+    Raises:
+        SourceError: the bag is damaged from here on.
+    """
+    try:
+        yield from reader.messages(connections, start_ns, stop_ns)
+    except Exception as error:
+        raise SourceError(
+            f"{reader.path}: damaged after the messages read so far: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+class BagSource(Source):
+    """The images of one topic of a rosbag2.
+
+    A frame is stamped with its header; with the time of recording where the header says 0. The
+    first message of the camera info topic holds for the whole bag, as `camera_info` understands it.
+
+    Raises:
+        SourceError: the bag is damaged, or it is not clear which topics are meant.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        topic: str = "",
+        camera_info_topic: str = "",
+        every: int = 1,
+        max_frames: int | None = None,
+    ) -> None:
+        self._reader = open_bag(path)
+        try:
+            self.topic = _image_topic(self._reader, topic)
+            self.camera_info_topic = _camera_info_topic(self._reader, self.topic, camera_info_topic)
+            info = self._reader.topics[self.topic]
+            super().__init__(info.msgcount, every, max_frames)
+            self._connections = info.connections
+            # Their definitions are the same in every distribution; those in the bag may be missing.
+            self._types = get_typestore(Stores.ROS2_JAZZY)
+            self._camera = CameraModel(self.topic)
+            if self.camera_info_topic:
+                self._camera.update(self._first_camera_info())
+        except BaseException:
+            self._reader.close()
+            raise
+
+    def close(self) -> None:
+        """Close the bag."""
+        self._reader.close()
+
+    def _read(self, chosen: range) -> Iterator[Frame | Rejection]:
+        messages = read_messages(self._reader, self._connections)
+        count = 0
+        for connection, recorded_ns, cdr in islice(messages, 0, chosen.stop, chosen.step):
+            yield self._decode(connection.msgtype, recorded_ns, cdr)
+            count += 1
+        if count < len(chosen):
+            logger.warning(
+                "%s: %d of %d images of %s are missing, its metadata is wrong",
+                self._reader.path,
+                len(chosen) - count,
+                len(chosen),
+                self.topic,
+            )
+
+    def _decode(self, msgtype: str, recorded_ns: int, cdr: bytes) -> Frame | Rejection:
+        try:
+            message: Any = self._types.deserialize_cdr(cdr, msgtype)
+        except Exception as error:  # whatever reading past the end or a bad string raises
+            return Rejection(recorded_ns, f"message: damaged: {type(error).__name__}: {error}")
+        stamp = message.header.stamp
+        stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec or recorded_ns
+        try:
+            if msgtype == IMAGE_TYPES[0]:
+                rgb = decode_image(
+                    message.encoding,
+                    message.height,
+                    message.width,
+                    message.step,
+                    message.is_bigendian,
+                    message.data,
+                )
+            else:
+                rgb = decode_compressed(message.data, message.format)
+            intrinsics = self._camera.intrinsics_of(rgb)
+            return Frame(stamp_ns, rgb, intrinsics, message.header.frame_id)
+        except FrameRejected as error:
+            return Rejection(stamp_ns, str(error))
+
+    def _first_camera_info(self) -> Any:
+        connections = self._reader.topics[self.camera_info_topic].connections
+        try:
+            _, _, cdr = next(read_messages(self._reader, connections))
+            return self._types.deserialize_cdr(cdr, CAMERA_INFO_TYPE)
+        except Exception as error:  # as in `_decode`; StopIteration where the metadata is wrong
+            raise SourceError(
+                f"{self._reader.path}: {self.camera_info_topic} is damaged: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+
+
+def _topics(reader: Reader, msgtypes: Collection[str]) -> dict[str, str]:
+    """Return the topics of these types that have messages, with a line on each for a listing."""
+    return {
+        name: f"\n  {name} ({info.msgtype}, {info.msgcount} messages)"
+        for name, info in reader.topics.items()
+        if info.msgtype in msgtypes and info.msgcount
+    }
+
+
+def _image_topic(reader: Reader, wanted: str) -> str:
+    topics = _topics(reader, IMAGE_TYPES)
+    listing = "".join(topics.values()) or " none"
+    if wanted and wanted not in topics:
+        raise SourceError(f"{reader.path}: no images on {wanted}; topics with images:{listing}")
+    if not topics:
+        raise SourceError(
+            f"{reader.path}: no topic of type {' or '.join(IMAGE_TYPES)} has messages; "
+            f"topics in the bag: {', '.join(reader.topics) or 'none'}"
+        )
+    if not wanted and len(topics) > 1:
+        raise SourceError(
+            f"{reader.path}: several topics have images, choose one with --topic:{listing}"
+        )
+    return wanted or next(iter(topics))
+
+
+def _camera_info_topic(reader: Reader, image_topic: str, wanted: str) -> str:
+    """Return the topic of the intrinsics, empty if there is none.
+
+    image_transport puts `camera_info` beside the image: /a/image_raw has /a/camera_info.
+    """
+    topics = _topics(reader, (CAMERA_INFO_TYPE,))
+    if wanted:
+        if wanted not in topics:
+            listing = "".join(topics.values()) or " none"
+            raise SourceError(
+                f"{reader.path}: no {CAMERA_INFO_TYPE} on {wanted}; there are:{listing}"
+            )
+        return wanted
+    namespace = _base_name(image_topic).rpartition("/")[0]
+    beside = [topic for topic in topics if topic.rpartition("/")[0] == namespace]
+    if f"{namespace}/camera_info" in beside:
+        return f"{namespace}/camera_info"
+    if len(beside) > 1:
+        raise SourceError(
+            f"{reader.path}: several topics beside {image_topic} have intrinsics, choose one with "
+            f"--camera-info-topic:{''.join(topics[topic] for topic in beside)}"
+        )
+    return beside[0] if beside else ""
+
+
+def _base_name(image_topic: str) -> str:
+    return image_topic.removesuffix("/compressed")

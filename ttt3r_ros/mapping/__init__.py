@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The accumulated map and its files; torch and numpy only."""

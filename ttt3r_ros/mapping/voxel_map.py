@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The accumulating map: one weighted mean point and colour per voxel, bounded in number.
+
+Voxels lie in dense rows; an open-addressing hash table, vectorised over all voxels of an image,
+finds a voxel's row. The cost of an image depends on its own voxels, not on the map's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+_CELL_BITS = 21  # of each axis in a key: 2^20 voxels to either side, 52 km at 5 cm
+_EMPTY = -1  # no key is negative
+_HASH_FACTOR = -7046029254386353131  # 2^64 / golden ratio as a signed integer (Knuth, TAOCP 6.4)
+_MAX_WEIGHT = 1000.0  # a voxel's mean goes on following some hundred images, however old the map
+_KEPT_WHEN_FULL = 0.9  # share of `max_points`; the next images then find room
+
+
+@dataclass(frozen=True, slots=True)
+class MapCloud:
+    """A copy of the map's points on the host."""
+
+    points: npt.NDArray[np.float32]  # [N, 3] metres in the odometry frame
+    colours: npt.NDArray[np.uint8]  # [N, 3] RGB
+
+
+class VoxelMap:
+    """Merges points into voxels.
+
+    Each image counts once for a voxel, with the mean position, colour and weight of its points
+    there. When more than `max_points` voxels exist, those with the least
+    hits / (1 + images since last seen) go, so that noise seen once goes before old walls.
+    """
+
+    def __init__(
+        self, voxel_size: float, max_points: int, device: torch.device | str = "cpu"
+    ) -> None:
+        """Make an empty map.
+
+        Args:
+            voxel_size: edge of a voxel in metres.
+            max_points: number of voxels kept at most.
+            device: where the map lives and `insert` expects its tensors.
+        """
+        self._voxel_size = voxel_size
+        self._max_points = max_points
+        self._device = torch.device(device)
+        self._images = 0
+        self._count = 0
+        self._allocate_rows(1024)
+        self._allocate_table(4096)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def images(self) -> int:
+        """Number of images inserted; changes whenever the map does."""
+        return self._images
+
+    def insert(self, points: Tensor, colours: Tensor, weights: Tensor) -> None:
+        """Merge one image's points.
+
+        Args:
+            points: float [N, 3], metres in the odometry frame; points that are not finite or
+                farther than 2^20 voxels from the origin are left out.
+            colours: [N, 3], RGB, 0 to 255.
+            weights: float [N], positive; only their ratios matter.
+
+        Raises:
+            ValueError: the shapes do not belong together.
+        """
+        n = len(points)
+        if points.shape != (n, 3) or colours.shape != (n, 3) or weights.shape != (n,):
+            raise ValueError(
+                "expected points [N, 3], colours [N, 3], weights [N], got "
+                f"{list(points.shape)}, {list(colours.shape)}, {list(weights.shape)}"
+            )
+        self._images += 1
+        cells = torch.floor(points / self._voxel_size)
+        inside = (cells.abs() < 1 << (_CELL_BITS - 1)).all(dim=1)  # false for NaN too
+        keys, voxel = torch.unique(_pack(cells[inside].long()), return_inverse=True)
+        if not len(keys):
+            return
+        mean, weight = _reduce(
+            torch.cat([points[inside], colours[inside].to(points.dtype)], dim=1),
+            weights[inside].to(points.dtype),
+            voxel,
+            len(keys),
+        )
+        self._reserve(len(keys))
+        rows = self._rows_of(keys)
+        total = self._weight[rows] + weight
+        self._mean[rows] += (mean - self._mean[rows]) * (weight / total)[:, None]
+        self._weight[rows] = total.clamp(max=_MAX_WEIGHT)
+        self._hits[rows] += 1
+        self._seen[rows] = self._images
+        if self._count > self._max_points:
+            self._forget_least_useful()
+
+    def cloud(self) -> MapCloud:
+        """Return a copy of all points; the order is that of first sight."""
+        mean = self._mean[: self._count]
+        colours = mean[:, 3:].round().to(torch.uint8)
+        return MapCloud(mean[:, :3].cpu().numpy().copy(), colours.cpu().numpy())
+
+    def _rows_of(self, keys: Tensor) -> Tensor:
+        """Return the rows [M] of distinct keys [M], appending rows for new ones."""
+        slots = self._slots_of(keys)
+        rows = self._row_at[slots]
+        new = rows == _EMPTY
+        added = int(new.sum())
+        rows[new] = torch.arange(self._count, self._count + added, device=self._device)
+        self._row_at[slots] = rows
+        self._key[rows[new]] = keys[new]
+        self._count += added
+        return rows
+
+    def _slots_of(self, keys: Tensor) -> Tensor:
+        """Find the table slots of distinct keys [M], claiming empty ones: linear probing."""
+        mask = len(self._key_at) - 1
+        slots = ((keys * _HASH_FACTOR) >> 32) & mask
+        pending = torch.arange(len(keys), device=self._device)
+        while len(pending):
+            slot, key = slots[pending], keys[pending]
+            empty = self._key_at[slot] == _EMPTY
+            # Of several keys after one slot one write stays; the others read it back and go on.
+            self._key_at[slot[empty]] = key[empty]
+            pending = pending[self._key_at[slot] != key]
+            slots[pending] = (slots[pending] + 1) & mask
+        return slots
+
+    def _reserve(self, added: int) -> None:
+        """Make room for `added` more voxels; the table stays at most half full."""
+        needed = self._count + added
+        if needed > len(self._key):
+            old = (self._key, self._mean, self._weight, self._hits, self._seen)
+            self._allocate_rows(max(needed, 2 * len(self._key)))
+            new = (self._key, self._mean, self._weight, self._hits, self._seen)
+            for source, target in zip(old, new, strict=True):
+                target[: self._count] = source[: self._count]
+        if 2 * needed > len(self._key_at):
+            self._allocate_table(4 * needed)
+            self._index_rows()
+
+    def _forget_least_useful(self) -> None:
+        age = self._images - self._seen[: self._count]
+        usefulness = self._hits[: self._count] / (1 + age)
+        kept = torch.topk(usefulness, int(_KEPT_WHEN_FULL * self._max_points), sorted=False).indices
+        kept = kept.sort().values
+        self._count = len(kept)
+        for values in (self._key, self._mean, self._weight, self._hits, self._seen):
+            values[: self._count] = values[kept]
+        self._weight[self._count :] = 0  # rows given out again start from nothing
+        self._hits[self._count :] = 0
+        self._allocate_table(len(self._key_at))
+        self._index_rows()
+
+    def _index_rows(self) -> None:
+        rows = torch.arange(self._count, device=self._device)
+        self._row_at[self._slots_of(self._key[: self._count])] = rows
+
+    def _allocate_rows(self, size: int) -> None:
+        self._key = torch.full((size,), _EMPTY, dtype=torch.int64, device=self._device)
+        self._mean = torch.zeros((size, 6), device=self._device)  # x y z in metres, r g b
+        self._weight = torch.zeros(size, device=self._device)
+        self._hits = torch.zeros(size, dtype=torch.int32, device=self._device)
+        self._seen = torch.zeros(size, dtype=torch.int32, device=self._device)
+
+    def _allocate_table(self, size: int) -> None:
+        size = 1 << (size - 1).bit_length()
+        self._key_at = torch.full((size,), _EMPTY, dtype=torch.int64, device=self._device)
+        self._row_at = torch.full((size,), _EMPTY, dtype=torch.int64, device=self._device)
+
+
+def _pack(cells: Tensor) -> Tensor:
+    """Join integer cells [N, 3] into keys [N]."""
+    x, y, z = (cells + (1 << (_CELL_BITS - 1))).unbind(dim=1)
+    return (x << 2 * _CELL_BITS) | (y << _CELL_BITS) | z
+
+
+def _reduce(values: Tensor, weights: Tensor, group: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+    """Return weighted means [G, D] of values [N, D] and mean weights [G] by group [N]."""
+    weight_sum = values.new_zeros(groups).index_add_(0, group, weights)
+    value_sum = values.new_zeros(groups, values.shape[1])
+    value_sum.index_add_(0, group, values * weights[:, None])
+    return value_sum / weight_sum[:, None], weight_sum / torch.bincount(group, minlength=groups)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A recording through the pipeline into files, without ROS."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ttt3r_ros.mapping.export import write_ply
+from ttt3r_ros.pipeline import Pipeline
+from ttt3r_ros.trajectory import TumWriter
+from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError
+
+_log = logging.getLogger(__name__)
+
+TRAJECTORY, MAP, DEPTH = "trajectory.tum", "map.ply", "depth"
+_MAX_DEPTH_MM = 65535
+
+
+@dataclass(slots=True)
+class RunSummary:
+    """What became of the images."""
+
+    processed: int = 0
+    rejected: int = 0
+    segments: int = 0
+    map_points: int = 0
+
+
+def run(
+    frames: Iterable[Frame], pipeline: Pipeline, output: Path, *, depth_images: bool = False
+) -> RunSummary:
+    """Process images and write trajectory, map and, if wanted, depth images.
+
+    `trajectory.tum` (poses of the camera's optical frame in odom) and `depth/<stamp in ns>.png`
+    (16 bits, millimetres, 0 is unknown) are written image by image, `map.ply` at the end, also
+    when the images end with an exception.
+
+    Args:
+        frames: the images in order.
+        pipeline: in front of its first image.
+        output: the folder; made if it does not exist.
+        depth_images: whether to write depth images.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    if depth_images:
+        (output / DEPTH).mkdir(exist_ok=True)
+    summary = RunSummary()
+    try:
+        with TumWriter(output / TRAJECTORY) as trajectory:
+            for frame in frames:
+                try:
+                    result = pipeline.process(frame)
+                except (FrameRejected, TrackingError) as error:
+                    summary.rejected += 1
+                    _log.warning("image at %d ns rejected: %s", frame.stamp_ns, error)
+                    continue
+                summary.processed += 1
+                summary.segments = result.segment + 1
+                trajectory.append(result.stamp_ns, result.T_odom_camera)
+                if depth_images:
+                    _write_depth(output / DEPTH, result, pipeline)
+    finally:
+        cloud = pipeline.map.cloud()
+        write_ply(output / MAP, cloud.points, cloud.colours)
+        summary.map_points = len(cloud.points)
+    return summary
+
+
+def _write_depth(folder: Path, result: FrameResult, pipeline: Pipeline) -> None:
+    config = pipeline.config
+    usable = result.usable(config.confidence.min, config.depth.max_m)
+    depth_mm = (1000 * result.points[..., 2]).where(usable, 0).round().clamp(max=_MAX_DEPTH_MM)
+    path = folder / f"{result.stamp_ns}.png"
+    if not cv2.imwrite(str(path), depth_mm.cpu().numpy().astype(np.uint16)):
+        raise OSError(f"{path}: cannot be written")

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one way of a frame: time guard, tracker, map. Node, offline runs and benchmarks drive it."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import torch
+
+from ttt3r_ros.config import Config
+from ttt3r_ros.geometry import Transform
+from ttt3r_ros.mapping.voxel_map import VoxelMap
+from ttt3r_ros.model import Model, load_model
+from ttt3r_ros.time_guard import StampStep, TimeGuard
+from ttt3r_ros.tracker import Tracker
+from ttt3r_ros.types import Frame, FrameResult
+
+_log = logging.getLogger(__name__)
+
+_NEAR_M = 0.5  # nearer points weigh no more than at this distance
+
+
+class Pipeline:
+    """Everything that happens to an image, with or without ROS.
+
+    Attributes:
+        config: the settings in force. It may be replaced between two images; settings that are
+            not marked `runtime` keep their first values.
+    """
+
+    def __init__(self, model: Model, config: Config) -> None:
+        """Begin with an empty map in front of the first image."""
+        self.config = config
+        self._device = model.device
+        self._guard = TimeGuard()
+        self._tracker = Tracker(model, config)
+        self.last_reset_reason = ""
+        self.map = self._empty_map()
+
+    @classmethod
+    def from_config(cls, config: Config) -> Pipeline:
+        """Load the weights that the settings name, and say what must be said about them.
+
+        Raises:
+            CheckpointError: the file of weights cannot be used.
+            ConfigError: the device does not exist.
+        """
+        model = load_model(config)
+        if model.note:
+            _log.warning(
+                "%s", f"{config.checkpoint}: {model.note}" if config.checkpoint else model.note
+            )
+        return cls(model, config)
+
+    def process(self, frame: Frame) -> FrameResult:
+        """Track one image and merge its points into the map.
+
+        Raises:
+            FrameRejected: the image is out of time order or too small; nothing has changed.
+            TrackingError: the network gave no usable answer; the map has not changed.
+        """
+        step = self._guard.judge(frame.stamp_ns, self.config.time)
+        ahead_s = self._guard.ahead_s(frame.stamp_ns)
+        if step is StampStep.RESTART:
+            self.reset(f"image stamps jumped back by {-ahead_s:.3f} s")
+        elif step is StampStep.GAP:
+            self._tracker.start_segment(f"no image for {ahead_s:.3f} s")
+        self._guard.last_ns = frame.stamp_ns
+        result = self._tracker.step(frame)
+        if result.seam:
+            _log.info("segment %d begins without a shared image: %s", result.segment, result.seam)
+        self._insert(result)
+        return result
+
+    def reset(self, reason: str) -> None:
+        """Forget state, map and time; the next image is the first at a new origin."""
+        _log.info("reset: %s", reason)
+        self._guard.last_ns = None
+        self._tracker.reset()
+        self.map = self._empty_map()
+        self.last_reset_reason = reason
+
+    def place_first_camera(self, T_odom_camera: Transform) -> None:
+        """Say where the first camera stands in the odometry frame.
+
+        A change after the first image is a reset.
+        """
+        if np.array_equal(T_odom_camera, self._tracker.T_odom_first_camera):
+            return
+        self._tracker.T_odom_first_camera = T_odom_camera
+        if self._guard.last_ns is None:
+            self._tracker.reset()
+        else:
+            self.reset("the camera's mount changed")
+
+    def clock_jumped(self, now_ns: int) -> None:
+        """Reset if the clock is now before the last image by `time.jump_back_s` or more.
+
+        An image whose own stamp has already told of the jump has reset everything before.
+        """
+        back_s = -self._guard.ahead_s(now_ns)
+        if back_s > 0 and back_s >= self.config.time.jump_back_s:
+            self.reset(f"the clock jumped back by {back_s:.3f} s")
+
+    def _insert(self, result: FrameResult) -> None:
+        config = self.config
+        stride = slice(None, None, config.map.pixel_stride)
+        good = result.usable(config.confidence.min, config.depth.max_m)[stride, stride]
+        camera_points = result.points[stride, stride][good]  # [N, 3]
+        pose = torch.as_tensor(result.T_odom_camera, dtype=torch.float32, device=self._device)
+        colours = torch.as_tensor(result.rgb, device=self._device)[stride, stride][good]
+        # Errors of depth grow with its square, so weights fall with it.
+        weights = result.confidence[stride, stride][good]
+        weights = weights / camera_points[:, 2].clamp(min=_NEAR_M).square()
+        self.map.insert(camera_points @ pose[:3, :3].T + pose[:3, 3], colours, weights)
+
+    def _empty_map(self) -> VoxelMap:
+        return VoxelMap(self.config.map.voxel_size, self.config.map.max_points, self._device)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What image stamps say about the stream: repeated, out of order, restarted or interrupted."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from ttt3r_ros.config import TimeConfig
+from ttt3r_ros.types import FrameRejected
+
+NS_PER_S = 1_000_000_000
+
+
+class StampStep(Enum):
+    """How a stamp follows the last one."""
+
+    NEXT = "next"
+    GAP = "gap"  # forward by more than `time.max_gap_s`
+    RESTART = "restart"  # back by `time.jump_back_s` or more
+
+
+class TimeGuard:
+    """Remembers the stamp of the last image and judges the next one by it."""
+
+    def __init__(self) -> None:
+        self.last_ns: int | None = None  # nanoseconds; None: any stamp may be next
+
+    def ahead_s(self, stamp_ns: int) -> float:
+        """Return how far a stamp is ahead of the last image's in seconds; 0 before the first."""
+        return 0.0 if self.last_ns is None else (stamp_ns - self.last_ns) / NS_PER_S
+
+    def judge(self, stamp_ns: int, config: TimeConfig) -> StampStep:
+        """Compare a stamp with the last image's, which stays the last one.
+
+        Raises:
+            FrameRejected: the stamp repeats the last one or is a little older.
+        """
+        if stamp_ns == self.last_ns:
+            raise FrameRejected(f"stamp: {stamp_ns} ns repeats the last image's")
+        ahead_s = self.ahead_s(stamp_ns)
+        if ahead_s >= 0:
+            return StampStep.GAP if 0 < config.max_gap_s < ahead_s else StampStep.NEXT
+        if -ahead_s >= config.jump_back_s:
+            return StampStep.RESTART
+        raise FrameRejected(
+            f"stamp: {-ahead_s:.3f} s older than the last image's "
+            f"(time.jump_back_s is {config.jump_back_s:g})"
+        )

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Image in, camera pose and points in the odometry frame out.
+
+The tracker owns the recurrent state and the segments: stretches of images with one state, whose
+poses are relative to the segment's first camera. `T_odom_segment` ties them to the odometry frame.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ttt3r_ros.config import Config
+from ttt3r_ros.focal import robust_focal
+from ttt3r_ros.geometry import Intrinsics, Transform, optical_mount, orthonormal
+from ttt3r_ros.model import Model
+from ttt3r_ros.network.prediction import Prediction
+from ttt3r_ros.network.state import RecurrentState
+from ttt3r_ros.preprocessing import CropTransform, resize_and_crop, to_network_input
+from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError
+
+_FOCALS = 31  # images whose focal estimates the median is taken of
+
+
+@dataclass(slots=True)
+class _Segment:
+    """One recurrent state, and where the camera stood when it began."""
+
+    number: int
+    T_odom_segment: Transform
+    state: RecurrentState
+    seam: str  # why no image is shared with the segment before, else empty
+    images: int = 0
+
+
+class Tracker:
+    """Steps the network once per image.
+
+    Attributes:
+        T_odom_first_camera: where the first camera after a reset stands; level and looking along
+            +x of the odometry frame unless set. Takes effect at the next `reset`.
+    """
+
+    def __init__(self, model: Model, config: Config) -> None:
+        """Begin in front of the first image."""
+        self._model = model
+        self._scale = config.scale
+        self._min_confidence = config.confidence.min
+        self._method = config.preprocessing
+        if self._method == "auto":
+            self._method = "exact" if config.every_frame else "fast"
+        self._dtype = getattr(torch, "float32" if config.dtype == "auto" else config.dtype)
+        self._reset_interval = config.segment.reset_interval
+        if self._reset_interval < 0:
+            self._reset_interval = int(model.settings.get("segment.reset_interval", 0))
+        self.T_odom_first_camera = optical_mount()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: a new state, a new origin at the next image."""
+        self._segment = _Segment(0, self.T_odom_first_camera, self._initial_state(), seam="")
+        self._T_odom_camera = self.T_odom_first_camera  # of the last image
+        self._images = 0
+        self._size: tuple[int, ...] | None = None  # of the network's image
+        self._focals: deque[float] = deque(maxlen=_FOCALS)
+
+    def start_segment(self, seam: str) -> None:
+        """Go on from the last pose with a new state; `seam` says why without a shared image."""
+        number = self._segment.number + 1
+        self._segment = _Segment(number, self._T_odom_camera, self._initial_state(), seam)
+
+    def step(self, frame: Frame) -> FrameResult:
+        """Track one image.
+
+        Raises:
+            FrameRejected: the image cannot be brought to the network's size; nothing has changed.
+            TrackingError: the network's answer is not finite; a new segment has begun.
+        """
+        started = time.perf_counter()
+        rgb, crop = self._prepare(frame)
+        if self._size not in (None, rgb.shape):
+            self.start_segment(f"image size changed to {frame.rgb.shape[1]}x{frame.rgb.shape[0]}")
+            self._focals.clear()
+        self._size = rgb.shape
+
+        segment = self._segment
+        with torch.inference_mode(), self._precision():
+            features = self._model.network.encode(to_network_input(rgb, self._model.device))
+            segment.state, prediction = self._model.network.advance(segment.state, features)
+        T_segment_camera, mean_gain, median_confidence = self._download(prediction)
+        self._T_odom_camera = segment.T_odom_segment @ T_segment_camera
+        self._images += 1
+        segment.images += 1
+
+        points = self._scale * prediction.points[0]
+        confidence = prediction.confidence[0]
+        intrinsics = self._intrinsics(frame, crop, points, confidence)
+        if segment.images == self._reset_interval:
+            self._share_image(features)
+        return FrameResult(
+            stamp_ns=frame.stamp_ns,
+            frame_id=frame.frame_id,
+            T_odom_camera=self._T_odom_camera,
+            points=points,
+            confidence=confidence,
+            rgb=rgb,
+            intrinsics=intrinsics,
+            segment=segment.number,
+            seam=segment.seam if segment.images == 1 else "",
+            images_since_reset=self._images,
+            mean_gain=mean_gain,
+            median_confidence=median_confidence,
+            scale=self._scale,
+            step_s=time.perf_counter() - started,
+        )
+
+    def _share_image(self, features: Tensor) -> None:
+        """Begin the next segment with the image just tracked, whose pose stays as it is."""
+        self.start_segment(seam="")
+        with torch.inference_mode(), self._precision():
+            self._segment.state, _ = self._model.network.advance(
+                self._segment.state, features, heads=False
+            )
+
+    def _initial_state(self) -> RecurrentState:
+        with torch.inference_mode():
+            return self._model.network.initial_state()
+
+    def _precision(self) -> torch.autocast:
+        lower = self._dtype != torch.float32
+        return torch.autocast(
+            self._model.device.type, self._dtype if lower else None, enabled=lower
+        )
+
+    def _prepare(self, frame: Frame) -> tuple[npt.NDArray[np.uint8], CropTransform]:
+        try:
+            return resize_and_crop(
+                frame.rgb,
+                self._model.image_size,
+                patch_size=self._model.network.config.patch_size,
+                method=self._method,
+            )
+        except ValueError as error:
+            raise FrameRejected(str(error)) from error
+
+    def _download(self, prediction: Prediction) -> tuple[Transform, float, float]:
+        """Fetch pose in metres, mean gain and median confidence: the one wait for the device."""
+        numbers = torch.cat(
+            [
+                prediction.pose_matrix[0].flatten(),
+                prediction.gain.mean()[None],
+                prediction.confidence.median()[None],
+            ]
+        )
+        values = numbers.double().cpu().numpy()
+        if not np.isfinite(values).all():
+            self.start_segment("the network's answer was not finite")
+            raise TrackingError("the network's answer is not finite; a new segment begins")
+        T_segment_camera = orthonormal(values[:16].reshape(4, 4))
+        T_segment_camera[:3, 3] *= self._scale
+        return T_segment_camera, float(values[16]), float(values[17])
+
+    def _intrinsics(
+        self, frame: Frame, crop: CropTransform, points: Tensor, confidence: Tensor
+    ) -> Intrinsics | None:
+        """Carry known intrinsics to the network's image, or estimate the focal length."""
+        if frame.intrinsics is not None:
+            return crop.intrinsics(frame.intrinsics)
+        focal = robust_focal(points, confidence, min_confidence=self._min_confidence)
+        if focal is not None:
+            self._focals.append(focal)
+        if not self._focals:
+            return None
+        focal, width, height = median(self._focals), crop.width, crop.height
+        return Intrinsics(focal, focal, width // 2, height // 2, width, height)

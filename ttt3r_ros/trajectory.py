@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trajectories as TUM files: a line "stamp tx ty tz qx qy qz qw" per pose, in s and m.
+
+Stamps are nanoseconds in memory and go through integers only: seconds as a float would lose the
+last two digits.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ttt3r_ros.geometry import Transform, quaternion, transform_from_quaternion
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_NANOSECONDS = 1_000_000_000
+
+
+class TumWriter:
+    """Writes poses as they come; a context manager.
+
+    Each line reaches the file at once, so that a run that is killed keeps what it had.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._file = Path(path).open("w", buffering=1, encoding="ascii", newline="\n")  # noqa: SIM115
+
+    def append(self, stamp_ns: int, T: Transform) -> None:
+        """Write one pose, float64 [4, 4], with metres to 9 decimals.
+
+        Raises:
+            ValueError: the stamp is negative, or the pose is not finite [4, 4].
+        """
+        if stamp_ns < 0:
+            raise ValueError(f"stamp_ns: must not be negative, got {stamp_ns}")
+        if T.shape != (4, 4) or not np.isfinite(T).all():
+            raise ValueError(f"T: expected finite numbers [4, 4], got {T.tolist()}")
+        seconds, nanoseconds = divmod(int(stamp_ns), _NANOSECONDS)
+        w, x, y, z = quaternion(T)
+        rounded = (round(value, 9) + 0.0 for value in (*T[:3, 3], x, y, z, w))  # no "-0"
+        numbers = " ".join(f"{value:.9f}" for value in rounded)
+        self._file.write(f"{seconds}.{nanoseconds:09d} {numbers}\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def read_tum(path: str | Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Read a TUM file.
+
+    Returns:
+        Stamps in nanoseconds, int64 [N], and poses, float64 [N, 4, 4].
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: a line is not eight numbers with a quaternion that is not zero; the message
+            names the line.
+    """
+    stamps, poses = [], []
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        try:
+            stamp, *values = line.split()
+            tx, ty, tz, qx, qy, qz, qw = (float(value) for value in values)
+            pose = transform_from_quaternion((tx, ty, tz), (qw, qx, qy, qz))
+            if not (np.isfinite(pose).all() and any((qx, qy, qz, qw))):
+                raise ValueError
+            stamps.append(int(Decimal(stamp) * _NANOSECONDS))
+        except (ValueError, InvalidOperation, OverflowError):
+            raise ValueError(
+                f"{path}, line {number}: expected stamp tx ty tz qx qy qz qw, got {line!r}"
+            ) from None
+        poses.append(pose)
+    return np.array(stamps, np.int64), np.array(poses, np.float64).reshape(-1, 4, 4)

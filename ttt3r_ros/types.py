@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What travels between the stages: `Frame` into the pipeline, `FrameResult` out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ttt3r_ros.geometry import Intrinsics, Transform
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class FrameRejected(ValueError):
+    """An image that was not processed; the message names what is wrong with it."""
+
+
+class TrackingError(RuntimeError):
+    """The network gave no usable answer for an image; no pose exists for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One image of one camera.
+
+    Raises:
+        FrameRejected: the pixels are not uint8 [H, W, 3], or the intrinsics are of another size.
+    """
+
+    stamp_ns: int  # of the image itself, nanoseconds
+    rgb: npt.NDArray[np.uint8]  # [H, W, 3]
+    intrinsics: Intrinsics | None = None  # of `rgb`; None: to be estimated
+    frame_id: str = ""  # the camera's optical frame
+
+    def __post_init__(self) -> None:
+        if self.rgb.dtype != np.uint8 or self.rgb.ndim != 3 or self.rgb.shape[2] != 3:
+            raise FrameRejected(
+                f"image: expected uint8 [H, W, 3], got {self.rgb.dtype} {list(self.rgb.shape)}"
+            )
+        size = (self.rgb.shape[1], self.rgb.shape[0])
+        if self.intrinsics and (self.intrinsics.width, self.intrinsics.height) != size:
+            raise FrameRejected(
+                f"camera_info: is for {self.intrinsics.width}x{self.intrinsics.height}, "
+                f"the image has {size[0]}x{size[1]}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class FrameResult:
+    """What is known after one tracked image; tensors are still on the network's device."""
+
+    stamp_ns: int
+    frame_id: str
+    T_odom_camera: Transform  # camera: optical frame; translation in metres
+    points: Tensor  # [H, W, 3] metres in the camera's optical frame
+    confidence: Tensor  # [H, W], 1 to infinity
+    rgb: npt.NDArray[np.uint8]  # [H, W, 3], what the network saw
+    intrinsics: Intrinsics | None  # of the network's image; None: too few good points to tell
+    segment: int  # count of recurrent states begun before this one
+    seam: str  # why a segment without a shared image begins here, else empty
+    images_since_reset: int
+    mean_gain: float  # mean over the state tokens of the state's update gain, 0 to 1
+    median_confidence: float
+    scale: float  # metres per unit of the network
+    step_s: float  # time in the tracker, the device's work included
+
+    def usable(self, min_confidence: float, max_depth_m: float) -> Tensor:
+        """Return where depth is known, bool [H, W]: confident, finite, in front and near enough."""
+        depth = self.points[..., 2]
+        good = (self.confidence >= min_confidence) & (depth > 0) & (depth <= max_depth_m)
+        return good & self.points.isfinite().all(dim=-1)
