@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the node meets bad images, odd times, missing files and missing transforms."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from geometry_msgs.msg import TransformStamped
+from nav_msgs.msg import Odometry
+from robot import image_message, picture, stamp
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage, Image
+from tf2_msgs.msg import TFMessage
+
+from ttt3r_ros.config import Config
+from ttt3r_ros.geometry import inverse, optical_mount, transform, transform_from_quaternion
+from ttt3r_ros.model import load_model
+from ttt3r_ros.msg import TrackingStatus
+from ttt3r_ros.tracker import Tracker
+from ttt3r_ros.types import Frame
+
+BAD_IMAGES = {
+    "unknown encoding": (dict(encoding="rgb7"), "encoding: 'rgb7'"),
+    "no rows": (dict(height=0), "height, width: must be positive"),
+    "no columns": (dict(width=0), "height, width: must be positive"),
+    "step too short": (dict(step=100), "step: 64 pixels take 192 bytes, got a step of 100"),
+    "data too short": (dict(data=b"abc"), "data: 48 rows of 192 bytes take 9216 bytes, got 3"),
+    "no frame": (dict(frame_id=""), "header.frame_id: empty"),
+    "repeated stamp": (dict(at_s=1.0), "stamp: 1000000000 ns repeats"),
+    "older stamp": (dict(at_s=0.5), "stamp: 0.500 s older"),
+    "too narrow": (dict(rgb=np.zeros((640, 4, 3), np.uint8)), "less than one patch"),
+}
+
+
+@pytest.mark.parametrize(("fields", "reason"), BAD_IMAGES.values(), ids=BAD_IMAGES)
+def test_a_bad_image_is_rejected_by_name_and_the_next_good_one_works(robot, fields, reason):
+    robot.start(time__jump_back_s=0.6)
+    good = robot.send(at_s=1.0)
+    seen = len(robot.statuses.messages)
+    robot.images.publish(image_message(**{"at_s": 1.1, **fields}))
+    bad = robot.statuses.wait(lambda s: s.rejected == 1)
+    assert reason in bad.message
+    assert (bad.received, bad.processed, bad.map_points) == (2, 1, good.map_points)
+    next_good = robot.send(at_s=1.2)
+    assert (next_good.processed, next_good.images_since_reset) == (2, 2)
+    assert next_good.message == "" and len(robot.statuses.messages) == seen + 2
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "data: not a whole JPEG or PNG"),
+        (b"nonsense", "data: not a whole JPEG or PNG"),
+        (cv2.imencode(".jpg", picture())[1].tobytes()[:-40], "cut off"),
+    ],
+    ids=["empty", "nonsense", "cut off"],
+)
+def test_a_bad_compressed_image_is_rejected_and_the_next_good_one_works(robot, data, reason):
+    robot.images = robot.client.create_publisher(CompressedImage, "image/compressed", 10)
+    robot.start(image_transport="compressed")
+
+    def compressed(at_s, content):
+        message = CompressedImage(format="jpeg", data=content)
+        message.header.stamp, message.header.frame_id = stamp(at_s), "camera"
+        return message
+
+    assert reason in robot.send(compressed(1.0, data)).message
+    assert robot.send(compressed(1.1, cv2.imencode(".jpg", picture())[1].tobytes())).processed == 1
+
+
+def test_camera_frame_stands_in_for_a_missing_frame_id(robot):
+    robot.start(camera_frame="eye")
+    odometry = robot.listen_to_node(Odometry, "odom")
+    robot.send(at_s=1.0, frame_id="")
+    assert odometry.wait().child_frame_id == "eye"
+
+
+def test_stamps_that_jump_back_far_reset_once(robot):
+    robot.start()
+    robot.send(at_s=100.0)
+    robot.send(at_s=100.1)
+    after = robot.send(at_s=5.0)
+    assert (after.images_since_reset, after.segment) == (1, 0)
+    assert after.last_reset_reason == "image stamps jumped back by 95.100 s"
+    assert robot.send(at_s=5.1).images_since_reset == 2
+
+
+def test_a_gap_in_time_starts_a_segment_at_the_last_pose(robot):
+    robot.start()
+    robot.send(at_s=1.0)
+    after = robot.send(at_s=9.0)
+    assert (after.segment, after.images_since_reset) == (1, 2)
+    assert after.message == "new segment: no image for 8.000 s"
+
+
+def test_a_change_of_image_size_starts_a_segment(robot):
+    robot.start()
+    robot.send(at_s=1.0)
+    after = robot.send(at_s=1.1, rgb=picture(height=64, width=48))
+    assert (after.segment, after.message) == (1, "new segment: image size changed to 48x64")
+
+
+def test_a_jump_back_of_the_ros_clock_resets_once(robot):
+    clock = robot.client.create_publisher(Clock, "/clock", 10)
+    robot.start(use_sim_time=True)
+    robot.wait_until(lambda: clock.get_subscription_count() > 0)
+
+    def clock_at(seconds):
+        clock.publish(Clock(clock=stamp(seconds)))
+        robot.wait_until(lambda: abs(robot.node.get_clock().now().nanoseconds - seconds * 1e9) < 1)
+
+    clock_at(50.0)
+    robot.send(at_s=50.0)
+    clock_at(10.0)
+    after = robot.send(at_s=10.0)
+    assert after.images_since_reset == 1
+    assert after.last_reset_reason == "the clock jumped back by 40.000 s"
+    # The other way round: the images tell first.
+    first = robot.send(at_s=3.0)
+    clock_at(3.0)
+    second = robot.send(at_s=3.1)
+    assert first.last_reset_reason == second.last_reset_reason
+    assert (first.images_since_reset, second.images_since_reset) == (1, 2)
+
+
+def first_pose(T_odom_first_camera):
+    """What the untrained network answers to `picture()`, from a first camera placed so."""
+    tracker = Tracker(load_model(Config(device="cpu")), Config())
+    tracker.T_odom_first_camera = T_odom_first_camera
+    tracker.reset()
+    return tracker.step(Frame(0, picture())).T_odom_camera
+
+
+def matrix(pose):
+    p, q = pose.position, pose.orientation
+    return transform_from_quaternion((p.x, p.y, p.z), (q.w, q.x, q.y, q.z))
+
+
+def test_the_pose_is_that_of_the_topmost_frame_above_the_camera(robot):
+    robot.publish_tf(("base_link", "arm", (0.1, 0.0, 0.5)), ("arm", "camera", (0.0, 0.2, 0.0)))
+    robot.start(tf_wait_s=1.0)
+    odometry = robot.listen_to_node(Odometry, "odom")
+    robot.send(at_s=1.0)
+    message = odometry.wait()
+    T_base_camera = transform(np.eye(3), (0.1, 0.2, 0.5))
+    assert message.child_frame_id == "base_link"
+    np.testing.assert_allclose(
+        matrix(message.pose.pose), first_pose(T_base_camera) @ inverse(T_base_camera), atol=1e-6
+    )
+
+
+def test_camera_pose_stands_in_for_tf_and_is_published(robot):
+    tf_static = robot.listen(TFMessage, "/tf_static")
+    robot.start(base_frame="base_link", camera_pose=[0.1, 0.0, 0.5, 0.0, 0.2, 0.0])
+    odometry = robot.listen_to_node(Odometry, "odom")
+    robot.send(at_s=1.0)
+    T_base_camera = optical_mount((0.1, 0.0, 0.5, 0.0, 0.2, 0.0))
+    np.testing.assert_allclose(
+        matrix(odometry.wait().pose.pose),
+        first_pose(T_base_camera) @ inverse(T_base_camera),
+        atol=1e-6,
+    )
+    edge = tf_static.wait().transforms[0]
+    assert (edge.header.frame_id, edge.child_frame_id) == ("base_link", "camera")
+    assert edge.transform.translation.z == 0.5
+
+
+def test_a_pitch_alone_levels_a_tilted_camera_without_a_base(robot):
+    robot.start(camera_pose=[0.0, 0.0, 0.0, 0.0, 0.3, 0.0])
+    odometry = robot.listen_to_node(Odometry, "odom")
+    robot.send(at_s=1.0)
+    message = odometry.wait()
+    assert message.child_frame_id == "camera"
+    expected = first_pose(optical_mount((0, 0, 0, 0, 0.3, 0)))
+    np.testing.assert_allclose(matrix(message.pose.pose), expected, atol=1e-6)
+
+
+def test_a_missing_transform_is_an_error_until_it_comes_never_an_identity(robot):
+    robot.start(base_frame="base_link", tf_wait_s=0.1)
+    tf = robot.listen(TFMessage, "/tf")
+    status = robot.send(at_s=1.0)
+    assert "no transform from base_frame base_link to the camera frame camera" in status.message
+    assert status.state == TrackingStatus.INITIALIZING and not tf.messages
+    robot.publish_tf(("base_link", "camera", (0.0, 0.0, 0.0)))
+    for i in range(1, 1000):
+        if robot.send(at_s=1 + i / 10).processed:
+            break
+    assert tf.wait().transforms[1].child_frame_id == "base_link"
+
+
+def test_the_node_never_gives_a_frame_a_second_parent(robot):
+    robot.publish_tf(("base_link", "camera", (0.0, 0.0, 0.0)))
+    wheel_odometry = robot.client.create_publisher(TFMessage, "/tf", 10)
+    robot.start(tf_wait_s=1.0)
+    robot.wait_until(lambda: wheel_odometry.get_subscription_count() > 0)
+    edge = TransformStamped(child_frame_id="base_link")
+    edge.header.frame_id = "odom"
+    wheel_odometry.publish(TFMessage(transforms=[edge]))
+    assert "TF has odom -> base_link already" in robot.send(at_s=1.0).message
+    robot.wait_until(lambda: robot.images.get_subscription_count() == 0)  # it is inactive
+
+
+def test_with_foreign_odometry_only_map_to_odom_is_published_if_asked_for(robot):
+    robot.publish_tf(("odom", "base_link", (1.0, 0.0, 0.0)), ("base_link", "camera", (0.0,) * 3))
+    robot.start(tf_wait_s=1.0, publish_odom_tf=False)
+    tf = robot.listen(TFMessage, "/tf")
+    robot.wait_until(lambda: robot.node.count_subscribers("/tf") > 1)
+    odometry = robot.listen_to_node(Odometry, "odom")
+    robot.send(at_s=1.0)
+    assert odometry.wait().child_frame_id == "base_link"
+    assert [edge.child_frame_id for edge in tf.wait().transforms] == ["odom"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        (dict(checkpoint="/nowhere.pth"), "/nowhere.pth: no such file"),
+        (dict(device="cuda:77"), "device: 'cuda:77' is not there"),
+    ],
+    ids=["checkpoint", "device"],
+)
+def test_what_cannot_be_loaded_is_one_error_and_no_topic_pretends(robot, capfd, parameters, reason):
+    robot.start(**parameters)
+    assert not robot.started
+    assert robot.images.get_subscription_count() == 0
+    assert capfd.readouterr().err.count(reason) == 1
+
+
+def test_the_program_says_what_is_wrong_with_a_parameter_and_ends(domain):
+    ended = subprocess.run(
+        [sys.executable, "-m", "ttt3r_ros.ros.node", "--ros-args", "-p", "map.voxel_size:=-1.0"],
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "map.voxel_size" in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_an_error_nobody_thought_of_costs_one_image(robot, monkeypatch):
+    robot.start()
+    depth = robot.listen_to_node(Image, "depth/image_rect")
+    monkeypatch.setattr(
+        "ttt3r_ros.tracker.robust_focal", lambda *_, **__: (_ for _ in ()).throw(KeyError("oops"))
+    )
+    assert "oops" in robot.send(at_s=1.0).message
+    monkeypatch.undo()
+    assert robot.send(at_s=1.1).processed == 1
+    assert depth.wait().header.stamp == stamp(1.1)
+
+
+def test_an_answer_that_is_not_finite_is_no_pose_and_a_new_segment(robot, monkeypatch):
+    robot.start()
+    odometry = robot.listen_to_node(Odometry, "odom")
+    robot.send(at_s=1.0)
+    from ttt3r_ros.network.model import Network
+
+    advance = Network.advance
+
+    def poisoned(self, state, features, *args, **kwargs):
+        return advance(self, state, features * float("nan"), *args, **kwargs)
+
+    monkeypatch.setattr(Network, "advance", poisoned)
+    lost = robot.send(at_s=1.1)
+    assert lost.state == TrackingStatus.LOST and "not finite" in lost.message
+    monkeypatch.undo()
+    again = robot.send(at_s=1.2)
+    assert again.state == TrackingStatus.TRACKING and again.segment == 1
+    odometry.wait(lambda message: message.header.stamp == stamp(1.2))
+    assert [message.header.stamp for message in odometry.messages] == [stamp(1.0), stamp(1.2)]

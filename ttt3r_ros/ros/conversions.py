@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Between ROS messages and the package's own types; transforms are in `transforms`."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from builtin_interfaces.msg import Time as TimeMsg
+from geometry_msgs.msg import Twist
+from nav_msgs.msg import Odometry
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
+from std_msgs.msg import Header
+from transforms3d.axangles import mat2axangle
+
+try:
+    from cv_bridge import CvBridge
+    from sensor_msgs_py.point_cloud2 import create_cloud
+except ImportError:
+    from ttt3r_ros.ros.wheels import CvBridge, create_cloud
+
+from ttt3r_ros.camera_info import CameraModel
+from ttt3r_ros.geometry import Intrinsics, Transform, inverse
+from ttt3r_ros.images import check_image, decode_compressed
+from ttt3r_ros.mapping.voxel_map import MapCloud
+from ttt3r_ros.ros.transforms import pose_message
+from ttt3r_ros.time_guard import NS_PER_S
+from ttt3r_ros.types import Frame, FrameRejected, FrameResult
+
+_bridge = CvBridge()
+
+_XYZ_RGB = np.dtype([("x", "f4"), ("y", "f4"), ("z", "f4"), ("rgb", "f4")])
+_XYZ_RGB_CONFIDENCE = np.dtype([*_XYZ_RGB.descr, ("confidence", "f4")])
+
+
+def stamp_ns(stamp: TimeMsg) -> int:
+    """Return a stamp in nanoseconds."""
+    return int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
+
+
+def stamp_message(ns: int) -> TimeMsg:
+    """Return nanoseconds as a stamp."""
+    return TimeMsg(sec=ns // NS_PER_S, nanosec=ns % NS_PER_S)
+
+
+def frame_from_image(
+    message: Image | CompressedImage, camera: CameraModel, camera_frame: str
+) -> Frame:
+    """Return the frame of an image message.
+
+    Args:
+        message: the image.
+        camera: what is known of the camera.
+        camera_frame: used where the message's header names none.
+
+    Raises:
+        FrameRejected: a field is wrong; the message names it.
+    """
+    frame_id = message.header.frame_id or camera_frame
+    if not frame_id:
+        raise FrameRejected("header.frame_id: empty, and the parameter camera_frame is too")
+    if isinstance(message, CompressedImage):
+        # Not through cv_bridge, which fills up what is missing in a damaged file.
+        rgb = decode_compressed(message.data, message.format)
+    else:
+        check_image(message.encoding, message.height, message.width, message.step, message.data)
+        rgb = _bridge.imgmsg_to_cv2(message, "rgb8")
+    return Frame(stamp_ns(message.header.stamp), rgb, camera.intrinsics_of(rgb), frame_id)
+
+
+def odometry_message(
+    T_odom_base: Transform,
+    previous: tuple[int, Transform] | None,
+    stamp_ns: int,
+    odom_frame: str,
+    base_frame: str,
+) -> Odometry:
+    """Return the pose of the base, and its velocity since the image before.
+
+    The covariances are zero: unknown.
+
+    Args:
+        T_odom_base: pose of the base.
+        previous: stamp in nanoseconds and pose of the image before, None if there is none.
+        stamp_ns: stamp of the image.
+        odom_frame: frame of the pose.
+        base_frame: frame of the velocity.
+    """
+    message = Odometry(child_frame_id=base_frame)
+    message.header = _header(stamp_ns, odom_frame)
+    message.pose.pose = pose_message(T_odom_base)
+    if previous is not None:
+        message.twist.twist = _twist(
+            inverse(previous[1]) @ T_odom_base, (stamp_ns - previous[0]) / NS_PER_S
+        )
+    return message
+
+
+def depth_message(result: FrameResult, min_confidence: float, max_depth_m: float) -> Image:
+    """Return depth along z as 32FC1 in metres, NaN where it is not known (REP-118)."""
+    usable = result.usable(min_confidence, max_depth_m)
+    depth = result.points[..., 2].where(usable, np.nan).cpu().numpy()
+    message: Image = _bridge.cv2_to_imgmsg(depth, "32FC1")
+    message.header = _header(result.stamp_ns, result.frame_id)
+    return message
+
+
+def camera_info_message(result: FrameResult, intrinsics: Intrinsics) -> CameraInfo:
+    """Return the intrinsics of the depth image of a result."""
+    message = CameraInfo(header=_header(result.stamp_ns, result.frame_id))
+    message.width, message.height = intrinsics.width, intrinsics.height
+    message.distortion_model = "plumb_bob"
+    message.d = [0.0] * 5
+    K = intrinsics.matrix()
+    message.k = K.flatten()
+    message.r = np.eye(3).flatten()
+    message.p = np.hstack([K, np.zeros((3, 1))]).flatten()
+    return message
+
+
+def points_message(result: FrameResult, min_confidence: float, max_depth_m: float) -> PointCloud2:
+    """Return the points in the camera frame as an organised cloud, NaN where not known."""
+    height, width = result.confidence.shape
+    usable = result.usable(min_confidence, max_depth_m)
+    points = result.points.where(usable[..., None], np.nan).reshape(-1, 3)
+    cloud = np.empty(height * width, _XYZ_RGB_CONFIDENCE)
+    _fill(cloud, points.cpu().numpy(), result.rgb.reshape(-1, 3))
+    cloud["confidence"] = result.confidence.flatten().cpu().numpy()
+    message = _cloud_message(cloud, _header(result.stamp_ns, result.frame_id))
+    message.height, message.width = height, width
+    message.row_step = message.point_step * width
+    return message
+
+
+def map_message(cloud: MapCloud, stamp_ns: int, frame: str) -> PointCloud2:
+    """Return the points of the map as a cloud."""
+    points = np.empty(len(cloud.points), _XYZ_RGB)
+    _fill(points, cloud.points, cloud.colours)
+    message = _cloud_message(points, _header(stamp_ns, frame))
+    message.is_dense = True
+    return message
+
+
+def _header(ns: int, frame: str) -> Header:
+    return Header(stamp=stamp_message(ns), frame_id=frame)
+
+
+def _fill(
+    cloud: npt.NDArray[np.void], points: npt.NDArray[np.float32], rgb: npt.NDArray[np.uint8]
+) -> None:
+    for axis, name in enumerate("xyz"):
+        cloud[name] = points[:, axis]
+    red, green, blue = rgb.astype(np.uint32).T
+    # PCL's convention, which RViz follows: the bytes of an integer in the place of a float.
+    cloud["rgb"] = (red << 16 | green << 8 | blue).view(np.float32)
+
+
+def _cloud_message(cloud: npt.NDArray[np.void], header: Header) -> PointCloud2:
+    fields = [
+        PointField(name=name, offset=offset, datatype=PointField.FLOAT32, count=1)
+        for name, (_, offset, *_) in (cloud.dtype.fields or {}).items()
+    ]
+    message: PointCloud2 = create_cloud(header, fields, cloud)
+    message.is_dense = False
+    return message
+
+
+def _twist(T_previous_now: Transform, seconds: float) -> Twist:
+    """Return the velocity, in the moving frame, of a motion within some seconds."""
+    axis, angle = mat2axangle(T_previous_now[:3, :3])
+    message = Twist()
+    v, w = message.linear, message.angular
+    # Constant velocity in the frame now: the translation, turned into it.
+    v.x, v.y, v.z = map(float, T_previous_now[:3, :3].T @ T_previous_now[:3, 3] / seconds)
+    w.x, w.y, w.z = map(float, axis * angle / seconds)
+    return message

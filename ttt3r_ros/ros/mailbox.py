@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Between the executor's thread and the worker's: requests in order, and of images the newest."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Image = TypeVar("Image")
+Request = Callable[[], None]
+
+
+class Mailbox(Generic[Image]):
+    """A queue of images and requests for one worker thread.
+
+    Requests come before images that wait, so they take effect before the next image. While the
+    mailbox is shut images wait in it, but requests are still handed out.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        """Make an empty mailbox that is shut.
+
+        Args:
+            capacity: images that may wait; a further one replaces the oldest.
+        """
+        self._changed = threading.Condition()
+        self._images: deque[Image] = deque(maxlen=capacity)
+        self._requests: deque[Request] = deque()
+        self._open = False
+        self._closed = False
+
+    def put(self, image: Image) -> bool:
+        """Leave an image; return whether it has replaced an older one."""
+        with self._changed:
+            replaces = len(self._images) == self._images.maxlen
+            self._images.append(image)
+            self._changed.notify()
+        return replaces
+
+    def request(self, request: Request) -> None:
+        """Leave something for the worker to call before its next image."""
+        with self._changed:
+            self._requests.append(request)
+            self._changed.notify()
+
+    def open(self) -> None:
+        """Hand out images from now on."""
+        with self._changed:
+            self._open = True
+            self._changed.notify()
+
+    def shut(self) -> int:
+        """Hand out no more images and drop those that wait; return their number."""
+        with self._changed:
+            self._open = False
+            dropped = len(self._images)
+            self._images.clear()
+        return dropped
+
+    def close(self) -> None:
+        """End the worker: `take` returns None from now on."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def take(self) -> Image | Request | None:
+        """Wait for the next request or image; None when the mailbox was closed."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed or self._requests or (self._open and self._images)
+            )
+            if self._closed:
+                return None
+            return self._requests.popleft() if self._requests else self._images.popleft()

@@ -1,0 +1,244 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The node: images in, poses, depth and map out.
+
+Two threads: the executor's, in which everything here runs, receives images, requests and
+parameters and never waits; `worker` steps the network.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import rclpy
+import torch
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, JumpThreshold, TimeJump
+from rclpy.clock_type import ClockType
+from rclpy.duration import Duration
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.timer import Timer
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_srvs.srv import Trigger
+
+from ttt3r_ros.camera_info import CameraModel
+from ttt3r_ros.config import ConfigError
+from ttt3r_ros.network.checkpoint_error import CheckpointError
+from ttt3r_ros.pipeline import Pipeline
+from ttt3r_ros.ros.log import send_logs_to
+from ttt3r_ros.ros.outputs import Outputs
+from ttt3r_ros.ros.parameters import change_settings, declare_parameters, read_parameters
+from ttt3r_ros.ros.transforms import find_mount, listen
+from ttt3r_ros.ros.worker import Worker
+
+_WARNING_PERIOD_S = 5.0
+
+
+class TTT3RNode(LifecycleNode):
+    """Configure loads the weights, activate subscribes, deactivate pauses, cleanup frees."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Declare parameters and topics.
+
+        Args:
+            kwargs: of `rclpy.node.Node`, but for the name.
+
+        Raises:
+            ConfigError: a parameter is out of bounds.
+            ParameterException: a parameter has the wrong type or is out of bounds.
+        """
+        self._worker: Worker | None = None  # while configured; `destroy_node` asks in any case
+        super().__init__("ttt3r_node", **kwargs)
+        send_logs_to(self.get_logger())
+        declare_parameters(self)
+        self._config, self._node_config = read_parameters(self)
+        self.add_on_set_parameters_callback(self._on_parameters)
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        self._jump_handle = self.get_clock().create_jump_callback(
+            JumpThreshold(
+                min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False
+            ),
+            post_callback=self._on_clock_jump,
+        )
+        self._outputs = Outputs(self, self._node_config.map_frame)
+
+    def start(self) -> bool:
+        """Configure and activate, if `autostart`; return whether it went well."""
+        if not self._node_config.autostart:
+            return True
+        success = TransitionCallbackReturn.SUCCESS
+        return self.trigger_configure() == success and self.trigger_activate() == success
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the weights and start the worker."""
+        try:
+            pipeline = Pipeline.from_config(self._config)
+        except (CheckpointError, ConfigError, torch.OutOfMemoryError) as error:
+            self.get_logger().error(f"cannot configure: {error}")
+            return TransitionCallbackReturn.FAILURE
+        queue_size = self._node_config.queue_size if self._config.every_frame else 1
+        self._worker = Worker(
+            self, pipeline, self._outputs, self._node_config, queue_size, self._give_up
+        )
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe; images are taken once TF has had time to arrive."""
+        config = self._node_config
+        image_topic = self.resolve_topic_name("image")
+        self._camera = CameraModel(image_topic)
+        buffer, self._listener = listen(self)
+        worker = self._configured_worker()
+        worker.prepare(self._camera, lambda frame: find_mount(buffer, frame, self._node_config))
+        self._subscribe(image_topic)
+        self._active_timers = [
+            self._create_timer(1 / self._config.map.publish_hz, self._on_map_due)
+        ]
+        if config.tf_wait_s and not (config.camera_pose and config.base_frame):
+            self._tf_timer = self._create_timer(config.tf_wait_s, self._on_tf_waited)
+            self._active_timers.append(self._tf_timer)
+        else:
+            worker.resume()
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Take no more images; state and map stay."""
+        for subscription in self._active_subscriptions:
+            self.destroy_subscription(subscription)
+        for timer in self._active_timers:
+            self.destroy_timer(timer)
+        self._listener.unregister()
+        self._configured_worker().pause()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free network, state and map, on the device too."""
+        self._end_worker()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """End the worker."""
+        self._end_worker()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything, so that the node may be configured again."""
+        self._end_worker()
+        return super().on_error(state)
+
+    def destroy_node(self) -> None:
+        """End the worker, then the node."""
+        self._end_worker()
+        super().destroy_node()
+
+    def _subscribe(self, image_topic: str) -> None:
+        every_frame = self._config.every_frame
+        reliable = every_frame or self._node_config.image_reliability == "reliable"
+        qos = QoSProfile(
+            depth=self._node_config.queue_size if every_frame else 1,
+            reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        )
+        if self._node_config.image_transport == "compressed":
+            kind, image_topic = CompressedImage, f"{image_topic}/compressed"
+        else:
+            kind = Image
+        self._active_subscriptions = [
+            self.create_subscription(kind, image_topic, self._on_image, qos),
+            self.create_subscription(CameraInfo, "camera_info", self._camera.update, qos),
+        ]
+        self.get_logger().info(f"waiting for images on {image_topic}")
+
+    def _end_worker(self) -> None:
+        if self._worker is not None:
+            self._worker.end()
+            self._worker = None
+            gc.collect()
+            torch.cuda.empty_cache()
+
+    def _configured_worker(self) -> Worker:
+        if self._worker is None:
+            raise RuntimeError("the node is not configured")
+        return self._worker
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        if self._configured_worker().image(message) and self._config.every_frame:
+            self.get_logger().warning(
+                f"more images wait than queue_size, {self._node_config.queue_size}: the oldest go",
+                throttle_duration_sec=_WARNING_PERIOD_S,
+            )
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = self._worker is not None
+        if self._worker is not None:
+            self._worker.reset("~/reset")
+            response.message = "the next image is the first one"
+        else:
+            response.message = "the node is not configured, there is nothing to reset"
+        return response
+
+    def _on_clock_jump(self, jump: TimeJump) -> None:
+        if self._worker is not None:
+            self._worker.clock_jumped(self.get_clock().now().nanoseconds)
+
+    def _on_parameters(self, parameters: Sequence[Parameter[Any]]) -> SetParametersResult:
+        values = {parameter.name: parameter.value for parameter in parameters}
+        try:
+            self._config, self._node_config = (
+                change_settings(self._config, values),
+                change_settings(self._node_config, values),
+            )
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        if self._worker is not None:
+            self._worker.configure(self._config, self._node_config)
+        return SetParametersResult(successful=True)
+
+    def _on_tf_waited(self) -> None:
+        self._tf_timer.cancel()
+        self._configured_worker().resume()
+
+    def _on_map_due(self) -> None:
+        if self._outputs.map_is_wanted():
+            self._configured_worker().send_map()
+
+    def _give_up(self, error: Exception) -> None:
+        self.get_logger().error(f"deactivated: {error}")
+        self.trigger_deactivate()
+
+    def _create_timer(self, period_s: float, callback: Callable[[], None]) -> Timer:
+        # Not by ROS time, which stands still while no bag plays.
+        return self.create_timer(period_s, callback, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until it is shut down; return the process's exit status."""
+    rclpy.init(args=args)
+    try:
+        node = TTT3RNode()
+    except (ConfigError, ParameterException) as error:
+        print(f"ttt3r_node: {error}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return 1
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        if not node.start():
+            return 1
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

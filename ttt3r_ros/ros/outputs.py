@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the node publishes; images and clouds are built only for those who subscribe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nav_msgs.msg import Odometry
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import Header
+
+from ttt3r_ros.config import Config, NodeConfig
+from ttt3r_ros.geometry import Transform
+from ttt3r_ros.mapping.voxel_map import MapCloud
+from ttt3r_ros.msg import TrackingStatus
+from ttt3r_ros.ros.conversions import (
+    camera_info_message,
+    depth_message,
+    map_message,
+    odometry_message,
+    points_message,
+    stamp_message,
+)
+from ttt3r_ros.ros.stream import StreamCounts
+from ttt3r_ros.ros.transforms import FramePublisher, Mount
+from ttt3r_ros.types import FrameResult
+
+_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class Outputs:
+    """The topics of the node, silent while it is not active."""
+
+    def __init__(self, node: LifecycleNode, map_frame: str) -> None:
+        """Create them."""
+        self._node = node
+        self._map_frame = map_frame
+        self._frames = FramePublisher(node)
+        self._odometry = self._create(Odometry, "~/odom")
+        self._depth = self._create(Image, "~/depth/image_rect")
+        self._depth_info = self._create(CameraInfo, "~/depth/camera_info")
+        self._points = self._create(PointCloud2, "~/points")
+        self._map = self._create(PointCloud2, "~/cloud_map", _LATCHED)
+        self._status = self._create(TrackingStatus, "~/status")
+        self._last_status = TrackingStatus()
+        self._previous: tuple[int, Transform] | None = None
+
+    def mount(self, mount: Mount, camera_frame: str, stamp_ns: int) -> None:
+        """Publish where the camera is on the robot, if nobody else does."""
+        self._frames.publish_mount(mount, camera_frame, stamp_message(stamp_ns))
+
+    def result(
+        self, result: FrameResult, mount: Mount, config: Config, node_config: NodeConfig
+    ) -> None:
+        """Publish everything about one tracked image, with the image's stamp."""
+        limits = (config.confidence.min, config.depth.max_m)
+        self._pose(result, mount, node_config)
+        if self._depth.get_subscription_count():
+            self._depth.publish(depth_message(result, *limits))
+        if result.intrinsics and self._depth_info.get_subscription_count():
+            self._depth_info.publish(camera_info_message(result, result.intrinsics))
+        if self._points.get_subscription_count():
+            self._points.publish(points_message(result, *limits))
+
+    def tracked(
+        self,
+        result: FrameResult,
+        counts: StreamCounts,
+        *,
+        latency_ms: float,
+        map_points: int,
+        last_reset_reason: str,
+    ) -> None:
+        """Publish the status after a tracked image."""
+        status = self._last_status
+        status.header.stamp = stamp_message(result.stamp_ns)
+        status.header.frame_id = result.frame_id
+        status.state = TrackingStatus.TRACKING
+        status.segment = result.segment
+        status.images_since_reset = result.images_since_reset
+        status.mean_gain = result.mean_gain
+        status.median_confidence = result.median_confidence
+        status.scale = result.scale
+        status.step_ms = 1e3 * result.step_s
+        status.latency_ms = latency_ms
+        status.map_points = map_points
+        status.last_reset_reason = last_reset_reason
+        self._send_status(counts, result.seam and f"new segment: {result.seam}")
+
+    def rejected(self, header: Header, reason: str, counts: StreamCounts, *, lost: bool) -> None:
+        """Publish the status after a rejected image; all but the counts is the last one's."""
+        self._last_status.header = header
+        if lost:
+            self._last_status.state = TrackingStatus.LOST
+        self._send_status(counts, reason)
+
+    def _send_status(self, counts: StreamCounts, message: str) -> None:
+        status = self._last_status
+        status.received, status.processed = counts.received, counts.processed
+        status.replaced, status.rejected = counts.replaced, counts.rejected
+        status.lost_estimated = counts.lost_estimated
+        status.message = message
+        self._status.publish(status)
+
+    def map_is_wanted(self) -> bool:
+        """Whether somebody subscribes to the map."""
+        return bool(self._map.get_subscription_count())
+
+    def map(self, cloud: MapCloud, stamp_ns: int) -> None:
+        """Publish the map."""
+        self._map.publish(map_message(cloud, stamp_ns, self._map_frame))
+
+    def _pose(self, result: FrameResult, mount: Mount, config: NodeConfig) -> None:
+        T_odom_base = mount.odom_to_base(result.T_odom_camera)
+        stamp = stamp_message(result.stamp_ns)
+        self._frames.publish_pose(T_odom_base, mount.base_frame, stamp, config)
+        # After a reset the pose before has another origin, and says nothing about the velocity.
+        follows = self._previous and result.images_since_reset > 1
+        previous = self._previous if follows else None
+        self._previous = (result.stamp_ns, T_odom_base)
+        self._odometry.publish(
+            odometry_message(
+                T_odom_base,
+                previous,
+                result.stamp_ns,
+                config.odom_frame,
+                mount.base_frame,
+            )
+        )
+
+    def _create(self, kind: type, topic: str, qos: QoSProfile | int = 10) -> Any:
+        return self._node.create_lifecycle_publisher(kind, topic, qos)

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the camera is on the robot, and the frames this node publishes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import yaml
+from builtin_interfaces.msg import Time as TimeMsg
+from geometry_msgs.msg import Pose, TransformStamped
+from rclpy.node import Node
+from rclpy.time import Time
+
+try:
+    from tf2_ros import (
+        Buffer,
+        StaticTransformBroadcaster,
+        TransformBroadcaster,
+        TransformException,
+        TransformListener,
+    )
+    from tf_transformations import quaternion_from_matrix, quaternion_matrix
+except ImportError:
+    from ttt3r_ros.ros.wheels import (
+        Buffer,
+        StaticTransformBroadcaster,
+        TransformBroadcaster,
+        TransformException,
+        TransformListener,
+        quaternion_from_matrix,
+        quaternion_matrix,
+    )
+
+from ttt3r_ros.config import NodeConfig
+from ttt3r_ros.geometry import Transform, inverse, optical_mount, transform
+from ttt3r_ros.types import FrameRejected
+
+
+class FrameConflict(RuntimeError):
+    """Somebody else publishes a transform that is ours to publish."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """How the camera sits on the robot."""
+
+    base_frame: str
+    T_base_camera: Transform  # camera: optical frame
+    T_odom_first_camera: Transform  # where the first camera stands in the odometry frame
+    is_published: bool  # TF connects the two frames already
+
+    def odom_to_base(self, T_odom_camera: Transform) -> Transform:
+        """Return the base's pose of a camera's pose."""
+        return T_odom_camera @ inverse(self.T_base_camera)
+
+
+def find_mount(buffer: Buffer, camera_frame: str, config: NodeConfig) -> Mount:
+    """Find the base frame of a camera and its place there, by TF or `camera_pose`.
+
+    Raises:
+        FrameConflict: the base frame has a parent already, and `publish_odom_tf` is true.
+        FrameRejected: TF does not connect base and camera; it may later.
+    """
+    parents = _parents(buffer)
+    base_frame = config.base_frame or _topmost(parents, camera_frame, config)
+    if config.publish_odom_tf and base_frame in parents:
+        raise FrameConflict(
+            f"TF has {parents[base_frame]} -> {base_frame} already, a second parent would break "
+            f"the tree: set base_frame to the top of the robot's tree or publish_odom_tf to false"
+        )
+    if config.camera_pose:
+        T_base_camera = optical_mount(config.camera_pose)
+        if base_frame == camera_frame:  # nothing between them: it says how the camera starts
+            return Mount(base_frame, np.eye(4), T_base_camera, is_published=True)
+        return Mount(base_frame, T_base_camera, T_base_camera, camera_frame in parents)
+    if base_frame == camera_frame:
+        return Mount(base_frame, np.eye(4), optical_mount(), is_published=True)
+    try:
+        found = buffer.lookup_transform(base_frame, camera_frame, Time())
+    except TransformException as error:
+        raise FrameRejected(
+            f"TF: no transform from base_frame {base_frame} to the camera frame {camera_frame} "
+            f"after {config.tf_wait_s:g} s: publish it or set camera_pose ({error})"
+        ) from error
+    T_base_camera = matrix_from_transform(found)
+    return Mount(base_frame, T_base_camera, T_base_camera, is_published=True)
+
+
+class FramePublisher:
+    """Publishes map -> odom -> base for each image, and base -> camera where nobody else does."""
+
+    def __init__(self, node: Node) -> None:
+        """Create the publishers of /tf and /tf_static."""
+        self._broadcaster = TransformBroadcaster(node)
+        self._static_broadcaster = StaticTransformBroadcaster(node)
+
+    def publish_mount(self, mount: Mount, camera_frame: str, stamp: TimeMsg) -> None:
+        """Publish base -> camera, if TF does not have it."""
+        if not mount.is_published:
+            self._static_broadcaster.sendTransform(
+                [transform_message(mount.T_base_camera, mount.base_frame, camera_frame, stamp)]
+            )
+
+    def publish_pose(
+        self, T_odom_base: Transform, base_frame: str, stamp: TimeMsg, config: NodeConfig
+    ) -> None:
+        """Publish the edges that the settings leave to this node."""
+        odom, map_ = config.odom_frame, config.map_frame
+        transforms = []
+        if config.publish_map_tf:
+            transforms.append(transform_message(np.eye(4), map_, odom, stamp))
+        if config.publish_odom_tf:
+            transforms.append(transform_message(T_odom_base, odom, base_frame, stamp))
+        if transforms:
+            self._broadcaster.sendTransform(transforms)
+
+
+def transform_message(T: Transform, parent: str, child: str, stamp: TimeMsg) -> TransformStamped:
+    """Return the pose [4, 4] of `child` in `parent` as a message."""
+    message = TransformStamped(child_frame_id=child)
+    message.header.frame_id = parent
+    message.header.stamp = stamp
+    pose = pose_message(T)
+    t = message.transform.translation
+    t.x, t.y, t.z = pose.position.x, pose.position.y, pose.position.z
+    message.transform.rotation = pose.orientation
+    return message
+
+
+def pose_message(T: Transform) -> Pose:
+    """Return a pose [4, 4] as a message."""
+    message = Pose()
+    p, q = message.position, message.orientation
+    p.x, p.y, p.z = (float(value) for value in T[:3, 3])
+    q.x, q.y, q.z, q.w = (float(value) for value in quaternion_from_matrix(T))
+    return message
+
+
+def matrix_from_transform(message: TransformStamped) -> Transform:
+    """Return the pose [4, 4] of a message's child frame in its parent."""
+    t, q = message.transform.translation, message.transform.rotation
+    rotation = quaternion_matrix((q.x, q.y, q.z, q.w))[:3, :3]
+    return transform(rotation, (t.x, t.y, t.z))
+
+
+def listen(node: Node) -> tuple[Buffer, TransformListener]:
+    """Return a buffer that fills from /tf and /tf_static, and what fills it."""
+    buffer = Buffer()
+    return buffer, TransformListener(buffer, node)
+
+
+def _parents(buffer: Buffer) -> dict[str, str]:
+    frames: Mapping[str, Mapping[str, str]] = yaml.safe_load(buffer.all_frames_as_yaml()) or {}
+    return {frame: entry["parent"] for frame, entry in frames.items()}
+
+
+def _topmost(parents: Mapping[str, str], frame: str, config: NodeConfig) -> str:
+    """Return the highest frame of the robot above `frame`, below odom and map."""
+    for _ in range(len(parents)):
+        parent = parents.get(frame)
+        if parent in (None, config.odom_frame, config.map_frame):
+            break
+        frame = str(parent)
+    return frame
