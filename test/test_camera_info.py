@@ -40,6 +40,9 @@ def test_intrinsics_of_another_size_are_not_used_and_said_once(caplog):
     assert caplog.text.count("camera_info: not used: is for 640x48, the images have 64x48") == 1
     camera.update(info())
     assert camera.intrinsics_of(RGB) is not None
+    assert camera.intrinsics_of(RGB[::2, ::2]) is None  # an odd one out costs itself alone
+    camera.update(info())
+    assert camera.intrinsics_of(RGB) is not None
 
 
 def test_a_camera_that_was_never_calibrated_has_none(caplog):

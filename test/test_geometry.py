@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from transforms3d.axangles import axangle2mat
 from transforms3d.euler import euler2mat
 
 from ttt3r_ros.geometry import (
@@ -11,6 +12,7 @@ from ttt3r_ros.geometry import (
     optical_mount,
     orthonormal,
     quaternion,
+    rotation_vector,
     transform,
     transform_from_quaternion,
 )
@@ -26,6 +28,20 @@ def test_a_quaternion_says_the_same_rotation():
     assert quaternion(T_A_B)[0] >= 0
     again = transform_from_quaternion(T_A_B[:3, 3], quaternion(T_A_B))
     np.testing.assert_allclose(again, T_A_B, atol=1e-12)
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-12, 1e-9, 1e-6, 1e-3, 1.0, 3.14])
+def test_a_rotation_vector_is_axis_times_angle_however_small(angle):
+    axis = np.array([1.0, -2.0, 2.0]) / 3
+    T = transform(axangle2mat(axis, angle), (0, 0, 0))
+    np.testing.assert_allclose(rotation_vector(T), angle * axis, atol=1e-15, rtol=1e-6)
+
+
+def test_float32_noise_is_no_rotation_to_speak_of():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        noisy = orthonormal(transform(np.eye(3) + rng.normal(0, 1e-7, (3, 3)), (0, 0, 0)))
+        assert np.abs(rotation_vector(noisy)).max() < 1e-6
 
 
 def test_a_level_camera_looks_along_x_with_its_image_upright():

@@ -69,6 +69,27 @@ def test_a_rejected_image_changes_nothing(caplog):
     assert len(subject.map) == len(other.map)
 
 
+def test_an_image_that_is_too_narrow_changes_nothing_whatever_its_stamp():
+    images = frames(2)
+    subject = pipeline()
+    subject.process(Frame(50_000_000_000, images[0].rgb))
+    points = len(subject.map)
+    for stamp_ns in (1_000_000_000, 99_000_000_000):
+        with pytest.raises(FrameRejected, match="image: 4x640 becomes"):
+            subject.process(Frame(stamp_ns, np.zeros((640, 4, 3), np.uint8)))
+    assert len(subject.map) == points > 0 and subject.last_reset_reason == ""
+    result = subject.process(Frame(50_100_000_000, images[1].rgb))
+    assert (result.segment, result.images_since_reset) == (0, 2)
+
+
+def test_slow_processing_of_a_steady_stream_is_no_gap():
+    images = frames(2)
+    subject = pipeline()
+    subject.process(Frame(0, images[0].rgb))
+    result = subject.process(Frame(9_000_000_000, images[1].rgb), left_out_ns=8_967_000_000)
+    assert (result.segment, result.seam) == (0, "")
+
+
 def test_a_reset_is_one_log_line_and_a_new_beginning(caplog):
     caplog.set_level(logging.INFO, logger="ttt3r_ros")
     images = frames(2)

@@ -10,10 +10,10 @@ from ttt3r_ros.types import FrameRejected
 MS = 1_000_000
 
 
-def judge(last_ms: int | None, next_ms: int, config: TimeConfig | None = None) -> StampStep:
+def judge(last_ms, next_ms, config=None, left_out_ms=None) -> StampStep:
     guard = TimeGuard()
     guard.last_ns = None if last_ms is None else last_ms * MS
-    return guard.judge(next_ms * MS, config or TimeConfig())
+    return guard.judge(next_ms * MS, left_out_ms and left_out_ms * MS, config or TimeConfig())
 
 
 def test_stamps_that_go_on_pass():
@@ -34,6 +34,12 @@ def test_a_long_step_back_is_a_restart():
 def test_a_long_step_forward_is_a_gap_unless_switched_off():
     assert judge(1000, 3001) is StampStep.GAP
     assert judge(1000, 99_000, TimeConfig(max_gap_s=0.0)) is StampStep.NEXT
+
+
+def test_an_image_that_was_left_out_is_no_gap():
+    assert judge(1000, 9000, left_out_ms=8000) is StampStep.NEXT
+    assert judge(1000, 9000, left_out_ms=2000) is StampStep.GAP
+    assert judge(1000, 9000, left_out_ms=500) is StampStep.GAP
 
 
 def test_the_distance_to_the_last_image_is_known_in_seconds():

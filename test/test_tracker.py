@@ -10,7 +10,7 @@ from ttt3r_ros.geometry import Intrinsics, optical_mount
 from ttt3r_ros.model import find_device, load_model, untrained_network
 from ttt3r_ros.preprocessing import to_network_input
 from ttt3r_ros.tracker import Tracker
-from ttt3r_ros.types import Frame, FrameRejected
+from ttt3r_ros.types import Frame
 
 
 def frames(n, height=96, width=128):
@@ -105,16 +105,6 @@ def test_known_intrinsics_follow_the_image_and_unknown_ones_are_estimated():
     assert result.intrinsics == Intrinsics(100.0, 102.0, 63.5, 47.5, 128, 96)
 
 
-def test_an_image_that_is_too_narrow_changes_nothing():
-    images = frames(2)
-    subject = tracker()
-    subject.step(images[0])
-    with pytest.raises(FrameRejected, match="image: 4x640 becomes"):
-        subject.step(Frame(5, np.zeros((640, 4, 3), np.uint8)))
-    result = subject.step(images[1])
-    assert (result.segment, result.images_since_reset) == (0, 2)
-
-
 def test_lower_precision_stays_near_and_gives_float32():
     frame = frames(1)[0]
     exact, lower = tracker().step(frame), tracker(dtype="bfloat16").step(frame)
@@ -138,6 +128,11 @@ def test_exact_preprocessing_is_for_every_frame_and_fast_for_live():
     np.testing.assert_array_equal(pictures["every"], pictures["exact"])
     np.testing.assert_array_equal(pictures["live"], pictures["fast"])
     assert (pictures["exact"] != pictures["fast"]).any()
+
+
+def test_an_image_size_below_a_patch_is_an_error():
+    with pytest.raises(ConfigError, match="image_size: must be 0 or at least the patch size, 16"):
+        tracker(image_size=8)
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "mps", "nonsense"])

@@ -28,6 +28,7 @@ class CameraModel:
         self._rectified = name.startswith("image_rect")
         self._values: tuple[Any, ...] = ()
         self._intrinsics: Intrinsics | None = None
+        self._warned_shape: tuple[int, ...] = ()
 
     def update(self, info: Any) -> None:
         """Take a `CameraInfo`; warnings are logged only when it differs from the last one."""
@@ -54,7 +55,10 @@ class CameraModel:
     def intrinsics_of(self, rgb: npt.NDArray[np.uint8]) -> Intrinsics | None:
         """Return the intrinsics of an image [H, W, 3]; None, with a warning, if of another size."""
         known = self._intrinsics
-        if known and (known.height, known.width) != rgb.shape[:2]:
+        if known is None or (known.height, known.width) == rgb.shape[:2]:
+            return known
+        if rgb.shape != self._warned_shape:
+            self._warned_shape = rgb.shape
             _log.warning(
                 "camera_info: not used: is for %dx%d, the images have %dx%d",
                 known.width,
@@ -62,5 +66,4 @@ class CameraModel:
                 rgb.shape[1],
                 rgb.shape[0],
             )
-            self._intrinsics = None
-        return self._intrinsics
+        return None

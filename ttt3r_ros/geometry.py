@@ -67,6 +67,14 @@ def quaternion(T: Transform) -> Vector:
     return wxyz
 
 
+def rotation_vector(T: Transform) -> Vector:
+    """Return the rotation of a transform as axis times angle [3] in radians, exact near zero."""
+    w, *xyz = quaternion(T)
+    sine = float(np.linalg.norm(xyz))  # of half the angle
+    scale = 2 * np.arctan2(sine, w) / sine if sine > 1e-9 else 2.0
+    return scale * np.asarray(xyz)
+
+
 def inverse(T: Transform) -> Transform:
     """Return the inverse of a rigid transform [4, 4]."""
     rotation = T[:3, :3].T

@@ -47,7 +47,7 @@ def load_model(config: Config) -> Model:
 
     Raises:
         CheckpointError: the file cannot be used.
-        ConfigError: the device does not exist.
+        ConfigError: the device does not exist, or the image size is below a patch.
     """
     device = find_device(config.device)
     if config.checkpoint:
@@ -63,6 +63,12 @@ def load_model(config: Config) -> Model:
     else:
         network = untrained_network(config.update_rule, config.half_rotary).to(device)
         size, settings, note = _UNTRAINED_IMAGE_SIZE, {}, _UNTRAINED_NOTE
+    patch_size = network.config.patch_size
+    if 0 < config.image_size < patch_size:
+        raise ConfigError(
+            f"image_size: must be 0 or at least the patch size, {patch_size}, "
+            f"got {config.image_size}"
+        )
     return Model(network, device, config.image_size or size, settings, note)
 
 

@@ -48,24 +48,29 @@ class Pipeline:
         """
         model = load_model(config)
         if model.note:
-            _log.warning(
-                "%s", f"{config.checkpoint}: {model.note}" if config.checkpoint else model.note
-            )
+            _log.warning("%s", model.note)
         return cls(model, config)
 
-    def process(self, frame: Frame) -> FrameResult:
+    def process(self, frame: Frame, left_out_ns: int | None = None) -> FrameResult:
         """Track one image and merge its points into the map.
+
+        Args:
+            frame: the image.
+            left_out_ns: stamp of the image before it, if that one was left out because this one
+                came first: a gap is where no image came, not where none was processed.
 
         Raises:
             FrameRejected: the image is out of time order or too small; nothing has changed.
             TrackingError: the network gave no usable answer; the map has not changed.
         """
-        step = self._guard.judge(frame.stamp_ns, self.config.time)
-        ahead_s = self._guard.ahead_s(frame.stamp_ns)
+        step = self._guard.judge(frame.stamp_ns, left_out_ns, self.config.time)
+        self._tracker.check(frame)
         if step is StampStep.RESTART:
-            self.reset(f"image stamps jumped back by {-ahead_s:.3f} s")
+            back_s = -self._guard.ahead_s(frame.stamp_ns)
+            self.reset(f"image stamps jumped back by {back_s:.3f} s")
         elif step is StampStep.GAP:
-            self._tracker.start_segment(f"no image for {ahead_s:.3f} s")
+            gap_s = self._guard.ahead_s(frame.stamp_ns, left_out_ns)
+            self._tracker.start_segment(f"no image for {gap_s:.3f} s")
         self._guard.last_ns = frame.stamp_ns
         result = self._tracker.step(frame)
         if result.seam:

@@ -25,12 +25,22 @@ class TimeGuard:
     def __init__(self) -> None:
         self.last_ns: int | None = None  # nanoseconds; None: any stamp may be next
 
-    def ahead_s(self, stamp_ns: int) -> float:
-        """Return how far a stamp is ahead of the last image's in seconds; 0 before the first."""
-        return 0.0 if self.last_ns is None else (stamp_ns - self.last_ns) / NS_PER_S
+    def ahead_s(self, stamp_ns: int, left_out_ns: int | None = None) -> float:
+        """Return how far a stamp is ahead of the last image's in seconds; 0 before the first.
 
-    def judge(self, stamp_ns: int, config: TimeConfig) -> StampStep:
+        With `left_out_ns`, ahead of the later of the two.
+        """
+        if self.last_ns is None:
+            return 0.0
+        return (stamp_ns - max(self.last_ns, left_out_ns or self.last_ns)) / NS_PER_S
+
+    def judge(self, stamp_ns: int, left_out_ns: int | None, config: TimeConfig) -> StampStep:
         """Compare a stamp with the last image's, which stays the last one.
+
+        Args:
+            stamp_ns: of the next image.
+            left_out_ns: of an image in between that was left out.
+            config: the limits.
 
         Raises:
             FrameRejected: the stamp repeats the last one or is a little older.
@@ -39,7 +49,8 @@ class TimeGuard:
             raise FrameRejected(f"stamp: {stamp_ns} ns repeats the last image's")
         ahead_s = self.ahead_s(stamp_ns)
         if ahead_s >= 0:
-            return StampStep.GAP if 0 < config.max_gap_s < ahead_s else StampStep.NEXT
+            gap_s = self.ahead_s(stamp_ns, left_out_ns)
+            return StampStep.GAP if 0 < config.max_gap_s < gap_s else StampStep.NEXT
         if -ahead_s >= config.jump_back_s:
             return StampStep.RESTART
         raise FrameRejected(

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -23,7 +22,12 @@ from ttt3r_ros.geometry import Intrinsics, Transform, optical_mount, orthonormal
 from ttt3r_ros.model import Model
 from ttt3r_ros.network.prediction import Prediction
 from ttt3r_ros.network.state import RecurrentState
-from ttt3r_ros.preprocessing import CropTransform, resize_and_crop, to_network_input
+from ttt3r_ros.preprocessing import (
+    CropTransform,
+    crop_transform,
+    resize_and_crop,
+    to_network_input,
+)
 from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError
 
 _FOCALS = 31  # images whose focal estimates the median is taken of
@@ -51,6 +55,7 @@ class Tracker:
     def __init__(self, model: Model, config: Config) -> None:
         """Begin in front of the first image."""
         self._model = model
+        self._patch_size = model.network.config.patch_size
         self._scale = config.scale
         self._min_confidence = config.confidence.min
         self._method = config.preprocessing
@@ -76,15 +81,29 @@ class Tracker:
         number = self._segment.number + 1
         self._segment = _Segment(number, self._T_odom_camera, self._initial_state(), seam)
 
-    def step(self, frame: Frame) -> FrameResult:
-        """Track one image.
+    def check(self, frame: Frame) -> None:
+        """Check that an image can be brought to the network's size; nothing else happens.
 
         Raises:
-            FrameRejected: the image cannot be brought to the network's size; nothing has changed.
+            FrameRejected: it cannot.
+        """
+        height, width = frame.rgb.shape[:2]
+        try:
+            crop_transform(width, height, self._model.image_size, patch_size=self._patch_size)
+        except ValueError as error:
+            raise FrameRejected(str(error)) from error
+
+    def step(self, frame: Frame) -> FrameResult:
+        """Track one image that passes `check`.
+
+        Raises:
+            ValueError: the image does not pass `check`; nothing has changed.
             TrackingError: the network's answer is not finite; a new segment has begun.
         """
         started = time.perf_counter()
-        rgb, crop = self._prepare(frame)
+        rgb, crop = resize_and_crop(
+            frame.rgb, self._model.image_size, patch_size=self._patch_size, method=self._method
+        )
         if self._size not in (None, rgb.shape):
             self.start_segment(f"image size changed to {frame.rgb.shape[1]}x{frame.rgb.shape[0]}")
             self._focals.clear()
@@ -139,19 +158,8 @@ class Tracker:
             self._model.device.type, self._dtype if lower else None, enabled=lower
         )
 
-    def _prepare(self, frame: Frame) -> tuple[npt.NDArray[np.uint8], CropTransform]:
-        try:
-            return resize_and_crop(
-                frame.rgb,
-                self._model.image_size,
-                patch_size=self._model.network.config.patch_size,
-                method=self._method,
-            )
-        except ValueError as error:
-            raise FrameRejected(str(error)) from error
-
     def _download(self, prediction: Prediction) -> tuple[Transform, float, float]:
-        """Fetch pose in metres, mean gain and median confidence: the one wait for the device."""
+        """Fetch pose in metres, mean gain and median confidence in one transfer."""
         numbers = torch.cat(
             [
                 prediction.pose_matrix[0].flatten(),

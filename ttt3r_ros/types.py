@@ -60,7 +60,7 @@ class FrameResult:
     confidence: Tensor  # [H, W], 1 to infinity
     rgb: npt.NDArray[np.uint8]  # [H, W, 3], what the network saw
     intrinsics: Intrinsics | None  # of the network's image; None: too few good points to tell
-    segment: int  # count of recurrent states begun before this one
+    segment: int  # count of recurrent states begun before this one, since the last reset
     seam: str  # why a segment without a shared image begins here, else empty
     images_since_reset: int
     mean_gain: float  # mean over the state tokens of the state's update gain, 0 to 1
@@ -72,4 +72,4 @@ class FrameResult:
         """Return where depth is known, bool [H, W]: confident, finite, in front and near enough."""
         depth = self.points[..., 2]
         good = (self.confidence >= min_confidence) & (depth > 0) & (depth <= max_depth_m)
-        return good & self.points.isfinite().all(dim=-1)
+        return good & self.confidence.isfinite() & self.points.isfinite().all(dim=-1)

@@ -34,9 +34,9 @@ class DictionaryMap:
             mean = (values * weights[i, None]).sum(0) / weights[i].sum()
             weight = weights[i].mean()
             voxel = self.voxels.setdefault(cell, dict(mean=np.zeros(6), weight=0.0, hits=0))
-            total = voxel["weight"] + weight
+            total = voxel["weight"] * (1 if voxel["hits"] < 100 else 0.99) + weight
             voxel["mean"] = voxel["mean"] + (mean - voxel["mean"]) * weight / total
-            voxel["weight"] = min(total, 1000.0)
+            voxel["weight"] = total
             voxel["hits"] += 1
             voxel["seen"] = self.images
         if len(self.voxels) > self.max_points:
@@ -69,6 +69,18 @@ def test_the_map_equals_a_dictionary_of_voxels():
     expected = np.array([v["mean"] for v in twin.voxels.values()])
     np.testing.assert_allclose(cloud.points, expected[:, :3], atol=1e-5)
     np.testing.assert_allclose(cloud.colours, expected[:, 3:], atol=0.51)
+
+
+def test_an_old_voxel_still_follows_its_surface():
+    voxel_map, twin = VoxelMap(SIZE, 1000), DictionaryMap(1000)
+    colours, weights = np.zeros((1, 3), int), np.float32([2.5])
+    for i in range(400):
+        point = np.float32([[0.01 if i < 300 else 0.09, 0.05, 0.05]])
+        insert(voxel_map, point, colours, weights)
+        twin.insert(point, colours, weights)
+    x = voxel_map.cloud().points[0, 0]
+    assert x == pytest.approx(next(iter(twin.voxels.values()))["mean"][0], abs=1e-5)
+    assert 0.06 < x < 0.09  # by 1 - exp(-1); without forgetting it would be at 0.03
 
 
 def test_a_full_map_forgets_what_was_seen_seldom_and_long_ago():
@@ -122,6 +134,16 @@ def test_points_that_are_nowhere_are_left_out():
     assert len(voxel_map) == 1
     insert(voxel_map, points[:2], np.zeros((2, 3), int), np.ones(2, np.float32))
     assert len(voxel_map) == 1
+
+
+@pytest.mark.parametrize("weight", [np.inf, np.nan, 0.0, -1.0])
+def test_a_weight_that_is_none_cannot_ruin_a_voxel(weight):
+    voxel_map = VoxelMap(SIZE, 1000)
+    point = np.full((1, 3), 0.05, np.float32)
+    insert(voxel_map, point, np.zeros((1, 3), int), np.float32([weight]))
+    assert len(voxel_map) == 0
+    insert(voxel_map, point, np.zeros((1, 3), int), np.float32([1]))
+    np.testing.assert_allclose(voxel_map.cloud().points, point)
 
 
 def test_wrong_shapes_are_named():

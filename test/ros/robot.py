@@ -126,6 +126,10 @@ class Robot:
         assert done.wait(PATIENCE_S)
         return future.result()
 
+    def in_node(self, callback: Callable[[], Any]) -> Any:
+        """Return what a callback returns in the thread of the node's executor."""
+        return self.result_of(self.node.executor.create_task(callback))
+
     def publish_tf(self, *edges: tuple[str, str, tuple[float, float, float]]) -> None:
         """Publish static transforms (parent, child, translation) without rotation."""
         self._tf = self.client.create_publisher(TFMessage, "/tf_static", LATCHED)

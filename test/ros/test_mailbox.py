@@ -50,6 +50,16 @@ def test_shutting_drops_what_waits_and_counts_it():
     assert mailbox.take() == "c"
 
 
+def test_images_are_dropped_by_choice_and_counted():
+    mailbox = Mailbox[str](3)
+    mailbox.open()
+    for image in "abc":
+        mailbox.put(image)
+    assert mailbox.drop(lambda image: image != "b") == 2
+    assert mailbox.take() == "b"
+    assert [mailbox.put(image) for image in "wxyz"] == [False, False, False, True]
+
+
 def test_closing_ends_a_worker_that_waits():
     mailbox = Mailbox[str](1)
     taken = []

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-import time
+import threading
+from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,12 +15,16 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from nav_msgs.msg import Odometry
 from rcl_interfaces.srv import DescribeParameters, SetParameters
 from rclpy.parameter import Parameter
-from robot import LATCHED, camera_info_message, image_message, picture, stamp
+from robot import LATCHED, PATIENCE_S, camera_info_message, image_message, picture, stamp
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 
-from ttt3r_ros.config import Config, NodeConfig, settings
+from ttt3r_ros.config import Config, NodeConfig, settings, with_values
+from ttt3r_ros.geometry import optical_mount, quaternion
+from ttt3r_ros.model import load_model
 from ttt3r_ros.msg import TrackingStatus
+from ttt3r_ros.tracker import Tracker
+from ttt3r_ros.types import Frame
 
 R_BODY_OPTICAL_XYZW = (-0.5, 0.5, -0.5, 0.5)
 
@@ -112,12 +118,6 @@ def test_without_tf_the_first_camera_is_level_and_looks_along_x(robot):
     robot.send(at_s=1.0)
     edge = tf.wait().transforms[1]
     # The untrained network does not answer identity for the first image: compare with its answer.
-    from ttt3r_ros.config import with_values
-    from ttt3r_ros.geometry import optical_mount, quaternion
-    from ttt3r_ros.model import load_model
-    from ttt3r_ros.tracker import Tracker
-    from ttt3r_ros.types import Frame
-
     tracker = Tracker(load_model(with_values(Config(), {"device": "cpu"})), Config())
     pose = tracker.step(Frame(0, picture())).T_odom_camera
     q = edge.transform.rotation
@@ -170,18 +170,86 @@ def test_images_that_never_arrived_are_estimated_from_the_stamps(robot):
     assert last.lost_estimated == 4 and last.processed == 18
 
 
-def test_a_reset_takes_effect_before_the_next_image(robot):
+@pytest.fixture
+def held_step(monkeypatch):
+    """Steps of the network that wait until they are released."""
+    step, entered, released = Tracker.step, threading.Event(), threading.Event()
+
+    def held(self, frame):
+        entered.set()
+        assert released.wait(PATIENCE_S)
+        return step(self, frame)
+
+    monkeypatch.setattr(Tracker, "step", held)
+    yield SimpleNamespace(entered=entered, released=released)
+    released.set()
+
+
+def test_a_reset_is_accepted_during_a_step_and_takes_effect_before_the_next_image(robot, held_step):
     robot.start()
-    for i in range(3):
-        before = robot.send(at_s=1 + i / 10)
-    started = time.monotonic()
+    held_step.released.set()
+    for i in range(2):
+        robot.send(at_s=1 + i / 10)
+    held_step.released.clear()
+    held_step.entered.clear()
+    robot.images.publish(image_message(1.2))
+    assert held_step.entered.wait(PATIENCE_S)
     answer = robot.call("reset")
     assert answer.success and answer.message == "the next image is the first one"
-    assert time.monotonic() - started < 10  # accepted without waiting for an image
+    held_step.released.set()
+    before = robot.status_at(stamp(1.2))
     after = robot.send(at_s=1.3)
     assert (before.images_since_reset, after.images_since_reset) == (3, 1)
     assert after.last_reset_reason == "~/reset" and after.segment == 0
     assert after.map_points < before.map_points
+
+
+def test_an_image_in_work_at_deactivation_is_not_published_in_the_next(robot, held_step):
+    robot.publish_tf(("base_link", "camera", (0.0, 0.0, 0.0)))
+    robot.start(tf_wait_s=0.5)
+    held_step.released.set()
+    robot.send(at_s=1.0)
+    held_step.released.clear()
+    held_step.entered.clear()
+    robot.images.publish(image_message(1.1))
+    assert held_step.entered.wait(PATIENCE_S)
+    robot.in_node(robot.node.trigger_deactivate)
+    robot.in_node(robot.node.trigger_activate)
+    robot.meet()
+    held_step.released.set()
+    status = robot.send(at_s=1.2)  # its own TF of before is not taken for somebody else's
+    assert (status.received, status.processed, status.rejected) == (1, 1, 0)
+    assert status.images_since_reset == 3  # what it has learnt stays
+    assert all(s.header.stamp != stamp(1.1) for s in robot.statuses.messages)
+
+
+def test_a_shutdown_from_active_is_quiet_and_hears_no_more_images(robot):
+    robot.start()
+    robot.send(at_s=1.0)
+    robot.in_node(robot.node.trigger_shutdown)
+    robot.images.publish(image_message(1.1))
+    robot.wait_until(lambda: robot.images.get_subscription_count() == 0)
+    assert robot.in_node(lambda: "the executor lives") == "the executor lives"
+
+
+def test_odometry_tells_the_velocity_in_the_moving_frame(robot, monkeypatch):
+    robot.start(camera_pose=[0.0] * 6, base_frame="base")
+    odometry = robot.listen_to_node(Odometry, "odom")
+    poses = [optical_mount((0, 0, 0, 0, 0, 1.0)), optical_mount((0.1, 0, 0, 0, 0, 1.05))]
+    step = Tracker.step
+
+    def known_pose(self, frame):
+        return replace(step(self, frame), T_odom_camera=poses[frame.stamp_ns > 1_000_000_000])
+
+    monkeypatch.setattr(Tracker, "step", known_pose)
+    robot.send(at_s=1.0)
+    robot.send(at_s=1.2)
+    twist = odometry.wait(lambda m: m.header.stamp == stamp(1.2)).twist.twist
+    v = np.array([twist.linear.x, twist.linear.y, twist.linear.z])
+    # 0.1 m along odom's x in 0.2 s, seen from a base turned by 1.05 rad
+    np.testing.assert_allclose(v, [0.5 * np.cos(1.05), -0.5 * np.sin(1.05), 0], atol=1e-9)
+    w = (twist.angular.x, twist.angular.y, twist.angular.z)
+    np.testing.assert_allclose(w, (0, 0, 0.25), atol=1e-9)
 
 
 def test_settings_marked_runtime_change_at_once_and_others_are_refused(robot):

@@ -6,13 +6,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from geometry_msgs.msg import TransformStamped
 from nav_msgs.msg import Odometry
-from robot import image_message, picture, stamp
+from rclpy.lifecycle import TransitionCallbackReturn
+from robot import LATCHED, PATIENCE_S, image_message, picture, stamp
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 from tf2_msgs.msg import TFMessage
@@ -21,6 +24,7 @@ from ttt3r_ros.config import Config
 from ttt3r_ros.geometry import inverse, optical_mount, transform, transform_from_quaternion
 from ttt3r_ros.model import load_model
 from ttt3r_ros.msg import TrackingStatus
+from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.tracker import Tracker
 from ttt3r_ros.types import Frame
 
@@ -128,6 +132,35 @@ def test_a_jump_back_of_the_ros_clock_resets_once(robot):
     assert (first.images_since_reset, second.images_since_reset) == (1, 2)
 
 
+def test_images_from_before_a_jump_of_the_clock_do_not_reset_again(robot, monkeypatch):
+    clock = robot.client.create_publisher(Clock, "/clock", 10)
+    robot.start(use_sim_time=True)
+    robot.wait_until(lambda: clock.get_subscription_count() > 0)
+    reasons = []
+    reset = Pipeline.reset
+    monkeypatch.setattr(Pipeline, "reset", lambda s, r: (reasons.append(r), reset(s, r)))
+    step, entered, released = Tracker.step, threading.Event(), threading.Event()
+
+    def held(self, frame):
+        entered.set()
+        assert released.wait(PATIENCE_S)
+        return step(self, frame)
+
+    monkeypatch.setattr(Tracker, "step", held)
+    robot.images.publish(image_message(100.0))
+    assert entered.wait(PATIENCE_S)
+    robot.images.publish(image_message(100.1))  # waits in the mailbox
+    clock.publish(Clock(clock=stamp(100.1)))
+    robot.wait_until(lambda: robot.node.get_clock().now().nanoseconds > 100e9)
+    clock.publish(Clock(clock=stamp(1.0)))
+    robot.wait_until(lambda: robot.node.get_clock().now().nanoseconds < 2e9)
+    released.set()
+    robot.status_at(stamp(100.0))
+    last = robot.send(at_s=1.1)
+    assert reasons == ["the clock jumped back by 99.000 s"]
+    assert (last.received, last.processed, last.replaced) == (3, 2, 1)
+
+
 def first_pose(T_odom_first_camera):
     """What the untrained network answers to `picture()`, from a first camera placed so."""
     tracker = Tracker(load_model(Config(device="cpu")), Config())
@@ -205,6 +238,22 @@ def test_the_node_never_gives_a_frame_a_second_parent(robot):
     robot.wait_until(lambda: robot.images.get_subscription_count() == 0)  # it is inactive
 
 
+def test_camera_pose_and_base_frame_do_not_hide_what_tf_has(robot):
+    robot.publish_tf(("odom", "base_link", (0.0,) * 3), ("base_link", "camera", (0.0,) * 3))
+    tf_static = robot.listen(TFMessage, "/tf_static", LATCHED)
+    robot.start(tf_wait_s=1.0, base_frame="base_link", camera_pose=[1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+    assert "TF has odom -> base_link already" in robot.send(at_s=1.0).message
+    robot.wait_until(lambda: robot.images.get_subscription_count() == 0)
+    assert len(tf_static.messages) == 1  # the robot's alone
+
+
+def test_the_images_may_come_from_another_camera_on_the_same_base(robot):
+    robot.publish_tf(("base_link", "camera", (0.0,) * 3), ("base_link", "other", (0.0,) * 3))
+    robot.start(tf_wait_s=1.0)
+    assert robot.send(at_s=1.0, frame_id="camera").processed == 1
+    assert robot.send(at_s=1.1, frame_id="other").processed == 2
+
+
 def test_with_foreign_odometry_only_map_to_odom_is_published_if_asked_for(robot):
     robot.publish_tf(("odom", "base_link", (1.0, 0.0, 0.0)), ("base_link", "camera", (0.0,) * 3))
     robot.start(tf_wait_s=1.0, publish_odom_tf=False)
@@ -254,6 +303,43 @@ def test_an_error_nobody_thought_of_costs_one_image(robot, monkeypatch):
     monkeypatch.undo()
     assert robot.send(at_s=1.1).processed == 1
     assert depth.wait().header.stamp == stamp(1.1)
+
+
+def test_an_error_while_publishing_costs_one_image(robot, monkeypatch):
+    robot.start()
+    odometry = robot.listen_to_node(Odometry, "odom")
+    monkeypatch.setattr("ttt3r_ros.ros.outputs.odometry_message", lambda *_: 1 / 0)
+    robot.images.publish(image_message(1.0))
+    robot.wait_until(lambda: robot.node._worker._last_stamp_ns == 1_000_000_000)
+    monkeypatch.undo()
+    robot.send(at_s=1.1)
+    assert odometry.wait().header.stamp == stamp(1.1)
+
+
+def test_without_device_memory_the_node_gives_up_and_frees_it(robot, monkeypatch):
+    robot.start()
+    robot.send(at_s=1.0)
+
+    def fail(*_):
+        raise torch.OutOfMemoryError("no memory left")
+
+    monkeypatch.setattr(Pipeline, "_empty_map", fail)
+    robot.call("reset")
+    robot.wait_until(lambda: robot.images.get_subscription_count() == 0)
+    robot.wait_until(lambda: robot.node._worker is None)
+    monkeypatch.undo()
+    success = TransitionCallbackReturn.SUCCESS
+    assert robot.in_node(robot.node.trigger_configure) == success  # and may begin again
+    assert robot.in_node(robot.node.trigger_activate) == success
+    robot.meet()
+    assert robot.send(at_s=1.2).images_since_reset == 1
+
+
+def test_what_nobody_thought_of_in_configure_is_told(robot, monkeypatch, capfd):
+    monkeypatch.setattr(Pipeline, "from_config", lambda _: 1 / 0)
+    robot.start()
+    assert not robot.started
+    assert "ZeroDivisionError" in capfd.readouterr().err
 
 
 def test_an_answer_that_is_not_finite_is_no_pose_and_a_new_segment(robot, monkeypatch):

@@ -9,7 +9,7 @@ MS = 1_000_000
 
 
 def lost(*stamps_ms: float) -> int:
-    counter = StreamCounter()
+    counter = StreamCounter(2.0)
     for stamp in stamps_ms:
         counter.received(round(stamp * MS))
     return counter.counts().lost_estimated
@@ -34,8 +34,12 @@ def test_stamps_that_repeat_or_go_back_count_as_nothing_lost():
     assert lost(0, 10, 20, 20, 10, 20, 30) == 0
 
 
+def test_a_pause_of_the_camera_is_no_loss():
+    assert lost(*range(0, 1000, 10), *range(60_000, 61_000, 10)) == 0
+
+
 def test_every_end_is_counted():
-    counter = StreamCounter()
+    counter = StreamCounter(0.0)
     for stamp in range(7):
         counter.received(stamp)
     counter.processed()

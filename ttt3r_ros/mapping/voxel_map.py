@@ -17,7 +17,7 @@ from torch import Tensor
 _CELL_BITS = 21  # of each axis in a key: 2^20 voxels to either side, 52 km at 5 cm
 _EMPTY = -1  # no key is negative
 _HASH_FACTOR = -7046029254386353131  # 2^64 / golden ratio as a signed integer (Knuth, TAOCP 6.4)
-_MAX_WEIGHT = 1000.0  # a voxel's mean goes on following some hundred images, however old the map
+_MEMORY = 100  # images that a voxel's mean follows, however often it has been seen
 _KEPT_WHEN_FULL = 0.9  # share of `max_points`; the next images then find room
 
 
@@ -67,10 +67,11 @@ class VoxelMap:
         """Merge one image's points.
 
         Args:
-            points: float [N, 3], metres in the odometry frame; points that are not finite or
+            points: float [N, 3], metres in the odometry frame; those that are not finite or
                 farther than 2^20 voxels from the origin are left out.
             colours: [N, 3], RGB, 0 to 255.
-            weights: float [N], positive; only their ratios matter.
+            weights: float [N]; only their ratios matter. Points whose weight is not finite and
+                positive are left out.
 
         Raises:
             ValueError: the shapes do not belong together.
@@ -84,6 +85,7 @@ class VoxelMap:
         self._images += 1
         cells = torch.floor(points / self._voxel_size)
         inside = (cells.abs() < 1 << (_CELL_BITS - 1)).all(dim=1)  # false for NaN too
+        inside &= weights.isfinite() & (weights > 0)
         keys, voxel = torch.unique(_pack(cells[inside].long()), return_inverse=True)
         if not len(keys):
             return
@@ -95,9 +97,11 @@ class VoxelMap:
         )
         self._reserve(len(keys))
         rows = self._rows_of(keys)
-        total = self._weight[rows] + weight
+        # Beyond the memory's length old weight fades, so that an old map still follows.
+        fading = torch.where(self._hits[rows] < _MEMORY, 1.0, 1 - 1 / _MEMORY)
+        total = self._weight[rows] * fading + weight
         self._mean[rows] += (mean - self._mean[rows]) * (weight / total)[:, None]
-        self._weight[rows] = total.clamp(max=_MAX_WEIGHT)
+        self._weight[rows] = total
         self._hits[rows] += 1
         self._seen[rows] = self._images
         if self._count > self._max_points:
@@ -145,7 +149,7 @@ class VoxelMap:
             for source, target in zip(old, new, strict=True):
                 target[: self._count] = source[: self._count]
         if 2 * needed > len(self._key_at):
-            self._allocate_table(4 * needed)
+            self._allocate_table(2 * needed)
             self._index_rows()
 
     def _forget_least_useful(self) -> None:

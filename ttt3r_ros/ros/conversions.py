@@ -10,7 +10,6 @@ from geometry_msgs.msg import Twist
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
-from transforms3d.axangles import mat2axangle
 
 try:
     from cv_bridge import CvBridge
@@ -19,8 +18,8 @@ except ImportError:
     from ttt3r_ros.ros.wheels import CvBridge, create_cloud
 
 from ttt3r_ros.camera_info import CameraModel
-from ttt3r_ros.geometry import Intrinsics, Transform, inverse
-from ttt3r_ros.images import check_image, decode_compressed
+from ttt3r_ros.geometry import Intrinsics, Transform, inverse, rotation_vector
+from ttt3r_ros.images import decode_compressed, decode_image
 from ttt3r_ros.mapping.voxel_map import MapCloud
 from ttt3r_ros.ros.transforms import pose_message
 from ttt3r_ros.time_guard import NS_PER_S
@@ -58,12 +57,19 @@ def frame_from_image(
     frame_id = message.header.frame_id or camera_frame
     if not frame_id:
         raise FrameRejected("header.frame_id: empty, and the parameter camera_frame is too")
+    # Not through cv_bridge: it skews images whose rows are padded by part of a pixel, fills up what
+    # is missing in a damaged file, and offline runs decode without it.
     if isinstance(message, CompressedImage):
-        # Not through cv_bridge, which fills up what is missing in a damaged file.
         rgb = decode_compressed(message.data, message.format)
     else:
-        check_image(message.encoding, message.height, message.width, message.step, message.data)
-        rgb = _bridge.imgmsg_to_cv2(message, "rgb8")
+        rgb = decode_image(
+            message.encoding,
+            message.height,
+            message.width,
+            message.step,
+            message.is_bigendian,
+            message.data,
+        )
     return Frame(stamp_ns(message.header.stamp), rgb, camera.intrinsics_of(rgb), frame_id)
 
 
@@ -166,10 +172,9 @@ def _cloud_message(cloud: npt.NDArray[np.void], header: Header) -> PointCloud2:
 
 def _twist(T_previous_now: Transform, seconds: float) -> Twist:
     """Return the velocity, in the moving frame, of a motion within some seconds."""
-    axis, angle = mat2axangle(T_previous_now[:3, :3])
     message = Twist()
     v, w = message.linear, message.angular
     # Constant velocity in the frame now: the translation, turned into it.
     v.x, v.y, v.z = map(float, T_previous_now[:3, :3].T @ T_previous_now[:3, 3] / seconds)
-    w.x, w.y, w.z = map(float, axis * angle / seconds)
+    w.x, w.y, w.z = map(float, rotation_vector(T_previous_now) / seconds)
     return message

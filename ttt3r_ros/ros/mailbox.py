@@ -59,6 +59,14 @@ class Mailbox(Generic[Image]):
             self._images.clear()
         return dropped
 
+    def drop(self, is_dropped: Callable[[Image], bool]) -> int:
+        """Drop those of the waiting images; return their number."""
+        with self._changed:
+            kept = [image for image in self._images if not is_dropped(image)]
+            dropped = len(self._images) - len(kept)
+            self._images = deque(kept, self._images.maxlen)
+        return dropped
+
     def close(self) -> None:
         """End the worker: `take` returns None from now on."""
         with self._changed:

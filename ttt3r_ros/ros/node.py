@@ -10,20 +10,26 @@ from __future__ import annotations
 
 import gc
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import rclpy
 import torch
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, JumpThreshold, TimeJump
-from rclpy.clock_type import ClockType
+from rclpy.clock import (  # type: ignore[attr-defined]  # Humble has ClockType only here
+    Clock,
+    ClockType,
+    JumpThreshold,
+    TimeJump,
+)
 from rclpy.duration import Duration
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import Trigger
@@ -35,7 +41,7 @@ from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.ros.log import send_logs_to
 from ttt3r_ros.ros.outputs import Outputs
 from ttt3r_ros.ros.parameters import change_settings, declare_parameters, read_parameters
-from ttt3r_ros.ros.transforms import find_mount, listen
+from ttt3r_ros.ros.transforms import FrameListener
 from ttt3r_ros.ros.worker import Worker
 
 _WARNING_PERIOD_S = 5.0
@@ -54,7 +60,12 @@ class TTT3RNode(LifecycleNode):
             ConfigError: a parameter is out of bounds.
             ParameterException: a parameter has the wrong type or is out of bounds.
         """
-        self._worker: Worker | None = None  # while configured; `destroy_node` asks in any case
+        # First of all, for rclpy calls `destroy_node` even if what follows fails.
+        self._worker: Worker | None = None  # while configured
+        # While active:
+        self._listener: FrameListener | None = None
+        self._active_subscriptions: list[Subscription[Any]] = []
+        self._active_timers: list[Timer] = []
         super().__init__("ttt3r_node", **kwargs)
         send_logs_to(self.get_logger())
         declare_parameters(self)
@@ -83,6 +94,10 @@ class TTT3RNode(LifecycleNode):
         except (CheckpointError, ConfigError, torch.OutOfMemoryError) as error:
             self.get_logger().error(f"cannot configure: {error}")
             return TransitionCallbackReturn.FAILURE
+        except Exception:  # rclpy would end the transition without a word
+            self.get_logger().error(f"cannot configure:\n{traceback.format_exc()}")
+            return TransitionCallbackReturn.FAILURE
+        self._outputs.forget()
         queue_size = self._node_config.queue_size if self._config.every_frame else 1
         self._worker = Worker(
             self, pipeline, self._outputs, self._node_config, queue_size, self._give_up
@@ -94,14 +109,17 @@ class TTT3RNode(LifecycleNode):
         config = self._node_config
         image_topic = self.resolve_topic_name("image")
         self._camera = CameraModel(image_topic)
-        buffer, self._listener = listen(self)
+        listener = self._listener = FrameListener(self)
         worker = self._configured_worker()
-        worker.prepare(self._camera, lambda frame: find_mount(buffer, frame, self._node_config))
+        worker.prepare(
+            self._camera,
+            lambda frame: listener.find_mount(frame, self._node_config, self._outputs.own_edges),
+        )
         self._subscribe(image_topic)
         self._active_timers = [
             self._create_timer(1 / self._config.map.publish_hz, self._on_map_due)
         ]
-        if config.tf_wait_s and not (config.camera_pose and config.base_frame):
+        if config.tf_wait_s:
             self._tf_timer = self._create_timer(config.tf_wait_s, self._on_tf_waited)
             self._active_timers.append(self._tf_timer)
         else:
@@ -110,12 +128,7 @@ class TTT3RNode(LifecycleNode):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Take no more images; state and map stay."""
-        for subscription in self._active_subscriptions:
-            self.destroy_subscription(subscription)
-        for timer in self._active_timers:
-            self.destroy_timer(timer)
-        self._listener.unregister()
-        self._configured_worker().pause()
+        self._stop_listening()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -155,7 +168,19 @@ class TTT3RNode(LifecycleNode):
         ]
         self.get_logger().info(f"waiting for images on {image_topic}")
 
+    def _stop_listening(self) -> None:
+        while self._active_subscriptions:
+            self.destroy_subscription(self._active_subscriptions.pop())
+        while self._active_timers:
+            self.destroy_timer(self._active_timers.pop())
+        if self._listener is not None:
+            self._listener.stop()
+            self._listener = None
+        if self._worker is not None:
+            self._worker.pause()
+
     def _end_worker(self) -> None:
+        self._stop_listening()
         if self._worker is not None:
             self._worker.end()
             self._worker = None
@@ -184,7 +209,8 @@ class TTT3RNode(LifecycleNode):
         return response
 
     def _on_clock_jump(self, jump: TimeJump) -> None:
-        if self._worker is not None:
+        # With every_frame the images' own stamps tell of it, in their place among the images.
+        if self._worker is not None and not self._config.every_frame:
             self._worker.clock_jumped(self.get_clock().now().nanoseconds)
 
     def _on_parameters(self, parameters: Sequence[Parameter[Any]]) -> SetParametersResult:
@@ -209,8 +235,12 @@ class TTT3RNode(LifecycleNode):
             self._configured_worker().send_map()
 
     def _give_up(self, error: Exception) -> None:
+        if self._listener is None:  # given up already
+            return
         self.get_logger().error(f"deactivated: {error}")
         self.trigger_deactivate()
+        if isinstance(error, torch.OutOfMemoryError):
+            self.trigger_cleanup()  # gives the memory back, and a map that may be half a map
 
     def _create_timer(self, period_s: float, callback: Callable[[], None]) -> Timer:
         # Not by ROS time, which stands still while no bag plays.

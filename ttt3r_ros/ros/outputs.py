@@ -44,8 +44,18 @@ class Outputs:
         self._points = self._create(PointCloud2, "~/points")
         self._map = self._create(PointCloud2, "~/cloud_map", _LATCHED)
         self._status = self._create(TrackingStatus, "~/status")
+        self._previous: tuple[int, Transform] | None = None  # stamp in ns, pose of the base
+        self.forget()
+
+    @property
+    def own_edges(self) -> set[tuple[str, str]]:
+        """The (parent, child) frames of what was published on /tf and /tf_static."""
+        return self._frames.own_edges
+
+    def forget(self) -> None:
+        """Let the next result be a first one."""
         self._last_status = TrackingStatus()
-        self._previous: tuple[int, Transform] | None = None
+        self._previous = None
 
     def mount(self, mount: Mount, camera_frame: str, stamp_ns: int) -> None:
         """Publish where the camera is on the robot, if nobody else does."""
@@ -116,8 +126,9 @@ class Outputs:
         T_odom_base = mount.odom_to_base(result.T_odom_camera)
         stamp = stamp_message(result.stamp_ns)
         self._frames.publish_pose(T_odom_base, mount.base_frame, stamp, config)
-        # After a reset the pose before has another origin, and says nothing about the velocity.
-        follows = self._previous and result.images_since_reset > 1
+        # After a reset the pose before has another origin, after a seam it is this one's by
+        # construction: neither says anything about the velocity.
+        follows = self._previous and result.images_since_reset > 1 and not result.seam
         previous = self._previous if follows else None
         self._previous = (result.stamp_ns, T_odom_base)
         self._odometry.publish(

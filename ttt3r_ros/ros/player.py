@@ -28,6 +28,7 @@ from rosbags.interfaces import Connection, QosDurability, TopicInfo
 from rosbags.rosbag2 import Reader
 from rosgraph_msgs.msg import Clock
 
+from ttt3r_ros.config import ConfigError
 from ttt3r_ros.evaluation.bag_reader import IMAGE_TYPES, open_bag, read_messages
 from ttt3r_ros.evaluation.source import SourceError
 from ttt3r_ros.ros.transport import use_large_image_profile
@@ -75,12 +76,12 @@ def play(
 
     Raises:
         SourceError: the bag cannot be read or nothing of it can be played.
-        ValueError: `rate` or `start_s` is out of bounds.
+        ConfigError: `rate` or `start_s` is out of bounds.
     """
     if not (rate > 0 and math.isfinite(rate)):
-        raise ValueError(f"rate: must be positive and finite, got {rate}")
+        raise ConfigError(f"rate: must be positive and finite, got {rate}")
     if not (start_s >= 0 and math.isfinite(start_s)):
-        raise ValueError(f"start_s: must be finite and not negative, got {start_s}")
+        raise ConfigError(f"start_s: must be finite and not negative, got {start_s}")
     with closing(open_bag(bag)) as reader:
         types = _playable_types(reader, topics)
         duration_s = (reader.end_time - reader.start_time) / 1e9

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+
+from ttt3r_ros.time_guard import NS_PER_S
 
 _STEPS = 30  # stamps whose distances tell the camera's period
 _PERIOD_PERCENTILE = 35  # of the distances; many of the longer ones may span lost images
@@ -27,7 +30,13 @@ class StreamCounts:
 class StreamCounter:
     """Counts images from the executor's and the worker's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_gap_s: float) -> None:
+        """Begin at zero.
+
+        Args:
+            max_gap_s: a longer gap between stamps is a pause and no loss; 0: there is none.
+        """
+        self._max_gap_ns = max_gap_s * NS_PER_S or math.inf
         self._lock = threading.Lock()
         self._received = self._processed = self._replaced = self._rejected = self._lost = 0
         self._last_ns: int | None = None
@@ -43,7 +52,7 @@ class StreamCounter:
             self._received += 1
             step_ns = 0 if self._last_ns is None else stamp_ns - self._last_ns
             self._last_ns = stamp_ns
-            if step_ns > 0:
+            if 0 < step_ns <= self._max_gap_ns:
                 self._steps_ns.append(step_ns)
                 period_ns = np.percentile(self._steps_ns, _PERIOD_PERCENTILE)
                 self._lost += max(0, round(step_ns / period_ns) - 1)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,14 +56,22 @@ class Mount:
         return T_odom_camera @ inverse(self.T_base_camera)
 
 
-def find_mount(buffer: Buffer, camera_frame: str, config: NodeConfig) -> Mount:
+def find_mount(
+    buffer: Buffer, camera_frame: str, config: NodeConfig, own_edges: Set[tuple[str, str]]
+) -> Mount:
     """Find the base frame of a camera and its place there, by TF or `camera_pose`.
+
+    Args:
+        buffer: what is known of TF.
+        camera_frame: the optical frame of the images.
+        config: the settings in force.
+        own_edges: (parent, child) of what this node has published itself.
 
     Raises:
         FrameConflict: the base frame has a parent already, and `publish_odom_tf` is true.
         FrameRejected: TF does not connect base and camera; it may later.
     """
-    parents = _parents(buffer)
+    parents = {c: p for c, p in _parents(buffer).items() if (p, c) not in own_edges}
     base_frame = config.base_frame or _topmost(parents, camera_frame, config)
     if config.publish_odom_tf and base_frame in parents:
         raise FrameConflict(
@@ -88,17 +96,38 @@ def find_mount(buffer: Buffer, camera_frame: str, config: NodeConfig) -> Mount:
     return Mount(base_frame, T_base_camera, T_base_camera, is_published=True)
 
 
+class FrameListener:
+    """What TF says while the node is active."""
+
+    def __init__(self, node: Node) -> None:
+        """Listen to /tf and /tf_static."""
+        self._buffer = Buffer()
+        self._listener = TransformListener(self._buffer, node)
+
+    def find_mount(
+        self, camera_frame: str, config: NodeConfig, own_edges: Set[tuple[str, str]]
+    ) -> Mount:
+        """Call `find_mount` with what has been heard."""
+        return find_mount(self._buffer, camera_frame, config, own_edges)
+
+    def stop(self) -> None:
+        """Listen no more."""
+        self._listener.unregister()
+
+
 class FramePublisher:
     """Publishes map -> odom -> base for each image, and base -> camera where nobody else does."""
 
     def __init__(self, node: Node) -> None:
         """Create the publishers of /tf and /tf_static."""
+        self.own_edges: set[tuple[str, str]] = set()  # (parent, child) of what was published
         self._broadcaster = TransformBroadcaster(node)
         self._static_broadcaster = StaticTransformBroadcaster(node)
 
     def publish_mount(self, mount: Mount, camera_frame: str, stamp: TimeMsg) -> None:
         """Publish base -> camera, if TF does not have it."""
         if not mount.is_published:
+            self.own_edges.add((mount.base_frame, camera_frame))
             self._static_broadcaster.sendTransform(
                 [transform_message(mount.T_base_camera, mount.base_frame, camera_frame, stamp)]
             )
@@ -113,6 +142,7 @@ class FramePublisher:
             transforms.append(transform_message(np.eye(4), map_, odom, stamp))
         if config.publish_odom_tf:
             transforms.append(transform_message(T_odom_base, odom, base_frame, stamp))
+        self.own_edges.update((t.header.frame_id, t.child_frame_id) for t in transforms)
         if transforms:
             self._broadcaster.sendTransform(transforms)
 
@@ -143,12 +173,6 @@ def matrix_from_transform(message: TransformStamped) -> Transform:
     t, q = message.transform.translation, message.transform.rotation
     rotation = quaternion_matrix((q.x, q.y, q.z, q.w))[:3, :3]
     return transform(rotation, (t.x, t.y, t.z))
-
-
-def listen(node: Node) -> tuple[Buffer, TransformListener]:
-    """Return a buffer that fills from /tf and /tf_static, and what fills it."""
-    buffer = Buffer()
-    return buffer, TransformListener(buffer, node)
 
 
 def _parents(buffer: Buffer) -> dict[str, str]:

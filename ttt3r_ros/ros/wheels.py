@@ -24,27 +24,20 @@ from tf2_msgs.msg import TFMessage
 
 from ttt3r_ros.geometry import Transform, inverse, transform_from_quaternion
 from ttt3r_ros.geometry import quaternion as quaternion_wxyz
-from ttt3r_ros.images import decode_image
 
 _TF_QOS = QoSProfile(depth=100)
 _TF_STATIC_QOS = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class CvBridge:
-    """cv_bridge.CvBridge, to rgb8 and from 32FC1 only."""
-
-    def imgmsg_to_cv2(self, msg: Image, desired_encoding: str) -> npt.NDArray[np.uint8]:
-        """Return the pixels of a raw image, uint8 [H, W, 3]."""
-        _require("desired_encoding", desired_encoding, "rgb8")
-        return decode_image(
-            msg.encoding, msg.height, msg.width, msg.step, msg.is_bigendian, msg.data
-        )
+    """cv_bridge.CvBridge, from 32FC1 only."""
 
     def cv2_to_imgmsg(
         self, pixels: npt.NDArray[Any], encoding: str, header: Header | None = None
     ) -> Image:
         """Return an image message of float32 [H, W] as 32FC1."""
-        _require("encoding", encoding, "32FC1")
+        if encoding != "32FC1" or pixels.dtype != np.float32:
+            raise ValueError(f"encoding: only 32FC1 without a ROS install, got {encoding!r}")
         pixels = np.ascontiguousarray(pixels)
         message = Image(header=header or Header(), encoding=encoding)
         message.height, message.width = pixels.shape
@@ -179,8 +172,3 @@ def _bytes(values: npt.NDArray[Any]) -> array.array[int]:
     result = array.array("B")
     result.frombytes(values.data.cast("B"))
     return result
-
-
-def _require(name: str, value: str, allowed: str) -> None:
-    if value != allowed:
-        raise ValueError(f"{name}: only {allowed!r} without a ROS install, got {value!r}")

@@ -6,6 +6,8 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from rclpy.node import Node
@@ -18,13 +20,37 @@ from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.ros.conversions import frame_from_image, stamp_ns
 from ttt3r_ros.ros.mailbox import Mailbox
 from ttt3r_ros.ros.outputs import Outputs
-from ttt3r_ros.ros.stream import StreamCounter
+from ttt3r_ros.ros.stream import StreamCounter, StreamCounts
 from ttt3r_ros.ros.transforms import FrameConflict, Mount
-from ttt3r_ros.types import FrameRejected, TrackingError
+from ttt3r_ros.types import Frame, FrameRejected, TrackingError
 
 _WARNING_PERIOD_S = 5.0  # of repeated warnings about images
 _LOSS_WARNING_PERIOD_S = 60.0
 _MANY_LOST = 0.3  # share of the camera's images; beyond it the transport is at fault
+
+
+ImageMessage: TypeAlias = "Image | CompressedImage"
+
+
+@dataclass(slots=True, eq=False)
+class _Activation:
+    """What belongs to the images between one activation of the node and its end."""
+
+    camera: CameraModel
+    find_mount: Callable[[str], Mount]
+    counter: StreamCounter
+    last_received_ns: int | None = None
+    mount: Mount | None = None
+    mounted_frame: str = ""  # the camera frame that `mount` is for
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An image in the mailbox."""
+
+    activation: _Activation
+    message: ImageMessage
+    before_ns: int | None  # stamp of the image received before it
 
 
 class Worker:
@@ -58,10 +84,8 @@ class Worker:
         self._outputs = outputs
         self._node_config = node_config
         self._give_up = give_up
-        self._mailbox: Mailbox[Image | CompressedImage] = Mailbox(queue_size)
-        self._counter = StreamCounter()
-        self._mount: Mount | None = None
-        self._mounted_frame = ""  # the camera frame that `_mount` is for
+        self._mailbox: Mailbox[_Waiting] = Mailbox(queue_size)
+        self._activation: _Activation | None = None
         self._last_stamp_ns = 0  # of the last tracked image
         self._sent_map: tuple[VoxelMap, int] = (pipeline.map, 0)  # which, after how many images
         self._map_requested = False
@@ -69,38 +93,40 @@ class Worker:
         self._thread.start()
 
     def prepare(self, camera: CameraModel, find_mount: Callable[[str], Mount]) -> None:
-        """Be told of the camera before `resume`; counts begin anew.
+        """Begin an activation: images may be left, but are not taken before `resume`.
 
         Args:
             camera: what is known of the camera.
             find_mount: finds the mount of a camera frame; it may raise `FrameRejected`.
         """
-        self._counter = StreamCounter()
-
-        def change() -> None:
-            self._camera, self._find_mount, self._mount = camera, find_mount, None
-
-        self._mailbox.request(change)
+        counter = StreamCounter(self._pipeline.config.time.max_gap_s)
+        self._activation = _Activation(camera, find_mount, counter)
 
     def resume(self) -> None:
         """Take images from now on."""
         self._mailbox.open()
 
     def pause(self) -> None:
-        """Take no more images; those that wait are dropped."""
-        self._counter.replaced(self._mailbox.shut())
+        """End the activation; images that wait are dropped, that in work is not published."""
+        self._mailbox.shut()
+        self._activation = None
 
     def end(self) -> None:
         """Wait for the image in work and end the thread."""
         self._mailbox.close()
         self._thread.join()
 
-    def image(self, message: Image | CompressedImage) -> bool:
+    def image(self, message: ImageMessage) -> bool:
         """Leave an image; return whether it replaces one that was waiting."""
-        self._counter.received(stamp_ns(message.header.stamp))
-        replaces = self._mailbox.put(message)
+        activation = self._activation
+        if activation is None:
+            return False
+        received_ns = stamp_ns(message.header.stamp)
+        activation.counter.received(received_ns)
+        replaces = self._mailbox.put(_Waiting(activation, message, activation.last_received_ns))
+        activation.last_received_ns = received_ns
         if replaces:
-            self._counter.replaced()
+            activation.counter.replaced()
         return replaces
 
     def reset(self, reason: str) -> None:
@@ -108,7 +134,14 @@ class Worker:
         self._mailbox.request(lambda: self._pipeline.reset(reason))
 
     def clock_jumped(self, now_ns: int) -> None:
-        """Reset before the next image, unless the images' own stamps have told of the jump."""
+        """Reset before the next image, unless the images' own stamps have told of the jump.
+
+        Images of before the jump that still wait are dropped: they would be told apart from those
+        after it by another reset.
+        """
+        if self._activation is not None:
+            dropped = self._mailbox.drop(lambda w: stamp_ns(w.message.header.stamp) > now_ns)
+            self._activation.counter.replaced(dropped)
         self._mailbox.request(lambda: self._pipeline.clock_jumped(now_ns))
 
     def configure(self, config: Config, node_config: NodeConfig) -> None:
@@ -129,55 +162,65 @@ class Worker:
 
     def _work(self) -> None:
         while (item := self._mailbox.take()) is not None:
-            if isinstance(item, (Image, CompressedImage)):
-                self._process(item)
-            else:
-                item()
+            try:
+                if isinstance(item, _Waiting):
+                    self._process(item)
+                else:
+                    item()
+            except torch.OutOfMemoryError as error:
+                self._in_executor(self._give_up, error)
+            except Exception:  # whatever it is, the next item may be a good one
+                if self._node.context.ok():  # else the process is ending, and nothing is heard
+                    self._log.error(traceback.format_exc(), throttle_duration_sec=_WARNING_PERIOD_S)
 
-    def _process(self, message: Image | CompressedImage) -> None:
+    def _process(self, waiting: _Waiting) -> None:
+        activation, message = waiting.activation, waiting.message
         try:
-            frame = frame_from_image(message, self._camera, self._node_config.camera_frame)
-            mount = self._mount_of(frame.frame_id, frame.stamp_ns)
-            result = self._pipeline.process(frame)
+            frame = frame_from_image(message, activation.camera, self._node_config.camera_frame)
+            mount = self._mount_of(activation, frame)
+            result = self._pipeline.process(frame, waiting.before_ns)
         except (FrameRejected, TrackingError) as error:
-            self._reject(message, error)
-        except (FrameConflict, torch.OutOfMemoryError) as error:
-            self._reject(message, error)
+            self._reject(activation, message, error)
+        except FrameConflict as error:
+            self._mailbox.shut()
+            self._reject(activation, message, error)
             self._in_executor(self._give_up, error)
-        except Exception as error:  # whatever it is, the next image may be a good one
-            self._log.error(traceback.format_exc())
-            self._reject(message, error)
+        except Exception as error:
+            self._reject(activation, message, error)
+            raise
         else:
             self._last_stamp_ns = result.stamp_ns
-            self._counter.processed()
+            if activation is not self._activation:  # it has ended meanwhile
+                return
+            activation.counter.processed()
             self._outputs.result(result, mount, self._pipeline.config, self._node_config)
             self._outputs.tracked(
                 result,
-                self._counter.counts(),
+                activation.counter.counts(),
                 latency_ms=(self._node.get_clock().now().nanoseconds - result.stamp_ns) / 1e6,
                 map_points=len(self._pipeline.map),
                 last_reset_reason=self._pipeline.last_reset_reason,
             )
-            self._warn_of_loss()
+            self._warn_of_loss(activation.counter.counts())
 
-    def _mount_of(self, camera_frame: str, stamp_ns: int) -> Mount:
+    def _mount_of(self, activation: _Activation, frame: Frame) -> Mount:
         """Find the camera's mount at the first image, and again when the images' frame changes."""
-        if self._mount is None or self._mounted_frame != camera_frame:
-            mount = self._find_mount(camera_frame)
+        if activation.mount is None or activation.mounted_frame != frame.frame_id:
+            mount = activation.find_mount(frame.frame_id)
             self._pipeline.place_first_camera(mount.T_odom_first_camera)
-            self._outputs.mount(mount, camera_frame, stamp_ns)
-            self._mount, self._mounted_frame = mount, camera_frame
-            self._log.info(f"camera {camera_frame} on {mount.base_frame}")
-        return self._mount
+            self._outputs.mount(mount, frame.frame_id, frame.stamp_ns)
+            activation.mount, activation.mounted_frame = mount, frame.frame_id
+            self._log.info(f"camera {frame.frame_id} on {mount.base_frame}")
+        return activation.mount
 
-    def _reject(self, message: Image | CompressedImage, error: Exception) -> None:
-        self._counter.rejected()
+    def _reject(self, activation: _Activation, message: ImageMessage, error: Exception) -> None:
+        activation.counter.rejected()
         self._log.warning(f"image rejected: {error}", throttle_duration_sec=_WARNING_PERIOD_S)
         lost = isinstance(error, TrackingError)
-        self._outputs.rejected(message.header, str(error), self._counter.counts(), lost=lost)
+        counts = activation.counter.counts()
+        self._outputs.rejected(message.header, str(error), counts, lost=lost)
 
-    def _warn_of_loss(self) -> None:
-        counts = self._counter.counts()
+    def _warn_of_loss(self, counts: StreamCounts) -> None:
         if counts.lost_estimated > _MANY_LOST * (counts.received + counts.lost_estimated):
             self._log.warning(
                 f"{counts.lost_estimated} images were lost on the way, {counts.received} arrived: "
