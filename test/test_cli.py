@@ -30,13 +30,22 @@ def test_run_processes_a_folder(folder, tmp_path, capsys):
 
 def test_flags_beat_the_file_and_the_file_beats_the_defaults(folder, tmp_path, capsys):
     file = tmp_path / "settings.yaml"
-    values = {"segment": {"reset_interval": 1}, "map": {"max_points": 1000}, "base_frame": "x"}
-    file.write_text(yaml.safe_dump({"/**": {"ros__parameters": values}}))
+    values = {"segment": {"reset_interval": 1}, "base_frame": "x", "use_sim_time": True}
+    other = {"driver": {"ros__parameters": {"rate": 3}}}
+    file.write_text(yaml.safe_dump({"/**": {"ros__parameters": values}, **other}))
     arguments = ["run", str(folder), "--output", str(tmp_path / "out"), "--config", str(file)]
     assert main(arguments) == 0
     assert "3 segments, " in capsys.readouterr().out
     assert main([*arguments, "--segment.reset-interval", "0"]) == 0
     assert "1 segments, " in capsys.readouterr().out
+
+
+def test_images_left_out_by_choice_are_no_gap(folder, tmp_path, capsys):
+    arguments = ["run", str(folder), "--output", str(tmp_path / "out"), "--rate", "0.6"]
+    assert main([*arguments, "--every", "2"]) == 0  # 3.3 s apart
+    assert "2 images processed, 0 rejected, 1 segments" in capsys.readouterr().out
+    assert main([*arguments, "--every", "2", "--time.max-gap-s", "2"]) == 0
+    assert "2 images processed, 0 rejected, 2 segments" in capsys.readouterr().out
 
 
 def test_every_setting_of_the_pipeline_has_a_flag_with_its_help(capsys):
@@ -57,6 +66,7 @@ def test_every_setting_of_the_pipeline_has_a_flag_with_its_help(capsys):
         (["check", "nowhere.pth"], "nowhere.pth: no such file"),
         (["convert", "nowhere.pth", "out.safetensors"], "nowhere.pth: no such file"),
         (["play", "nowhere"], "nowhere: does not exist"),
+        (["play", "nowhere", "--rate", "0"], "rate: must be positive and finite, got 0.0"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )
@@ -69,10 +79,10 @@ def test_a_users_error_is_one_line_and_status_2(arguments, message, capsys, tmp_
 
 def test_a_file_that_holds_no_parameters_is_named(folder, tmp_path, capsys):
     file = tmp_path / "settings.yaml"
-    for content in ("[1, 2]", "a: b", "{", "node: {ros__parameters: 3}"):
+    for content in ("[1, 2]", "/**: b", "{", "ttt3r_node: {ros__parameters: 3}"):
         file.write_text(content)
         assert main(["run", str(folder), "--output", "out", "--config", str(file)]) == 2
         assert f"ttt3r: {file}: not a ROS parameter file" in capsys.readouterr().err
-    file.write_text("n: {ros__parameters: {map: {voxl_size: 1}}}")
+    file.write_text("/robot/ttt3r_node: {ros__parameters: {map: {voxl_size: 1}}}")
     assert main(["run", str(folder), "--output", "out", "--config", str(file)]) == 2
     assert "map.voxl_size: no such setting, map.voxel_size?" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from ttt3r_ros.config import Config
 from ttt3r_ros.offline import run
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.trajectory import read_tum
+from ttt3r_ros.types import Frame
 
 CONFIG = Config(device="cpu", every_frame=True)
 
@@ -45,6 +46,11 @@ def test_rejected_images_are_counted_and_the_run_goes_on(tmp_path):
     images = frames(3)
     summary = run([*images[:2], images[0], images[2]], Pipeline.from_config(CONFIG), tmp_path)
     assert (summary.processed, summary.rejected) == (3, 1)
+
+
+def test_segments_are_counted_across_resets(tmp_path):
+    images = [Frame(stamp_s * 10**9, frames(1)[0].rgb) for stamp_s in (100, 109, 1, 10)]
+    assert run(images, Pipeline.from_config(CONFIG), tmp_path).segments == 4
 
 
 def test_a_run_that_is_broken_off_keeps_trajectory_and_map(tmp_path):

@@ -8,13 +8,20 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ttt3r_ros import __version__
 from ttt3r_ros.config import Config, ConfigError, Setting, settings, with_values
+from ttt3r_ros.scene_options import add_scene_arguments, scene_options
+
+if TYPE_CHECKING:
+    from ttt3r_ros.evaluation.source import Source
+    from ttt3r_ros.offline import RunSummary
 
 # How the offline commands process images is no choice.
 _FIXED = {"every_frame": True}
+
+_SECTIONS = ("**", "ttt3r_node")  # of a ROS parameter file, whatever the namespace
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,10 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _user_errors() -> tuple[type[Exception], ...]:
+    from ttt3r_ros.evaluation.evaluation_error import EvaluationError
     from ttt3r_ros.evaluation.source import SourceError
     from ttt3r_ros.network.checkpoint_error import CheckpointError
 
-    return (ConfigError, CheckpointError, SourceError, OSError)
+    return (ConfigError, CheckpointError, EvaluationError, SourceError, OSError)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
+    _add_evaluate(commands)
+    _add_simulate(commands)
     _add_play(commands)
     _add_demo(commands)
     _add_convert(commands)
@@ -63,6 +73,12 @@ def _add_run(commands: Any) -> None:
     )
     parser.set_defaults(command=_run)
     parser.add_argument("input", type=Path, help="rosbag2 (mcap or sqlite3) or folder of images")
+    _add_recording(parser)
+    _add_settings(parser)
+
+
+def _add_recording(parser: argparse.ArgumentParser) -> None:
+    """Add what says which images are processed and where results go."""
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--topic", default="", help="image topic of a bag with several")
     parser.add_argument("--camera-info-topic", default="", help="default: beside the image topic")
@@ -70,36 +86,141 @@ def _add_run(commands: Any) -> None:
     parser.add_argument("--max-frames", type=int, metavar="N", help="stop after n images")
     parser.add_argument("--rate", type=float, default=30.0, help="images/s of a folder [Hz]")
     parser.add_argument("--depth", action="store_true", help="write depth images too")
-    _add_settings(parser)
 
 
-def _run(args: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
+def _open(args: argparse.Namespace) -> Source:
     from ttt3r_ros.evaluation.readers import open_source
-    from ttt3r_ros.offline import run
-    from ttt3r_ros.pipeline import Pipeline
 
-    config = _config(args)
-    with open_source(
+    return open_source(
         args.input,
         topic=args.topic,
         camera_info_topic=args.camera_info_topic,
         every=args.every,
         max_frames=args.max_frames,
         rate_hz=args.rate,
-    ) as source:
+    )
+
+
+def _run(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from ttt3r_ros.offline import run
+    from ttt3r_ros.pipeline import Pipeline
+
+    config = _config(args)
+    with _open(args) as source:
         pipeline = Pipeline.from_config(config)
         images = tqdm(source, unit=" images", total=len(source))
         summary = run(images, pipeline, args.output, depth_images=args.depth)
+    return _tell(source, summary, args.output)
+
+
+def _tell(source: Source, summary: RunSummary, output: Path) -> int:
+    """Print what became of the images; return the exit status."""
     for rejection in source.rejected:
         print(f"rejected: image at {rejection.stamp_ns} ns: {rejection.reason}", file=sys.stderr)
     rejected = summary.rejected + len(source.rejected)
     print(
         f"{summary.processed} images processed, {rejected} rejected, "
-        f"{summary.segments} segments, {summary.map_points} points in the map; see {args.output}"
+        f"{summary.segments} segments, {summary.map_points} points in the map; see {output}"
     )
     return 0 if summary.processed else 1
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = commands.add_parser(
+        "evaluate",
+        help="process a bag and compare with the truth in it",
+        description="Do what `ttt3r run` does with a rosbag2 that also holds true poses or depth, "
+        "and compare: prints a table and writes report.json. docs/evaluation.md says what the "
+        "numbers mean.",
+    )
+    parser.set_defaults(command=_evaluate)
+    parser.add_argument("input", type=Path, metavar="bag", help="rosbag2 (mcap or sqlite3)")
+    _add_recording(parser)
+    truth = parser.add_argument_group("ground truth", "found by type where there is only one topic")
+    truth.add_argument(
+        "--ground-truth-topic",
+        default="",
+        metavar="TOPIC",
+        help="PoseStamped: camera in the world, optical axes",
+    )
+    truth.add_argument(
+        "--ground-truth-frames",
+        nargs=2,
+        metavar=("PARENT", "CHILD"),
+        help="instead: frames of /tf and /tf_static; the child is the camera's optical frame",
+    )
+    truth.add_argument(
+        "--depth-topic", default="", metavar="TOPIC", help="16UC1, 32FC1 or 16-bit PNG"
+    )
+    _add_settings(parser)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from ttt3r_ros.evaluation.evaluate import evaluate, format_report
+    from ttt3r_ros.evaluation.ground_truth import GroundTruth
+
+    config = _config(args)
+    frames = tuple(args.ground_truth_frames) if args.ground_truth_frames else None
+    topics = {"pose_topic": args.ground_truth_topic, "depth_topic": args.depth_topic}
+    with (
+        GroundTruth(args.input, frames=frames, **topics) as truth,
+        _open(args) as source,
+        tqdm(source, unit=" images", total=len(source)) as images,
+    ):
+        report, summary = evaluate(images, truth, config, args.output, depth_images=args.depth)
+    print(format_report(report))
+    return _tell(source, summary, args.output)
+
+
+def _add_simulate(commands: Any) -> None:
+    parser = commands.add_parser(
+        "simulate",
+        help="write a bag of a simulated room, or publish it",
+        description="Write a rosbag2 (mcap) of what a camera sees in a simulated room: images, "
+        "intrinsics, and the true depth and poses that `ttt3r evaluate` compares with.",
+    )
+    parser.set_defaults(command=_simulate)
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("out", nargs="?", type=Path, metavar="OUT", help="bag to write")
+    target.add_argument("--publish", action="store_true", help="publish live over DDS instead")
+    parser.add_argument("--frames", type=int, default=200, metavar="N", help="images")
+    parser.add_argument("--rate", type=float, default=10.0, metavar="HZ", help="images/s")
+    parser.add_argument("--compressed", action="store_true", help="write images as JPEG")
+    parser.add_argument("--depth-encoding", choices=("32FC1", "16UC1"), default="32FC1")
+    add_scene_arguments(parser)
+
+
+def _simulate(args: argparse.Namespace) -> int:
+    options = scene_options(args)
+    for name in ("frames", "rate"):
+        if not getattr(args, name) > 0:
+            raise ConfigError(f"{name}: must be above 0, got {getattr(args, name)}")
+    if args.publish:
+        if args.compressed or args.depth_encoding != "32FC1":
+            raise ConfigError("--compressed, --depth-encoding: of bags only, not with --publish")
+        from ttt3r_ros.ros.simulated_camera import publish
+
+        return publish(options, seconds=args.frames / args.rate, rate_hz=args.rate)
+    from tqdm import trange
+
+    from ttt3r_ros.evaluation.simulated_bag import write_simulated_bag
+    from ttt3r_ros.simulation.scene import Scene
+
+    scene = Scene(options)
+    with trange(args.frames, unit=" images") as indices:
+        write_simulated_bag(
+            args.out,
+            scene,
+            indices,
+            args.rate,
+            compressed=args.compressed,
+            depth_encoding=args.depth_encoding,
+        )
+    return 0
 
 
 def _add_play(commands: Any) -> None:
@@ -199,12 +320,14 @@ def _metavar(setting: Setting) -> str:
 def _config(args: argparse.Namespace) -> Config:
     """Return the settings of the file, if any, then the flags."""
     config = with_values(Config(), _read_yaml(args.config) if args.config else {})
+    # Images left out by choice are no gap in time.
+    every = {"time.max_gap_s": args.every * config.time.max_gap_s} if args.every > 1 else {}
     flags = {
         name.removeprefix("setting "): value
         for name, value in vars(args).items()
         if name.startswith("setting ") and value is not None
     }
-    return with_values(config, {**flags, **_FIXED})
+    return with_values(config, {**every, **flags, **_FIXED})
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -215,11 +338,17 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        nodes = [_flatten(entry["ros__parameters"], "") for entry in content.values()]
+        sections = [content[name] for name in content if name.rpartition("/")[2] in _SECTIONS]
+        nodes = [_flatten(section["ros__parameters"], "") for section in sections]
     except (yaml.YAMLError, AttributeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a ROS parameter file: {error}") from error
     values = {name: value for node in nodes for name, value in node}
-    return {name: value for name, value in values.items() if name not in settings(NodeConfig)}
+    others = {*settings(NodeConfig), "use_sim_time"}
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in others and not name.startswith("qos_overrides.")
+    }
 
 
 def _flatten(tree: dict[str, Any], prefix: str) -> list[tuple[str, Any]]:

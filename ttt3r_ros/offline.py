@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,12 @@ class RunSummary:
 
 
 def run(
-    frames: Iterable[Frame], pipeline: Pipeline, output: Path, *, depth_images: bool = False
+    frames: Iterable[Frame],
+    pipeline: Pipeline,
+    output: Path,
+    *,
+    depth_images: bool = False,
+    on_result: Callable[[Frame, FrameResult], None] | None = None,
 ) -> RunSummary:
     """Process images and write trajectory, map and, if wanted, depth images.
 
@@ -46,6 +51,7 @@ def run(
         pipeline: in front of its first image.
         output: the folder; made if it does not exist.
         depth_images: whether to write depth images.
+        on_result: is told of every tracked image.
 
     Raises:
         OSError: a file cannot be written.
@@ -53,7 +59,7 @@ def run(
     output.mkdir(parents=True, exist_ok=True)
     if depth_images:
         (output / DEPTH).mkdir(exist_ok=True)
-    summary = RunSummary()
+    summary, segment = RunSummary(), 0
     try:
         with TumWriter(output / TRAJECTORY) as trajectory:
             for frame in frames:
@@ -64,10 +70,14 @@ def run(
                     _log.warning("image at %d ns rejected: %s", frame.stamp_ns, error)
                     continue
                 summary.processed += 1
-                summary.segments = result.segment + 1
+                if result.images_since_reset == 1 or result.segment != segment:
+                    summary.segments += 1
+                segment = result.segment
                 trajectory.append(result.stamp_ns, result.T_odom_camera)
                 if depth_images:
                     _write_depth(output / DEPTH, result, pipeline)
+                if on_result:
+                    on_result(frame, result)
     finally:
         cloud = pipeline.map.cloud()
         write_ply(output / MAP, cloud.points, cloud.colours)

@@ -227,6 +227,12 @@ def test_several_image_topics_have_to_be_chosen_from(tmp_path):
     assert len(frames(bag, topic="/b/compressed")) == 3
 
 
+def test_depth_beside_the_colour_images_makes_no_choice_necessary(tmp_path):
+    depth = raw(0, encoding="16UC1", height=2, width=3, step=6, data=np.zeros(12, np.uint8))
+    bag = write_bag(tmp_path / "bag", [("/depth", depth), *images("/colour", 2)])
+    assert len(frames(bag)) == 2
+
+
 def test_several_camera_infos_beside_the_image_have_to_be_chosen_from(tmp_path):
     infos = [("/c/info_a", camera_info()), ("/c/info_b", camera_info(fx=5.0))]
     bag = write_bag(tmp_path / "bag", [*infos, ("/c/image", raw(0))])

@@ -9,13 +9,20 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
 from ttt3r_ros.camera_info import CameraModel
 from ttt3r_ros.evaluation.source import Rejection, Source, SourceError
-from ttt3r_ros.images import decode_compressed, decode_image
+from ttt3r_ros.images import (
+    decode_compressed,
+    decode_compressed_depth,
+    decode_depth_image,
+    decode_image,
+)
 from ttt3r_ros.types import Frame, FrameRejected
 
 BAG_SUFFIXES = (".mcap", ".db3")
@@ -68,6 +75,35 @@ def read_messages(
             f"{reader.path}: damaged after the messages read so far: "
             f"{type(error).__name__}: {error}"
         ) from error
+
+
+def decode_depth(message: Any) -> npt.NDArray[np.float32]:
+    """Return a depth message in metres, float32 [H, W], NaN where unknown.
+
+    Raises:
+        FrameRejected: it is a colour image, of an unknown encoding or damaged.
+    """
+    if message.__msgtype__ == IMAGE_TYPES[1]:
+        return decode_compressed_depth(message.data, message.format)
+    return decode_depth_image(
+        message.encoding,
+        message.height,
+        message.width,
+        message.step,
+        message.is_bigendian,
+        message.data,
+    )
+
+
+def carries_depth(reader: Reader, topic: str) -> bool:
+    """Return whether the first image of a topic is a depth image."""
+    info = reader.topics[topic]
+    _, _, cdr = next(read_messages(reader, info.connections))
+    try:
+        decode_depth(get_typestore(Stores.ROS2_JAZZY).deserialize_cdr(cdr, info.msgtype))
+    except Exception:  # damaged, or a colour image; whoever reads it says what is wrong
+        return False
+    return True
 
 
 class BagSource(Source):
@@ -180,6 +216,8 @@ def _image_topic(reader: Reader, wanted: str) -> str:
             f"topics in the bag: {', '.join(reader.topics) or 'none'}"
         )
     if not wanted and len(topics) > 1:
+        topics = {topic: line for topic, line in topics.items() if not carries_depth(reader, topic)}
+    if not wanted and len(topics) != 1:
         raise SourceError(
             f"{reader.path}: several topics have images, choose one with --topic:{listing}"
         )

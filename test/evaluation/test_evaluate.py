@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `ttt3r evaluate` on small rendered bags."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+import ttt3r_ros.evaluation
+from ttt3r_ros.cli import main
+from ttt3r_ros.config import Config, settings
+from ttt3r_ros.evaluation.depth_metrics import DepthErrors
+from ttt3r_ros.evaluation.depth_stream import DepthStream
+from ttt3r_ros.evaluation.ground_truth import GroundTruth
+from ttt3r_ros.evaluation.simulated_bag import DEPTH, IMAGE, POSE, write_simulated_bag
+from ttt3r_ros.evaluation.source import SourceError
+from ttt3r_ros.evaluation.tf_tree import TfTree
+from ttt3r_ros.evaluation.trajectory_metrics import TrajectoryErrors
+from ttt3r_ros.geometry import inverse, quaternion, transform_from_quaternion
+from ttt3r_ros.scene_options import SceneOptions
+from ttt3r_ros.simulation.scene import Scene
+from ttt3r_ros.trajectory import read_tum
+
+SCENE = SceneOptions(seed=2, width=160, height=120)
+RATE_HZ, IMAGES = 10.0, 5
+TYPES = get_typestore(Stores.ROS2_JAZZY)
+T = TYPES.types
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("bags") / "room"
+    write_simulated_bag(path, Scene(SCENE), range(IMAGES), RATE_HZ)
+    return path
+
+
+def changed(bag, target, change):
+    """Copy a bag; `change(topic, message)` returns what to write instead, as (topic, message)s."""
+    with (
+        Reader(bag) as reader,
+        Writer(target, version=9, storage_plugin=StoragePlugin.MCAP) as writer,
+    ):
+        connections = {}
+        for connection, stamp_ns, cdr in reader.messages():
+            message = TYPES.deserialize_cdr(cdr, connection.msgtype)
+            for topic, new in change(connection.topic, message):
+                kind = new.__msgtype__
+                if topic not in connections:
+                    connections[topic] = writer.add_connection(topic, kind, typestore=TYPES)
+                writer.write(connections[topic], stamp_ns, TYPES.serialize_cdr(new, kind))
+    return target
+
+
+def without(*topics):
+    return lambda topic, message: [] if topic in topics else [(topic, message)]
+
+
+def evaluated(bag, output, *arguments):
+    assert main(["evaluate", str(bag), "--output", str(output), *arguments]) == 0
+    return json.loads((output / "report.json").read_text())
+
+
+def test_a_report_holds_every_error_and_the_circumstances(bag, tmp_path, capsys):
+    report = evaluated(bag, tmp_path, "--segment.reset-interval", "3")
+    names = [entry.name for entry in fields(DepthErrors)]
+    assert set(report) == {
+        *("trajectory", "depth", "images", "images_rejected", "segments", "map_points"),
+        *("images_per_second", "step_ms_median", "ground_truth", "checkpoint", "config"),
+        *("versions", "hardware"),
+    }
+    assert set(report["trajectory"]) == {entry.name for entry in fields(TrajectoryErrors)}
+    assert set(report["depth"]) == {
+        *("images", "pixels", "pixels_not_finite", "scale", "guess_m", *names),
+        *(f"{name}_scaled" for name in names),
+        *(f"guess_{name}" for name in names),
+    }
+    assert (report["images"], report["trajectory"]["poses"], report["depth"]["images"]) == (5, 5, 5)
+    assert report["depth"]["pixels"] == 5 * 160 * 120
+    assert report["segments"] == 2
+    assert report["images_per_second"] > 0 and report["step_ms_median"] > 0
+    assert report["ground_truth"] == {"poses": POSE, "depth": DEPTH}
+    assert report["checkpoint"]["name"] in ("untrained", "shipped")
+    assert set(report["config"]) == set(settings(Config))
+    assert report["config"]["segment.reset_interval"] == 3
+    assert report["versions"]["torch"] == torch.__version__.split("+")[0] or (
+        report["versions"]["torch"] == torch.__version__
+    )
+    assert set(report["versions"]) == {"ttt3r_ros", "torch", "numpy", "evo", "python"}
+    assert report["hardware"]["cores"] >= 1
+    text = capsys.readouterr().out
+    assert f"{report['trajectory']['ate_rmse_m']:.4f} m" in text
+    assert f"{report['depth']['abs_rel']:.4f}" in text
+
+
+def test_it_writes_what_run_writes(bag, tmp_path):
+    run, evaluation = tmp_path / "run", tmp_path / "evaluation"
+    evaluated(bag, evaluation, "--depth")
+    assert main(["run", str(bag), "--topic", IMAGE, "--output", str(run), "--depth"]) == 0
+    files = {path.relative_to(run) for path in run.rglob("*")}
+    more = {path.relative_to(evaluation) for path in evaluation.rglob("*")} - files
+    assert more == {Path("report.json")}
+    for name in files - {Path("depth")}:
+        assert (run / name).read_bytes() == (evaluation / name).read_bytes()
+
+
+def test_two_runs_find_the_same_errors(bag, tmp_path):
+    first, second = (evaluated(bag, tmp_path / name) for name in "ab")
+    assert first["trajectory"] == second["trajectory"]
+    assert first["depth"] == second["depth"]
+
+
+def test_errors_are_those_of_the_written_trajectory(bag, tmp_path):
+    report = evaluated(bag, tmp_path)["trajectory"]
+    _, poses = read_tum(tmp_path / "trajectory.tum")
+    truth = [Scene(SCENE).view(i / RATE_HZ).T_world_camera.numpy() for i in range(IMAGES)]
+    steps = [
+        inverse(inverse(g) @ h) @ (inverse(p) @ q)
+        for p, q, g, h in zip(poses, poses[1:], truth, truth[1:], strict=False)
+    ]
+    rpe = np.sqrt(np.mean([np.sum(step[:3, 3] ** 2) for step in steps]))
+    assert report["rpe_trans_m"] == pytest.approx(rpe, rel=1e-4)
+    places = np.array(truth)[:, :3, 3]
+    guess = np.sqrt(((places - places.mean(axis=0)) ** 2).sum(axis=1).mean())
+    assert report["guess_ate_rmse_m"] == pytest.approx(guess, rel=1e-5)
+
+
+def tf_message(parent, child, translation, wxyz, stamp):
+    w, x, y, z = wxyz
+    header = T["std_msgs/msg/Header"](stamp, parent)
+    turn = T["geometry_msgs/msg/Quaternion"](x, y, z, w)
+    pose = T["geometry_msgs/msg/Transform"](T["geometry_msgs/msg/Vector3"](*translation), turn)
+    return T["tf2_msgs/msg/TFMessage"](
+        [T["geometry_msgs/msg/TransformStamped"](header, child, pose)]
+    )
+
+
+def test_truth_from_tf_gives_the_same_errors_as_truth_from_a_topic(bag, tmp_path):
+    by_topic = evaluated(bag, tmp_path / "topic")
+    frames = ("--ground-truth-frames", "world", "camera")
+    by_tf = evaluated(bag, tmp_path / "tf", *frames)
+    assert by_tf["ground_truth"]["poses"] == "/tf, camera in world"
+    assert by_tf["trajectory"] == pytest.approx(by_topic["trajectory"], rel=1e-9, abs=1e-9)
+    assert by_tf["depth"] == by_topic["depth"]
+
+
+def test_a_chain_of_moving_and_fixed_frames_is_followed(bag, tmp_path):
+    """world -> camera told as world -> base (moving), base -> camera (fixed), world -> map."""
+    half = np.sqrt(0.5)
+    T_base_camera = transform_from_quaternion((0.1, 0.2, 0.3), (half, 0, half, 0))
+
+    def change(topic, message):
+        if topic != "/tf":
+            return [] if topic == POSE else [(topic, message)]
+        (stamped,) = message.transforms
+        stamp = stamped.header.stamp
+        t, q = stamped.transform.translation, stamped.transform.rotation
+        pose = transform_from_quaternion((t.x, t.y, t.z), (q.w, q.x, q.y, q.z))
+        moving = pose @ inverse(T_base_camera)
+        wxyz = quaternion(moving).tolist()
+        return [
+            ("/tf", tf_message("world", "base", moving[:3, 3].tolist(), wxyz, stamp)),
+            (
+                "/tf_static",
+                tf_message("base", "camera", (0.1, 0.2, 0.3), (half, 0, half, 0), stamp),
+            ),
+            ("/tf_static", tf_message("world", "map", (5.0, 0.0, 0.0), (1.0, 0, 0, 0), stamp)),
+        ]
+
+    chained = changed(bag, tmp_path / "bag", change)
+    expected = evaluated(bag, tmp_path / "a")["trajectory"]
+    for parent in ("world", "map"):
+        frames = ("--ground-truth-frames", parent, "camera")
+        found = evaluated(chained, tmp_path / parent, *frames)["trajectory"]
+        assert found == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+def test_between_two_transforms_poses_are_interpolated_but_not_across_a_long_gap(bag):
+    with Reader(bag) as reader:
+        tree = TfTree(reader)
+    start = 1_700_000_000_000_000_000
+    ask = np.array([start - 1, start, start + 50_000_000, start + 100_000_000, start + 10**9])
+    places, poses = tree.poses("world", "camera", ask)
+    assert places == [1, 2, 3]
+    path = Scene(SCENE)
+    first, second = (path.view(t).T_world_camera.numpy() for t in (0.0, 0.1))
+    np.testing.assert_allclose(poses[0], first, atol=1e-6)
+    np.testing.assert_allclose(poses[1][:3, 3], (first + second)[:3, 3] / 2, atol=1e-6)
+    half = inverse(first) @ poses[1]
+    np.testing.assert_allclose(half @ half, inverse(first) @ second, atol=1e-3)
+    np.testing.assert_allclose((half @ half)[:3, :3], (inverse(first) @ second)[:3, :3], atol=1e-6)
+
+
+def test_depth_in_millimetres_differs_by_its_rounding_only(bag, tmp_path):
+    path = tmp_path / "bag"
+    write_simulated_bag(path, Scene(SCENE), range(IMAGES), RATE_HZ, depth_encoding="16UC1")
+    rounded = evaluated(path, tmp_path / "a")["depth"]
+    exact = evaluated(bag, tmp_path / "b")["depth"]
+    assert rounded["abs_rel"] == pytest.approx(exact["abs_rel"], abs=1e-3)
+    assert rounded["pixels"] == exact["pixels"]
+
+
+def test_depth_belongs_to_the_image_with_its_stamp(bag):
+    start, period = 1_700_000_000_000_000_000, 100_000_000
+    scene = Scene(SCENE)
+    with Reader(bag) as reader:
+        depth = DepthStream(reader, DEPTH)
+        assert depth.at(start - 20_000_000) is None
+        for index, off in ((0, 0), (0, 9_000_000), (2, -9_000_000), (4, 0)):
+            np.testing.assert_array_equal(
+                depth.at(start + index * period + off), scene.view(index / RATE_HZ).depth_m
+            )
+        assert depth.at(start + 4 * period + 11_000_000) is None
+
+
+def test_with_poses_or_depth_alone_the_other_is_null(bag, tmp_path):
+    poses = changed(bag, tmp_path / "poses", without(DEPTH, "/tf"))
+    report = evaluated(poses, tmp_path / "a")
+    assert report["depth"] is None and report["trajectory"]["poses"] == 5
+    depth = changed(bag, tmp_path / "depth", without(POSE))
+    report = evaluated(depth, tmp_path / "b")
+    assert report["trajectory"] is None and report["depth"]["images"] == 5
+
+
+def error(path, **options):
+    with pytest.raises(SourceError) as raised, GroundTruth(path, **options):
+        pass
+    return str(raised.value)
+
+
+def test_missing_truth_is_an_error_that_lists_what_there_is(bag, tmp_path):
+    bare = changed(bag, tmp_path / "bare", without(POSE, DEPTH))
+    message = error(bare)
+    assert "no ground truth" in message and "/image, /tf" in message
+    assert message.endswith("--ground-truth-frames: camera, world")
+    assert f"--ground-truth-topic /pose: not there; topics to name: {POSE}" in error(
+        bag, pose_topic="/pose"
+    )
+    assert f"--depth-topic {IMAGE}: not there; topics to name: {DEPTH}" in error(
+        bag, depth_topic=IMAGE
+    )
+    assert "do not join 'map' and 'camera'; frames: camera, world" in error(
+        bag, frames=("map", "camera")
+    )
+    assert "give one of them" in error(bag, pose_topic=POSE, frames=("world", "camera"))
+    assert "no rosbag2" in error(tmp_path)
+
+
+def test_several_candidates_have_to_be_chosen_from(bag, tmp_path):
+    def twice(topic, message):
+        double = topic in (POSE, DEPTH)
+        return [(topic, message), *([(f"/other{topic}", message)] if double else [])]
+
+    double = changed(bag, tmp_path / "bag", twice)
+    assert f"choose one with --depth-topic: {DEPTH}, /other{DEPTH}" in error(double)
+    message = error(double, depth_topic=DEPTH)
+    assert f"choose one with --ground-truth-topic: {POSE}, /other{POSE}" in message
+    with GroundTruth(double, depth_topic=DEPTH, pose_topic=POSE) as truth:
+        assert (truth.pose_source, truth.depth_topic) == (POSE, DEPTH)
+
+
+def test_a_frame_with_two_parents_is_refused(bag, tmp_path):
+    stamp = T["builtin_interfaces/msg/Time"](0, 0)
+    other = tf_message("map", "camera", (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0), stamp)
+    path = changed(bag, tmp_path / "bag", lambda topic, m: [(topic, m), ("/tf", other)])
+    assert "frame 'camera' has two parents" in error(path, frames=("world", "camera"))
+
+
+def test_a_users_error_is_one_line_and_status_2(bag, tmp_path, capsys):
+    assert main(["evaluate", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
+    assert "no rosbag2, so there is no truth" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_without_evo_nothing_is_begun_and_the_error_says_what_to_install(
+    bag, tmp_path, capsys, monkeypatch
+):
+    name = "trajectory_metrics"
+    monkeypatch.delattr(ttt3r_ros.evaluation, name)
+    monkeypatch.delitem(sys.modules, f"ttt3r_ros.evaluation.{name}")
+    monkeypatch.setitem(sys.modules, "evo.core", None)
+    output = tmp_path / "out"
+    assert main(["evaluate", str(bag), "--output", str(output)]) == 2
+    assert "pip install 'ttt3r_ros[evaluation]'" in capsys.readouterr().err.splitlines()[-1]
+    assert not output.exists()
+
+
+def test_evaluate_takes_every_option_of_run(capsys):
+    options = []
+    for command in ("run", "evaluate"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        options.append(set(re.findall(r"--[\w.-]+", capsys.readouterr().out)))
+    assert options[1] - options[0] == {
+        "--ground-truth-topic",
+        "--ground-truth-frames",
+        "--depth-topic",
+    }
+    assert options[0] - options[1] == set()

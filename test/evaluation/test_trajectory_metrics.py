@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trajectory errors against answers that are known beforehand."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transforms3d.euler import euler2mat
+
+from ttt3r_ros.evaluation.evaluation_error import EvaluationError
+from ttt3r_ros.evaluation.trajectory_metrics import associate, trajectory_errors
+from ttt3r_ros.geometry import transform
+
+ROOT = Path(__file__).parents[2]
+
+
+def spiral(count=60):
+    """A camera that turns while it rises along a helix."""
+    t = np.linspace(0, 6, count)
+    places = np.stack((np.cos(t), 1.5 * np.sin(t), 0.2 * t), axis=1)
+    return [transform(euler2mat(0.1 * a, 0.2, 0.5 * a), p) for a, p in zip(t, places, strict=True)]
+
+
+def moved(poses, T, scale=1.0):
+    """The poses as told from another origin in another unit."""
+    result = [T @ pose for pose in poses]
+    for pose in result:
+        pose[:3, 3] *= scale
+    return result
+
+
+ELSEWHERE = transform(euler2mat(0.4, -1.0, 2.0), (3.0, -2.0, 1.0))
+
+
+def test_a_trajectory_told_from_elsewhere_has_no_errors():
+    errors = trajectory_errors(moved(spiral(), ELSEWHERE), spiral())
+    assert errors.poses == 60
+    assert errors.ate_rmse_m == pytest.approx(0, abs=1e-9)
+    assert errors.rpe_trans_m == pytest.approx(0, abs=1e-9)
+    assert errors.rpe_rot_deg == pytest.approx(0, abs=1e-5)
+    assert errors.sim3_scale == pytest.approx(1)
+
+
+def test_a_trajectory_in_another_unit_has_an_error_that_only_sim3_takes_away():
+    truth = spiral()
+    errors = trajectory_errors(moved(truth, ELSEWHERE, scale=0.5), truth)
+    places = np.array([pose[:3, 3] for pose in truth])
+    about_mean = np.sqrt(((places - places.mean(axis=0)) ** 2).sum(axis=1).mean())
+    steps = np.linalg.norm(np.diff(places, axis=0), axis=1)
+    assert errors.ate_rmse_m == pytest.approx(0.5 * about_mean)
+    assert errors.guess_ate_rmse_m == pytest.approx(about_mean)
+    assert errors.ate_sim3_rmse_m == pytest.approx(0, abs=1e-9)
+    assert errors.sim3_scale == pytest.approx(2)
+    assert errors.rpe_trans_m == pytest.approx(0.5 * math.sqrt((steps**2).mean()))
+    assert errors.rpe_trans_sim3_m == pytest.approx(0, abs=1e-9)
+    assert errors.path_length_m == pytest.approx(steps.sum())
+
+
+def test_one_wrong_step_is_in_the_relative_errors_once():
+    truth = spiral(11)
+    slip = transform(euler2mat(0, 0, math.radians(9.0)), (0.3, 0.0, 0.4))
+    estimate = [pose if i < 6 else truth[5] @ slip @ np.linalg.inv(truth[5]) @ pose
+                for i, pose in enumerate(truth)]  # fmt: skip
+    errors = trajectory_errors(estimate, truth)
+    assert errors.rpe_rot_deg == pytest.approx(9.0 / math.sqrt(10))
+    relative = np.linalg.inv(truth[5]) @ truth[6]
+    wrong = np.linalg.norm((slip @ relative - relative)[:3, 3])
+    assert errors.rpe_trans_m == pytest.approx(wrong / math.sqrt(10))
+    assert errors.ate_rmse_m > 0.01
+
+
+def test_known_noise_is_found_but_for_what_the_alignment_takes():
+    truth = spiral(2000)
+    noise = np.random.default_rng(0).normal(0, 0.02, (2000, 3))
+    estimate = [transform(T[:3, :3], T[:3, 3] + n) for T, n in zip(truth, noise, strict=True)]
+    errors = trajectory_errors(moved(estimate, ELSEWHERE), truth)
+    assert errors.ate_rmse_m == pytest.approx(0.02 * math.sqrt(3), rel=0.05)
+
+
+def test_the_guess_is_a_camera_that_stands_at_the_mean_position():
+    truth = [transform(np.eye(3), (x, y, 0.0)) for x, y in ((0, 0), (4, 0), (4, 2), (0, 2))]
+    assert trajectory_errors(truth, truth).guess_ate_rmse_m == pytest.approx(math.sqrt(5))
+
+
+def test_where_no_alignment_is_the_best_there_is_none_but_the_rest_is_known():
+    line = [transform(np.eye(3), (0.1 * i, 0.0, 0.0)) for i in range(5)]
+    errors = trajectory_errors(line, line)
+    assert (errors.ate_rmse_m, errors.ate_sim3_rmse_m, errors.rpe_trans_sim3_m) == (None,) * 3
+    assert (errors.rpe_trans_m, errors.path_length_m) == (0.0, pytest.approx(0.4))
+    single = trajectory_errors(line[:1], line[:1])
+    assert (single.rpe_trans_m, single.rpe_rot_deg, single.path_length_m) == (None, None, 0.0)
+
+
+@pytest.mark.parametrize(("count", "true_count"), [(3, 4), (0, 0)])
+def test_poses_that_do_not_pair_are_refused(count, true_count):
+    with pytest.raises(EvaluationError, match="poses: expected as many as true ones"):
+        trajectory_errors(spiral()[:count], spiral()[:true_count])
+
+
+def test_the_nearest_true_pose_within_ten_milliseconds_is_taken():
+    start = 1_700_000_000_000_000_000
+    milliseconds = np.array([0, 33, 66, 100, 133])
+    true_milliseconds = np.array([104, 95, 25, -8, 5, 150])  # in no order
+    stamps, true_stamps = (start + 1_000_000 * ms for ms in (milliseconds, true_milliseconds))
+    assert associate(stamps, true_stamps) == ([0, 1, 3], [4, 2, 0])
+    assert associate(stamps, true_stamps[:0]) == ([], [])
+
+
+def test_using_evo_writes_nothing_to_the_home_folder_and_loads_no_plotting(tmp_path):
+    code = """
+import sys, numpy as np
+from ttt3r_ros.evaluation.trajectory_metrics import trajectory_errors
+trajectory_errors(np.eye(4)[None], np.eye(4)[None])
+print({"matplotlib", "seaborn", "pandas", "evo.tools", "evo.tools.settings"} & {*sys.modules})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout.strip(), done.returncode) == ("set()", 0), done.stderr
+    assert list(tmp_path.iterdir()) == []

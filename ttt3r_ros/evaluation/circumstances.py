@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a result was made with: versions, hardware and weights."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import ttt3r_ros
+from ttt3r_ros.config import Config
+from ttt3r_ros.model import Model
+
+_SHIPPED = Path(__file__).parents[1] / "assets" / "demo.safetensors"
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of what results depend on; None for what is not installed."""
+    found: dict[str, str | None] = {"ttt3r_ros": ttt3r_ros.__version__}
+    for name in ("torch", "numpy", "evo"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return {**found, "python": platform.python_version()}
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """Return what computed, by name."""
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {"cpu": _cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": gpu}
+
+
+def checkpoint(config: Config, model: Model) -> dict[str, str | None]:
+    """Return the name of the weights, "shipped" or "untrained" without a file, and its SHA-256."""
+    if config.checkpoint:
+        path = Path(config.checkpoint)
+        return {"name": path.name, "sha256": sha256(path)}
+    if "UNTRAINED" in model.note:
+        return {"name": "untrained", "sha256": None}
+    return {"name": "shipped", "sha256": sha256(_SHIPPED)}
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:  # not on Linux
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far predicted depth is from the true one, over all pixels of a sequence.
+
+The definitions are those of the published evaluations of CUT3R and TTT3R on video depth, so that
+numbers can be set side by side: every pixel whose truth is known counts, however little the
+network trusts it, and the prediction is resized to the truth with OpenCV's bicubic filter.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ttt3r_ros.evaluation.evaluation_error import EvaluationError
+from ttt3r_ros.preprocessing import CropTransform
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Floats = npt.NDArray[np.float32]
+Pairs = npt.NDArray[np.float64]  # [2, K] predicted and true depth of K pixels, metres
+
+_STEPS = 10  # of the search for the scale
+_LEAST_SCALE = 1e-3
+_LEAST_M = 1e-5  # where a logarithm or a quotient is taken
+_ASPECT = 0.01  # views whose width by height differs by a larger share are not the same view
+_MEDIAN_SAMPLES = 4096  # of an image, about
+
+
+@dataclass(frozen=True, slots=True)
+class DepthErrors:
+    """Means over pixels; p is the predicted and g the true depth in metres."""
+
+    abs_rel: float  # |p - g| / g
+    sq_rel: float  # (p - g)² / g
+    rmse_m: float  # root of the mean of (p - g)²
+    log_rmse: float  # root of the mean of (ln p - ln g)²
+    delta_1_25: float  # share of pixels where max(p / g, g / p) is below 1.25
+    delta_1_25_2: float  # below 1.25²
+    delta_1_25_3: float  # below 1.25³
+
+
+@dataclass(frozen=True, slots=True)
+class DepthReport:
+    """What `DepthComparison` found."""
+
+    images: int  # with true depth
+    pixels: int  # compared
+    pixels_not_finite: int  # left out because the prediction is no number
+    metric: DepthErrors  # of the predictions as they are
+    scale: float  # by which `scaled` multiplies the predictions of the whole sequence
+    scaled: DepthErrors
+    guess_m: float  # the median of the truth,
+    guess: DepthErrors  # and the errors of predicting it everywhere
+
+
+class DepthComparison:
+    """Collects pairs of depth images, then compares them; a context manager.
+
+    The scale of a sequence is known only when all of it has been seen, so the pixels wait in a
+    nameless file (8 bytes each) and memory stays that of one image.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Begin without images; the file is made in `folder`, which exists.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self._counts: list[int] = []  # pixels of each image
+        self._samples: list[Floats] = []  # true depths for the median
+        self._not_finite = 0
+
+    def add(self, predicted_m: Floats, true_m: Floats, crop: CropTransform) -> None:
+        """Take one image.
+
+        Args:
+            predicted_m: [h, w] metres along the optical axis, of the network's image.
+            true_m: [H, W] metres of the camera's whole image, at any size; not finite or not above
+                0 where unknown.
+            crop: how the network's image came from the camera's.
+
+        Raises:
+            EvaluationError: the shapes do not fit.
+        """
+        rows, columns = truth_window(crop, true_m.shape)
+        true_m = true_m[rows, columns]
+        predicted_m = resized(predicted_m, true_m.shape)
+        known = np.isfinite(true_m) & (true_m > 0)
+        finite = np.isfinite(predicted_m)
+        self._not_finite += int((known & ~finite).sum())
+        good = known & finite
+        pairs = np.stack((predicted_m[good], true_m[good])).astype(np.float32)
+        self._file.write(pairs.tobytes())
+        self._counts.append(pairs.shape[1])
+        self._samples.append(pairs[1, :: max(1, pairs.shape[1] // _MEDIAN_SAMPLES)])
+
+    def report(self) -> DepthReport | None:
+        """Compare all images; None if no pixel has a truth."""
+        pixels = sum(self._counts)
+        if not pixels:
+            return None
+        scale = self._scale()
+        guess_m = float(np.median(np.concatenate(self._samples)))
+        return DepthReport(
+            images=len(self._counts),
+            pixels=pixels,
+            pixels_not_finite=self._not_finite,
+            metric=depth_errors(self._pairs()),
+            scale=scale,
+            scaled=depth_errors(np.stack((scale * p, g)) for p, g in self._pairs()),
+            guess_m=guess_m,
+            guess=depth_errors(np.stack((np.full_like(g, guess_m), g)) for _, g in self._pairs()),
+        )
+
+    def _scale(self) -> float:
+        """Return the s that brings s p near g: least absolute errors, by reweighted squares."""
+        sums = sum(pairs.sum(axis=1) for pairs in self._pairs())
+        scale = float(sums[1] / sums[0]) if sums[0] > 0 else _LEAST_SCALE
+        for _ in range(_STEPS):
+            above = below = 0.0
+            for p, g in self._pairs():
+                weighted = p / (np.abs(scale * p - g) + 1e-8)
+                above += float(weighted @ g)
+                below += float(weighted @ p)
+            scale = max(above / below, _LEAST_SCALE) if below > 0 else _LEAST_SCALE
+        return scale
+
+    def _pairs(self) -> Iterator[Pairs]:
+        """Yield the pixels of each image that has any."""
+        self._file.seek(0)
+        for count in self._counts:
+            if count:
+                values = np.frombuffer(self._file.read(8 * count), np.float32)
+                yield values.reshape(2, count).astype(np.float64)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+
+def depth_errors(images: Iterator[Pairs]) -> DepthErrors:
+    """Return the errors over all pixels of all images, at least one pixel."""
+    sums, count = np.zeros(7), 0
+    for p, g in images:
+        above_zero = np.maximum(p, _LEAST_M)
+        quotient = np.maximum(above_zero / g, g / above_zero)
+        squared = (p - g) ** 2
+        sums += (
+            (np.abs(p - g) / g).sum(),
+            (squared / g).sum(),
+            squared.sum(),
+            (np.log(above_zero / g) ** 2).sum(),
+            *((quotient < 1.25**power).sum() for power in (1, 2, 3)),
+        )
+        count += len(g)
+    abs_rel, sq_rel, squared_mean, log_squared, *deltas = (float(s) for s in sums / count)
+    return DepthErrors(abs_rel, sq_rel, squared_mean**0.5, log_squared**0.5, *deltas)
+
+
+def resized(depth_m: Floats, shape: tuple[int, ...]) -> Floats:
+    """Return depth [h, w] at another size (rows, columns), through OpenCV's bicubic filter."""
+    if depth_m.shape == shape:
+        return depth_m
+    size = (shape[1], shape[0])
+    return np.asarray(cv2.resize(depth_m, size, interpolation=cv2.INTER_CUBIC), np.float32)
+
+
+def truth_window(crop: CropTransform, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Return the rows and columns of the truth that the network's image shows.
+
+    The network sees the camera's image scaled and then cropped, so the same share is cut from the
+    truth, whose size may differ from the image's. Without a crop it is all of it, and with one its
+    borders are rounded to whole pixels of the truth.
+
+    Args:
+        crop: how the network's image came from the camera's.
+        shape: rows and columns of the truth.
+
+    Raises:
+        EvaluationError: the truth is not of the camera's whole image.
+    """
+    height, width = shape
+    stretch = width * crop.source_height / (height * crop.source_width)
+    if abs(stretch - 1) > _ASPECT:
+        raise EvaluationError(
+            f"depth: {width}x{height} is not the view of {crop.source_width}x{crop.source_height} "
+            "images; it must be registered to the colour camera"
+        )
+    cropped = crop.fit == "crop"
+    across = width / (crop.scaled_width if cropped else crop.width)
+    down = height / (crop.scaled_height if cropped else crop.height)
+    rows = slice(round(down * crop.top), round(down * (crop.top + crop.height)))
+    columns = slice(round(across * crop.left), round(across * (crop.left + crop.width)))
+    return rows, columns

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The transforms of /tf and /tf_static in a bag, as a trajectory of one frame in another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from rosbags.rosbag2 import Reader
+from rosbags.typesys import Stores, get_typestore
+from transforms3d.axangles import axangle2mat, mat2axangle
+
+from ttt3r_ros.evaluation.bag_reader import read_messages
+from ttt3r_ros.evaluation.source import SourceError
+from ttt3r_ros.geometry import Transform, inverse, transform, transform_from_quaternion
+
+TF_TYPE = "tf2_msgs/msg/TFMessage"
+_MAX_GAP_NS = 250_000_000  # across a longer one nothing is interpolated
+
+
+@dataclass(slots=True)
+class _Edge:
+    """The pose of one frame in its parent, at one or several times."""
+
+    parent: str
+    static: bool
+    stamps_ns: list[int] = field(default_factory=list)
+    poses: list[Transform] = field(default_factory=list)
+
+    def sort(self) -> None:
+        order = sorted(range(len(self.stamps_ns)), key=lambda i: self.stamps_ns[i])
+        self.stamps_ns = [self.stamps_ns[i] for i in order]
+        self.poses = [self.poses[i] for i in order]
+
+    def at(self, stamp_ns: int) -> Transform | None:
+        """Return the pose at a time, interpolated between neighbours; None where there is none."""
+        if self.static:
+            return self.poses[-1]
+        after = int(np.searchsorted(self.stamps_ns, stamp_ns))
+        if after < len(self.stamps_ns) and self.stamps_ns[after] == stamp_ns:
+            return self.poses[after]
+        if after in (0, len(self.stamps_ns)):
+            return None
+        begin_ns, end_ns = self.stamps_ns[after - 1], self.stamps_ns[after]
+        if end_ns - begin_ns > _MAX_GAP_NS:
+            return None
+        share = (stamp_ns - begin_ns) / (end_ns - begin_ns)
+        return _between(self.poses[after - 1], self.poses[after], share)
+
+
+class TfTree:
+    """All transforms of a bag."""
+
+    def __init__(self, reader: Reader) -> None:
+        """Read them.
+
+        Raises:
+            SourceError: the bag is damaged, or a frame has two parents.
+        """
+        self._path = reader.path
+        self._edges: dict[str, _Edge] = {}  # by child
+        connections = [c for c in reader.connections if c.msgtype == TF_TYPE]
+        if not connections:
+            return
+        types = get_typestore(Stores.ROS2_JAZZY)
+        for connection, _, cdr in read_messages(reader, connections):
+            message = types.deserialize_cdr(cdr, TF_TYPE)
+            for stamped in message.transforms:  # type: ignore[attr-defined]
+                self._add(stamped, connection.topic.endswith("tf_static"))
+        for edge in self._edges.values():
+            edge.sort()
+
+    @property
+    def frames(self) -> list[str]:
+        """All frames by name."""
+        return sorted({*self._edges, *(edge.parent for edge in self._edges.values())})
+
+    def check(self, parent: str, child: str) -> None:
+        """Make sure that a chain of transforms joins two frames.
+
+        Raises:
+            SourceError: none does; the message lists the frames.
+        """
+        if self._root(parent) != self._root(child) or child not in self.frames:
+            raise SourceError(
+                f"{self._path}: /tf and /tf_static do not join {parent!r} and {child!r}; "
+                f"frames: {', '.join(self.frames) or 'none'}"
+            )
+
+    def poses(
+        self, parent: str, child: str, stamps_ns: npt.NDArray[np.int64]
+    ) -> tuple[list[int], list[Transform]]:
+        """Return the pose of `child` in `parent` at these times.
+
+        Returns:
+            The places in `stamps_ns` where the pose is known, and the poses. Between two
+            transforms a pose is interpolated if they are at most 0.25 s apart.
+        """
+        places, poses = [], []
+        for place, stamp_ns in enumerate(stamps_ns.tolist()):
+            T_root_parent, T_root_child = (
+                self._in_root(parent, stamp_ns),
+                self._in_root(child, stamp_ns),
+            )
+            if T_root_parent is not None and T_root_child is not None:
+                places.append(place)
+                poses.append(inverse(T_root_parent) @ T_root_child)
+        return places, poses
+
+    def _add(self, stamped: object, static: bool) -> None:
+        header, t, q = stamped.header, stamped.transform.translation, stamped.transform.rotation  # type: ignore[attr-defined]
+        parent, child = header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/")  # type: ignore[attr-defined]
+        edge = self._edges.setdefault(child, _Edge(parent, static))
+        if edge.parent != parent:
+            raise SourceError(
+                f"{self._path}: frame {child!r} has two parents, {edge.parent!r} and {parent!r}"
+            )
+        edge.stamps_ns.append(header.stamp.sec * 1_000_000_000 + header.stamp.nanosec)
+        edge.poses.append(transform_from_quaternion((t.x, t.y, t.z), (q.w, q.x, q.y, q.z)))
+
+    def _root(self, frame: str) -> str:
+        passed = set()
+        while frame in self._edges:
+            if frame in passed:
+                raise SourceError(f"{self._path}: the transforms of {frame!r} form a ring")
+            passed.add(frame)
+            frame = self._edges[frame].parent
+        return frame
+
+    def _in_root(self, frame: str, stamp_ns: int) -> Transform | None:
+        T_root_frame = np.eye(4)
+        while frame in self._edges:
+            pose = self._edges[frame].at(stamp_ns)
+            if pose is None:
+                return None
+            T_root_frame = pose @ T_root_frame
+            frame = self._edges[frame].parent
+        return T_root_frame
+
+
+def _between(begin: Transform, end: Transform, share: float) -> Transform:
+    axis, angle = mat2axangle(begin[:3, :3].T @ end[:3, :3])
+    rotation = begin[:3, :3] @ axangle2mat(axis, share * angle)
+    return transform(rotation, (1 - share) * begin[:3, 3] + share * end[:3, 3])
