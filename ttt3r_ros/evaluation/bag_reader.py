@@ -100,7 +100,7 @@ def carries_depth(reader: Reader, topic: str) -> bool:
     info = reader.topics[topic]
     _, _, cdr = next(read_messages(reader, info.connections))
     try:
-        decode_depth(get_typestore(Stores.ROS2_JAZZY).deserialize_cdr(cdr, info.msgtype))
+        decode_depth(get_typestore(Stores.ROS2_JAZZY).deserialize_cdr(cdr, str(info.msgtype)))
     except Exception:  # damaged, or a colour image; whoever reads it says what is wrong
         return False
     return True

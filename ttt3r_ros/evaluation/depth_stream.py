@@ -43,7 +43,7 @@ class DepthStream:
         """
         latest_ns = stamp_ns + _MAX_DIFFERENCE_NS
         while self._read_until_ns <= latest_ns and (entry := next(self._messages, None)):
-            message = _types.deserialize_cdr(entry[2], entry[0].msgtype)
+            message: Any = _types.deserialize_cdr(entry[2], entry[0].msgtype)
             stamp = message.header.stamp
             self._read_until_ns = stamp.sec * 1_000_000_000 + stamp.nanosec or entry[1]
             self._near.append((self._read_until_ns, message))

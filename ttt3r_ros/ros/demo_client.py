@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who listens in the demonstration: to the node as any of its users would, and to the truth.
+
+What is made of it is in `evaluation.demo_report`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from geometry_msgs.msg import Pose, PoseStamped
+from nav_msgs.msg import Odometry
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+
+from ttt3r_ros.evaluation.demo_report import Recording, depth_error
+from ttt3r_ros.geometry import Intrinsics, Transform, transform_from_quaternion
+from ttt3r_ros.msg import TrackingStatus
+from ttt3r_ros.ros.conversions import stamp_ns
+from ttt3r_ros.trajectory import TumWriter
+
+NODE = "ttt3r_node"
+COUNTS = ("received", "processed", "replaced", "rejected", "lost_estimated")
+_IMAGES = QoSProfile(depth=10)
+_EVERYTHING = QoSProfile(depth=1000)
+_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_VIEW = {  # messages that belong together, by their stamp
+    "image": (Image, "image"),
+    "camera": (CameraInfo, "camera_info"),
+    "true_depth": (Image, "ground_truth/depth/image_rect"),
+    "depth": (Image, f"{NODE}/depth/image_rect"),
+    "depth_camera": (CameraInfo, f"{NODE}/depth/camera_info"),
+}
+_INCOMPLETE_VIEWS = 30  # kept at most
+
+
+class DemoClient(Node):
+    """Writes poses as they come and records the rest.
+
+    Attributes:
+        recording: what has been heard so far, but for the map.
+        map_points: in the node's map.
+    """
+
+    def __init__(self, trajectory: TumWriter, **kwargs: Any) -> None:
+        """Subscribe to everything but the images.
+
+        Args:
+            trajectory: gets every pose of the camera.
+            kwargs: of `rclpy.node.Node`, but for the name.
+        """
+        super().__init__("ttt3r_demo", **kwargs)
+        self.recording = Recording()
+        self.map_points = 0
+        self._trajectory = trajectory
+        self._views: dict[int, dict[str, Any]] = {}
+        self._map: PointCloud2 | None = None
+        self._last_status_ns = 0
+        subscribe = self.create_subscription
+        subscribe(Odometry, f"{NODE}/odom", self._on_odometry, _EVERYTHING)
+        subscribe(TrackingStatus, f"{NODE}/status", self._on_status, _EVERYTHING)
+        subscribe(PointCloud2, f"{NODE}/cloud_map", self._on_map, _LATCHED)
+        subscribe(PoseStamped, "ground_truth/pose", self._on_true_pose, _EVERYTHING)
+        for part in _VIEW.keys() - {"image"}:
+            self._subscribe_to_part(part)
+
+    def begin(self) -> None:
+        """Subscribe to the images, for which the camera waits; who hears what is settled by now."""
+        self._subscribe_to_part("image")
+
+    def node_is_active(self) -> bool:
+        """Whether the node of the demonstration takes images."""
+        topic = self.resolve_topic_name("image")
+        return any(info.node_name == NODE for info in self.get_subscriptions_info_by_topic(topic))
+
+    def has_everything(self) -> bool:
+        """Whether the last image sent has been dealt with, and the map has what came of it."""
+        poses, counts = self.recording.poses, self.recording.counts
+        return (
+            self._last_status_ns == max(self.recording.true_poses, default=-1)
+            and len(poses) == counts["processed"]
+            and self._map is not None
+            and stamp_ns(self._map.header.stamp) == max(poses, default=-1)
+        )
+
+    def finish(self) -> Recording:
+        """Return the recording, the map in it."""
+        if self._map is not None:
+            self.recording.points, self.recording.colours = _points(self._map)
+        return self.recording
+
+    def _on_odometry(self, message: Odometry) -> None:
+        # The camera's frame is not connected to any robot, so it is the base itself.
+        stamp, T_odom_camera = stamp_ns(message.header.stamp), _transform(message.pose.pose)
+        self.recording.poses[stamp] = T_odom_camera
+        self._trajectory.append(stamp, T_odom_camera)
+
+    def _on_status(self, message: TrackingStatus) -> None:
+        recording = self.recording
+        if message.processed > recording.counts.get("processed", 0):  # else it was rejected
+            recording.step_ms.append(message.step_ms)
+            recording.latency_ms.append(message.latency_ms)
+        recording.counts = {name: getattr(message, name) for name in COUNTS}
+        self.map_points = message.map_points
+        self._last_status_ns = stamp_ns(message.header.stamp)
+
+    def _on_map(self, message: PointCloud2) -> None:
+        self._map = message
+
+    def _on_true_pose(self, message: PoseStamped) -> None:
+        self.recording.true_poses[stamp_ns(message.header.stamp)] = _transform(message.pose)
+
+    def _subscribe_to_part(self, part: str) -> None:
+        kind, topic = _VIEW[part]
+        self.create_subscription(kind, topic, partial(self._on_part, part), _IMAGES)
+
+    def _on_part(self, part: str, message: Image | CameraInfo) -> None:
+        stamp = stamp_ns(message.header.stamp)
+        view = self._views.setdefault(stamp, {})
+        view[part] = message
+        if len(view) == len(_VIEW):
+            del self._views[stamp]
+            self._on_view(view)
+        elif len(self._views) > _INCOMPLETE_VIEWS:
+            del self._views[min(self._views)]
+
+    def _on_view(self, view: dict[str, Any]) -> None:
+        recording = self.recording
+        recording.rgb = _pixels(view["image"], np.dtype((np.uint8, 3)))
+        recording.depth_m = _pixels(view["depth"], np.dtype(np.float32))
+        recording.depth_errors.append(
+            depth_error(
+                recording.depth_m,
+                _intrinsics(view["depth_camera"]),
+                _pixels(view["true_depth"], np.dtype(np.float32)),
+                _intrinsics(view["camera"]),
+            )
+        )
+
+
+def _transform(pose: Pose) -> Transform:
+    p, q = pose.position, pose.orientation
+    return transform_from_quaternion((p.x, p.y, p.z), (q.w, q.x, q.y, q.z))
+
+
+def _intrinsics(info: CameraInfo) -> Intrinsics:
+    return Intrinsics(info.k[0], info.k[4], info.k[2], info.k[5], info.width, info.height)
+
+
+def _pixels(image: Image, pixel: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return the pixels of an image whose rows are not padded."""
+    values = np.frombuffer(image.data, pixel)
+    return values.reshape(image.height, image.width, *pixel.shape)
+
+
+def _points(cloud: PointCloud2) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """Return points [N, 3] and colours [N, 3] of the node's map."""
+    fields = {field.name: field.offset for field in cloud.fields}
+    layout = np.dtype(
+        {
+            "names": [*fields],
+            "formats": ["<u4" if name == "rgb" else "<f4" for name in fields],
+            "offsets": [*fields.values()],
+            "itemsize": cloud.point_step,
+        }
+    )
+    values = np.frombuffer(cloud.data, layout)
+    points = np.stack([values[name] for name in "xyz"], axis=1)
+    colours = np.stack([values["rgb"] >> shift & 255 for shift in (16, 8, 0)], axis=1)
+    return points, colours.astype(np.uint8)
