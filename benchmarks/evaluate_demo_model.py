@@ -54,7 +54,6 @@ _RENDERED_AT_ONCE = 4  # images of each room
 _DEPTH_STRIDE = 4  # of the rows and columns in which the constant guess of depth is found
 _LEAST_M = 1e-3
 _BINS = 10
-_SHIPPED = Path(__file__).resolve().parent.parent / "ttt3r_ros" / "assets" / "demo.safetensors"
 
 Numbers = npt.NDArray[np.float64]
 
@@ -364,11 +363,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Parse the command line, evaluate, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add(
-        "--checkpoint",
-        default=str(_SHIPPED),
-        help="default: the shipped one; '': as without one in ttt3r run",
-    )
+    add("--checkpoint", default="", help="default: the shipped one")
     add("--device", default="cpu", help="cpu or cuda")
     add("--rooms", type=int, default=50)
     add("--lengths", type=int, nargs="+", default=LENGTHS, metavar="N", help="images")
@@ -400,7 +395,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "gain_interval": plan.gain_interval,
         "seconds": time.perf_counter() - began_s,
         "processes": processes,
-        "checkpoint": circumstances.checkpoint(config, model),
+        "checkpoint": circumstances.checkpoint(config),
         "hardware": circumstances.hardware(model.device),
         "versions": circumstances.versions(),
         "date": date.today().isoformat(),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of the demo model's errors, on untrained weights and a few images."""
+"""The table of the demo model's errors, on random weights and a few images."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from small_network import small_checkpoint
 
 from benchmarks import evaluate_demo_model as subject
 from ttt3r_ros.config import Config, with_values
@@ -21,7 +22,7 @@ from ttt3r_ros.simulation import make_rooms, make_trajectory, render
 from ttt3r_ros.tracker import Tracker
 from ttt3r_ros.types import Frame
 
-CONFIG = Config(device="cpu", every_frame=True)
+CONFIG = Config(checkpoint=small_checkpoint(), device="cpu", every_frame=True)
 SEEDS = [subject.FIRST_SEED, subject.FIRST_SEED + 1]
 LENGTHS, INTERVALS = (4, 7), (0, 3)
 PLAN = subject.Plan(CONFIG, LENGTHS, INTERVALS, gain_interval=3, supersampling=1)

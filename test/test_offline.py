@@ -4,15 +4,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from test_tracker import frames
+from test_tracker import CONFIG, frames
 
-from ttt3r_ros.config import Config
 from ttt3r_ros.offline import run
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.trajectory import read_tum
 from ttt3r_ros.types import Frame
-
-CONFIG = Config(device="cpu", every_frame=True)
 
 
 def test_a_run_writes_what_the_pipeline_says(tmp_path):

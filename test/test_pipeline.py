@@ -6,16 +6,16 @@ import logging
 import numpy as np
 import pytest
 import torch
-from test_tracker import frames
+from test_tracker import CONFIG, frames
 
-from ttt3r_ros.config import Config, with_values
+from ttt3r_ros.config import with_values
 from ttt3r_ros.geometry import optical_mount
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.types import Frame, FrameRejected
 
 
 def pipeline(**values):
-    return Pipeline.from_config(with_values(Config(device="cpu", every_frame=True), values))
+    return Pipeline.from_config(with_values(CONFIG, values))
 
 
 def test_the_map_holds_the_confident_points_in_the_odometry_frame():
@@ -139,6 +139,6 @@ def test_the_first_camera_is_placed_where_it_is_said_to_be():
     assert subject.last_reset_reason == "the camera's mount changed"
 
 
-def test_untrained_weights_are_said_to_be(caplog):
-    pipeline()
-    assert "UNTRAINED" in caplog.text
+def test_what_the_shipped_weights_are_not_for_is_said(caplog):
+    pipeline(checkpoint="")
+    assert "the small demo model, trained on simulated rooms alone" in caplog.text

@@ -4,30 +4,33 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from small_network import small_checkpoint, small_network
 
 from ttt3r_ros.config import Config, ConfigError, with_values
 from ttt3r_ros.geometry import Intrinsics, optical_mount
-from ttt3r_ros.model import find_device, load_model, untrained_network
+from ttt3r_ros.model import find_device, load_model
 from ttt3r_ros.preprocessing import to_network_input
 from ttt3r_ros.tracker import Tracker
 from ttt3r_ros.types import Frame
 
+CONFIG = Config(checkpoint=small_checkpoint(), device="cpu", every_frame=True)
+
 
 def frames(n, height=96, width=128):
-    """Pictures that need no resizing for the untrained network, which wants 128x96."""
+    """Pictures that need no resizing for the small network, which wants 128x96."""
     rng = np.random.default_rng(0)
     base = rng.integers(0, 256, (height, 2 * width, 3), np.uint8)
     return [Frame(i * 100_000_000, base[:, 3 * i : 3 * i + width].copy()) for i in range(n)]
 
 
 def tracker(**values):
-    config = with_values(Config(device="cpu", every_frame=True), values)
+    config = with_values(CONFIG, values)
     return Tracker(load_model(config), config)
 
 
 def raw_poses(images):
     """The network alone over the images, from a new state: camera-to-world matrices."""
-    network = untrained_network()
+    network = small_network()
     state = network.initial_state()
     poses = []
     with torch.inference_mode():

@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from tools.training import clips as clips_module
+from tools.training import workers
 from tools.training.clips import ClipPool, Windows, evaluation_windows
 from tools.training.evaluate import Answers, angle, position_error, run, score
 from tools.training.export import export, load_average
 from tools.training.initial import initial_network
 from tools.training.losses import inverse, quaternion
-from tools.training.muon import orthogonal
+from tools.training.muon import Muon, orthogonal
 from tools.training.settings import DEMO_NETWORK, WIDTH, TrainingSettings
 from tools.training.trainer import CURVE, LAST, Trainer
 from tools.training.unroll import unroll
@@ -112,9 +113,7 @@ def test_windows_get_longer_and_rates_fall_to_zero_with_the_time():
     assert rates[0] == rates[1] == 1.0 and 0 < rates[2] < 1 and rates[3] == 0
 
 
-def test_the_exported_file_answers_as_the_trained_network_up_to_half_precision(
-    tmp_path, held_out
-):
+def test_the_exported_file_answers_as_the_trained_network_up_to_half_precision(tmp_path, held_out):
     trainer = Trainer(TINY, SETTINGS, tmp_path)
     trainer.train(most_steps=3)
     network, images, _ = load_average(tmp_path / LAST, TINY, "ttt3r")
@@ -221,7 +220,9 @@ def test_position_errors_forget_a_rigid_motion_but_not_a_scale():
 def test_quaternions_angles_and_inverses_are_those_of_the_rotation():
     half = torch.tensor(0.15)
     T = torch.eye(4)
-    T[:2, :2] = torch.tensor([[(2 * half).cos(), -(2 * half).sin()], [(2 * half).sin(), (2 * half).cos()]])
+    T[:2, :2] = torch.tensor(
+        [[(2 * half).cos(), -(2 * half).sin()], [(2 * half).sin(), (2 * half).cos()]]
+    )
     T[:3, 3] = torch.tensor([1.0, 2.0, 3.0])
     torch.testing.assert_close(quaternion(T), torch.tensor([half.cos(), 0, 0, half.sin()]))
     torch.testing.assert_close(angle(T), 2 * half)
@@ -233,3 +234,39 @@ def test_orthogonalised_matrices_have_singular_values_near_one(shape):
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     values = torch.linalg.svdvals(orthogonal(matrices).float())
     assert values.min() > 0.4 and values.max() < 1.4
+
+
+def _one_of_two(rank, path):
+    """Steps of one of two processes whose gradients differ; the first writes its weights."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{path / 'meeting'}", rank=rank, world_size=2
+    )
+    weights, muon = _three_matrices()
+    for weight, gradients in zip(weights, _gradients(), strict=True):
+        weight.grad = gradients[rank].clone()
+    workers.average_gradients(weights)
+    muon.step()
+    assert workers.from_first(float(rank)) == 0.0
+    torch.save(weights, path / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def _three_matrices():
+    """An odd number, so that shares differ."""
+    weights = [torch.ones(8, 8) for _ in range(3)]
+    return weights, Muon(weights, {}, lr=0.1)
+
+
+def _gradients():
+    return torch.randn(3, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def test_two_processes_step_as_one_that_has_the_mean_of_their_gradients(tmp_path):
+    torch.multiprocessing.spawn(_one_of_two, args=(tmp_path,), nprocs=2)
+    weights, muon = _three_matrices()
+    for weight, gradients in zip(weights, _gradients(), strict=True):
+        weight.grad = gradients.mean(dim=0)
+    muon.step()
+    for rank in range(2):
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), weights)

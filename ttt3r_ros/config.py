@@ -164,7 +164,7 @@ class Config:
     """Settings of the pipeline, with or without ROS."""
 
     checkpoint: str = _setting(
-        "", "weights, .safetensors or official .pth; empty: small untrained weights"
+        "", "weights, .safetensors or official .pth; empty: the package's small demo model"
     )
     device: str = _setting("auto", "auto, cpu, cuda or cuda:N; auto: a GPU where there is one")
     dtype: str = _setting(

@@ -5,29 +5,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from ttt3r_ros.config import Config, ConfigError
 from ttt3r_ros.network.checkpoint import build_network, read_checkpoint
-from ttt3r_ros.network.config import NetworkConfig
 from ttt3r_ros.network.model import Network
 
-_UNTRAINED = NetworkConfig(
-    enc_embed_dim=192,
-    enc_depth=4,
-    enc_num_heads=6,
-    dec_embed_dim=128,
-    dec_depth=4,
-    dec_num_heads=4,
-    state_dec_num_heads=4,
-    state_size=64,
-    local_mem_size=32,
-)
-_UNTRAINED_IMAGE_SIZE = 128
-_UNTRAINED_NOTE = (
-    "no checkpoint given: the weights are UNTRAINED. Everything runs, but poses, depth and map "
-    "are meaningless; docs/weights.md says where trained weights are"
+SHIPPED = Path(__file__).parent / "assets" / "demo.safetensors"
+"""The weights that come with the package; docs/demo_model.md is about them."""
+
+_SHIPPED_NOTE = (
+    "no checkpoint given: this is the small demo model, trained on simulated rooms alone. It is "
+    "for trying things out and of little use on real images; docs/weights.md says where weights "
+    "for those are"
 )
 
 
@@ -43,33 +35,31 @@ class Model:
 
 
 def load_model(config: Config) -> Model:
-    """Load the weights that the settings name; without a name, small untrained ones.
+    """Load the weights that the settings name; without a name, those of the package.
 
     Raises:
         CheckpointError: the file cannot be used.
         ConfigError: the device does not exist, or the image size is below a patch.
     """
     device = find_device(config.device)
+    checkpoint = read_checkpoint(config.checkpoint or SHIPPED)
+    network = build_network(
+        checkpoint,
+        device=device,
+        update_rule=config.update_rule,
+        half_rotary=config.half_rotary,
+    )
+    note = _SHIPPED_NOTE
     if config.checkpoint:
-        checkpoint = read_checkpoint(config.checkpoint)
-        network = build_network(
-            checkpoint,
-            device=device,
-            update_rule=config.update_rule,
-            half_rotary=config.half_rotary,
-        )
-        size, settings = checkpoint.image_size, checkpoint.settings
         note = checkpoint.licence and f"{config.checkpoint}: {checkpoint.licence}"
-    else:
-        network = untrained_network(config.update_rule, config.half_rotary).to(device)
-        size, settings, note = _UNTRAINED_IMAGE_SIZE, {}, _UNTRAINED_NOTE
     patch_size = network.config.patch_size
     if 0 < config.image_size < patch_size:
         raise ConfigError(
             f"image_size: must be 0 or at least the patch size, {patch_size}, "
             f"got {config.image_size}"
         )
-    return Model(network, device, config.image_size or size, settings, note)
+    image_size = config.image_size or checkpoint.image_size
+    return Model(network, device, image_size, checkpoint.settings, note)
 
 
 def find_device(name: str) -> torch.device:
@@ -93,11 +83,3 @@ def find_device(name: str) -> torch.device:
             f"{torch.cuda.device_count()} CUDA devices"
         )
     return device
-
-
-def untrained_network(update_rule: str = "ttt3r", half_rotary: bool = False) -> Network:
-    """Return a small network of random weights, the same at every call."""
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(0)
-        network = Network(_UNTRAINED, update_rule=update_rule, half_rotary=half_rotary)
-    return network.requires_grad_(False).eval()

@@ -18,6 +18,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.qos import ReliabilityPolicy as Reliability
 from sensor_msgs.msg import CameraInfo, Image
+from small_network import small_checkpoint
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
@@ -70,7 +71,13 @@ class Robot:
 
     def start(self, **parameters: Any) -> TTT3RNode:
         """Start the node and, if it becomes active, wait until it hears and is heard."""
-        values = {"image_reliability": "reliable", "tf_wait_s": 0.0, "device": "cpu", **parameters}
+        values = {
+            "image_reliability": "reliable",
+            "tf_wait_s": 0.0,
+            "device": "cpu",
+            "checkpoint": small_checkpoint(),
+            **parameters,
+        }
         self.node = TTT3RNode(
             context=self._context,
             parameter_overrides=[

@@ -86,11 +86,6 @@ def test_a_run_leaves_files_that_agree_with_one_another(tmp_path, capfd):
     assert f"{numbers['sent']} images of 30 sent" in (output / "camera.log").read_text()
 
 
-def test_without_a_checkpoint_the_weights_are_said_to_be_untrained():
-    assert not Config().checkpoint
-    assert "untrained" in load_model(Config()).note.lower()
-
-
 def test_a_node_that_dies_ends_the_demo_with_what_it_said_last(tmp_path, monkeypatch, capsys):
     replace_node(monkeypatch, DIES)
     assert demo(tmp_path, seconds=SECONDS, seed=SEED) == 1

@@ -20,12 +20,11 @@ from robot import LATCHED, PATIENCE_S, Inbox, Robot
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import Image, PointCloud2
+from small_network import write_small_checkpoint
 
 from ttt3r_ros.cli import main
 from ttt3r_ros.geometry import transform_from_quaternion
-from ttt3r_ros.model import untrained_network
 from ttt3r_ros.msg import TrackingStatus
-from ttt3r_ros.network.convert import write_checkpoint
 from ttt3r_ros.trajectory import read_tum
 
 IMAGES = 40
@@ -36,18 +35,7 @@ PERIOD_NS = 33_333_333
 @pytest.fixture
 def checkpoint(tmp_path):
     """A small network of known random weights."""
-    network = untrained_network()
-    path = tmp_path / "small.safetensors"
-    write_checkpoint(
-        path,
-        network.state_dict(),
-        config=network.config,
-        image_size=128,
-        licence="",
-        settings={"segment.reset_interval": 15},
-        source="",
-    )
-    return path
+    return write_small_checkpoint(tmp_path / "small.safetensors", segment__reset_interval=15)
 
 
 @pytest.fixture
@@ -172,12 +160,13 @@ def test_the_node_gives_what_an_offline_run_gives(domain, bag, checkpoint, tmp_p
 
 def test_played_live_every_image_is_accounted_for(domain, bag, checkpoint):
     robot = Robot(domain)
-    flags = ["-p", f"checkpoint:={checkpoint}", "-p", "image_transport:=compressed"]
+    values = (f"checkpoint:={checkpoint}", "image_transport:=compressed", "tf_wait_s:=0.0")
+    flags = [x for value in values for x in ("-p", value)]
     remaps = ["-r", "image:=/camera/image_raw", "-r", "camera_info:=/camera/camera_info"]
     try:
         with process("ttt3r_ros.ros.node", "--ros-args", *flags, "-p", "device:=cpu", *remaps):
             robot.wait_until(lambda: robot.client.count_publishers("ttt3r_node/status") > 0)
-            with process("ttt3r_ros.cli", "play", bag, "--rate", 4, "--wait", PATIENCE_S) as player:
+            with process("ttt3r_ros.cli", "play", bag, "--rate", 2, "--wait", PATIENCE_S) as player:
                 assert player.wait(PATIENCE_S) == 0
             statuses: list[TrackingStatus] = robot.statuses.messages
             last_ns = START_NS + (IMAGES - 1) * PERIOD_NS

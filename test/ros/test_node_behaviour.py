@@ -18,6 +18,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from robot import LATCHED, PATIENCE_S, image_message, picture, stamp
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
+from small_network import small_checkpoint
 from tf2_msgs.msg import TFMessage
 
 from ttt3r_ros.config import Config
@@ -162,8 +163,8 @@ def test_images_from_before_a_jump_of_the_clock_do_not_reset_again(robot, monkey
 
 
 def first_pose(T_odom_first_camera):
-    """What the untrained network answers to `picture()`, from a first camera placed so."""
-    tracker = Tracker(load_model(Config(device="cpu")), Config())
+    """What the small network answers to `picture()`, from a first camera placed so."""
+    tracker = Tracker(load_model(Config(checkpoint=small_checkpoint(), device="cpu")), Config())
     tracker.T_odom_first_camera = T_odom_first_camera
     tracker.reset()
     return tracker.step(Frame(0, picture())).T_odom_camera

@@ -14,9 +14,7 @@ import torch
 
 import ttt3r_ros
 from ttt3r_ros.config import Config
-from ttt3r_ros.model import Model
-
-_SHIPPED = Path(__file__).parents[1] / "assets" / "demo.safetensors"
+from ttt3r_ros.model import SHIPPED
 
 
 def versions() -> dict[str, str | None]:
@@ -36,14 +34,10 @@ def hardware(device: torch.device) -> dict[str, Any]:
     return {"cpu": _cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": gpu}
 
 
-def checkpoint(config: Config, model: Model) -> dict[str, str | None]:
-    """Return the name of the weights, "shipped" or "untrained" without a file, and its SHA-256."""
-    if config.checkpoint:
-        path = Path(config.checkpoint)
-        return {"name": path.name, "sha256": sha256(path)}
-    if "UNTRAINED" in model.note:
-        return {"name": "untrained", "sha256": None}
-    return {"name": "shipped", "sha256": sha256(_SHIPPED)}
+def checkpoint(config: Config) -> dict[str, str]:
+    """Return the name of the weights' file, "shipped" for the package's own, and its SHA-256."""
+    path = Path(config.checkpoint or SHIPPED)
+    return {"name": path.name if config.checkpoint else "shipped", "sha256": sha256(path)}
 
 
 def sha256(path: Path) -> str:

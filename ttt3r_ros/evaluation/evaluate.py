@@ -92,7 +92,7 @@ def evaluate(
         "images_per_second": summary.processed / run_s,
         "step_ms_median": 1e3 * statistics.median(listener.steps_s) if listener.steps_s else None,
         "ground_truth": {"poses": truth.pose_source, "depth": truth.depth_topic},
-        "checkpoint": circumstances.checkpoint(config, model),
+        "checkpoint": circumstances.checkpoint(config),
         "config": to_dict(config),
         "versions": circumstances.versions(),
         "hardware": circumstances.hardware(model.device),

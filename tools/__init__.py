@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs for developers. Nothing in the package imports them, and they are not installed."""
