@@ -79,6 +79,8 @@ def bag(tmp_path):
 @contextmanager
 def process(*arguments, **environment):
     command = [sys.executable, "-m", *map(str, arguments)]
+    # As many threads as this process has, for the sums of both to be equal to the last bit.
+    environment = {"OMP_NUM_THREADS": "1", **environment}
     with subprocess.Popen(command, env={**os.environ, **environment}) as running:
         try:
             yield running
