@@ -14,13 +14,14 @@ from tools.training import workers
 from tools.training.clips import ClipPool, Windows, evaluation_windows
 from tools.training.evaluate import Answers, angle, position_error, run, score
 from tools.training.export import export, load_average
-from tools.training.initial import initial_network
+from tools.training.initial import initial_network, start_refiner
 from tools.training.losses import inverse, quaternion
 from tools.training.muon import Muon, orthogonal
 from tools.training.settings import DEMO_NETWORK, WIDTH, TrainingSettings
 from tools.training.trainer import CURVE, LAST, Trainer
 from tools.training.unroll import unroll
 from ttt3r_ros.network.checkpoint import load_network, read_checkpoint
+from ttt3r_ros.network.refiner import Refiner
 
 TINY = replace(
     DEMO_NETWORK,
@@ -32,7 +33,7 @@ TINY = replace(
     dec_num_heads=2,
     state_dec_num_heads=2,
     local_mem_size=4,
-    refiner_width=8,
+    refiner_width=16,
 )
 SETTINGS = TrainingSettings(
     minutes=1,
@@ -186,6 +187,21 @@ def test_a_pool_rendered_again_is_the_same_pool(pool):
     a, b = windows_of(again, seed=3), windows_of(pool, seed=3)
     for name in Windows.__slots__:
         assert torch.equal(getattr(a, name), getattr(b, name)), name
+
+
+@torch.no_grad()
+def test_a_refiner_begins_as_a_blur_that_leaves_levels_and_ramps_what_they_are():
+    refiner = Refiner(20)
+    start_refiner(refiner)
+    image = torch.rand(1, 32, 32, 3)
+    level = torch.rand(4).expand(1, 32, 32, 4).contiguous()
+    torch.testing.assert_close(refiner(level, image), level)
+    ramp = torch.arange(32.0)[None, None, :, None].expand(1, 32, 32, 4)
+    inside = slice(8, 24)
+    torch.testing.assert_close(refiner(ramp, image)[:, :, inside], ramp[:, :, inside])
+    seam = refiner((ramp > 15).float(), image)[0, 16, :, 0]
+    assert seam.diff().max() < 0.5
+    assert seam[6] == pytest.approx(0, abs=1e-5) and seam[25] == pytest.approx(1, abs=1e-5)
 
 
 def test_rooms_for_training_are_no_rooms_for_evaluation():

@@ -16,9 +16,11 @@ from torch import nn
 
 from ttt3r_ros.network.config import NetworkConfig
 from ttt3r_ros.network.decoder import DecoderBlock
+from ttt3r_ros.network.dpt import OUT_CHANNELS
 from ttt3r_ros.network.heads import LinearHeads
 from ttt3r_ros.network.layers import CrossAttention
 from ttt3r_ros.network.model import Network
+from ttt3r_ros.network.refiner import Refiner
 
 # Where the cross attention's heads look at first, in patches (rows, columns): in the first layer
 # all at the same place and hardly beside it, in the others also around it.
@@ -175,6 +177,39 @@ def _start_heads(heads: LinearHeads, patch_size: int) -> None:
     start = torch.tensor([0.0, 0.0, math.log1p(_FIRST_DEPTH_M), 0.0])
     raw.bias.copy_(start.repeat_interleave(patch_size**2))
     if heads.refiner is not None:
-        last = heads.refiner.conv4
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(cast(nn.Parameter, last.bias))
+        start_refiner(heads.refiner)
+
+
+@torch.no_grad()
+def start_refiner(refiner: Refiner) -> None:
+    """Let the refiner begin as a blur of the raw output's 2x2 means, the image left aside.
+
+    gelu(x) - gelu(-x) is x, so pairs of channels carry values through unchanged: the means as they
+    are, and the means blurred once more by each convolution. The last adds the difference.
+    """
+    pixels = refiner.conv4.out_channels // OUT_CHANNELS
+    signals = 2 * OUT_CHANNELS  # the means, then the blurred ones
+    if refiner.conv1.out_channels < 2 * signals:
+        raise ValueError(f"refiner_width: must be at least {2 * signals} for this start")
+    middle = torch.zeros(3, 3)
+    middle[1, 1] = 1.0
+    box = torch.full((3, 3), 1 / 9)
+    for convolution in (refiner.conv1, refiner.conv2, refiner.conv3, refiner.conv4):
+        nn.init.zeros_(cast(nn.Parameter, convolution.bias))
+    for convolution in (refiner.conv1, refiner.conv2, refiner.conv3):
+        convolution.weight[: 2 * signals] = 0
+        convolution.weight[2 * signals :] *= 0.5
+    last = refiner.conv4.weight.zero_()
+    for number in range(signals):
+        channel, kernel = number % OUT_CHANNELS, middle if number < OUT_CHANNELS else box
+        plus, minus = number, signals + number
+        means = slice(channel * pixels, (channel + 1) * pixels)
+        refiner.conv1.weight[plus, means] = kernel / pixels
+        refiner.conv1.weight[minus, means] = -kernel / pixels
+        for convolution in (refiner.conv2, refiner.conv3):
+            for target, sign in ((plus, 1.0), (minus, -1.0)):
+                convolution.weight[target, plus] = sign * kernel
+                convolution.weight[target, minus] = -sign * kernel
+        share = -1.0 if number < OUT_CHANNELS else 1.0
+        last[means, plus] = share * kernel
+        last[means, minus] = -share * kernel

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several processes that train one network, each on its share of the images.
 
-On a CPU processes of one thread each get more done than one process of as many threads: the
-network is small, and threads mostly wait for each other. Started by `torchrun`; without it there
-is one process, and nothing here communicates.
+For several GPUs, or for the cores of a CPU, where it is about as fast as threads. Started by
+`torchrun`; without it there is one process, and nothing here communicates.
 """
 
 from __future__ import annotations

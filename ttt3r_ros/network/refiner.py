@@ -23,10 +23,10 @@ class Refiner(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         block = _HALVING**2
-        self.conv1 = nn.Conv2d((OUT_CHANNELS + 3) * block, width, 3, padding=1)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        self.conv3 = nn.Conv2d(width, width, 3, padding=1)
-        self.conv4 = nn.Conv2d(width, OUT_CHANNELS * block, 3, padding=1)
+        self.conv1 = _convolution((OUT_CHANNELS + 3) * block, width)
+        self.conv2 = _convolution(width, width)
+        self.conv3 = _convolution(width, width)
+        self.conv4 = _convolution(width, OUT_CHANNELS * block)
 
     def forward(self, raw: Tensor, image: Tensor) -> Tensor:
         """Maps raw channels [B, H, W, 4] and the image [B, H, W, 3] to raw channels."""
@@ -36,3 +36,8 @@ class Refiner(nn.Module):
             x = F.gelu(convolution(x))
         residual = F.pixel_shuffle(at_least_float32(self.conv4(x)), _HALVING)
         return raw + residual.permute(0, 2, 3, 1)
+
+
+def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
+    # Beyond its border the image goes on as it ends: zeros would be far points of their own.
+    return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="replicate")
