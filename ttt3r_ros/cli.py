@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Errors of the user's are told in one line, with status 2; bugs keep their traceback.
     """
     args = _parser().parse_args(arguments)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded, as in `ros`
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO)
     try:
         return int(args.command(args))

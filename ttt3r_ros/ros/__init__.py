@@ -13,3 +13,7 @@ from pathlib import Path
 _rclpy = importlib.util.find_spec("rclpy")
 if _rclpy is not None and Path(_rclpy.origin or "").is_relative_to(sys.prefix):
     os.environ.setdefault("AMENT_PREFIX_PATH", sys.prefix)
+
+# Before torch is loaded: idle OpenMP threads that spin take the cores from whoever else is on the
+# robot, and from the threads they wait for.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -70,7 +70,6 @@ def demo(output: Path, *, seconds: float, seed: int) -> int:
     """
     output.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # of few cores, none is for spinning
     use_large_image_profile()
     # Whoever ends this process wants its own processes to end, too.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
