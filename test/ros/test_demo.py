@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -114,7 +115,12 @@ def test_a_node_that_does_not_listen_is_ended_by_force(tmp_path, monkeypatch):
 
 def test_an_interrupt_ends_the_demo_and_its_processes(tmp_path, monkeypatch):
     replace_node(monkeypatch, INTERRUPTS_DEMO)
-    status = cli.main(["demo", "--output", str(tmp_path)])
+    # Tests that run in the background are started with interrupts ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        status = cli.main(["demo", "--output", str(tmp_path)])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert status == 130
     assert not is_running(tmp_path / "node.log")
 
