@@ -116,7 +116,8 @@ def test_a_stall_leaves_a_gap_in_the_stamps_and_no_burst(inboxes):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_camera_at_once_and_well(inboxes, number):
     camera = start(600.0)
-    inboxes["image"].wait()
+    images = inboxes["image"]
+    images.wait(lambda _: len(images.messages) > 1)  # then the first one has been counted
     camera.send_signal(number)
     log = log_of(camera)
     assert camera.returncode == 0, log
