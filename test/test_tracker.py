@@ -142,3 +142,13 @@ def test_an_image_size_below_a_patch_is_an_error():
 def test_a_device_that_is_not_there_is_an_error_that_names_it(name):
     with pytest.raises(ConfigError, match=f"device: .*'{name}'"):
         find_device(name)
+
+
+def test_damping_slows_the_state_down_and_is_of_ttt3r_alone():
+    images = frames(2)
+    gains = [
+        [one.step(frame).mean_gain for frame in images] for one in (tracker(), tracker(damping=0.5))
+    ]
+    assert gains[1][1] == pytest.approx(0.5 * gains[0][1], rel=1e-5)
+    with pytest.raises(ConfigError, match=r"damping: only .* ttt3r has one, got 0\.5 with brake"):
+        tracker(update_rule="brake", damping=0.5)

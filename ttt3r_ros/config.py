@@ -175,7 +175,10 @@ class Config:
     half_rotary: bool = _setting(
         False, "round encoder queries and keys to float16 as the official GPU code does"
     )
-    update_rule: str = _setting("ttt3r", "how the state is updated", choices=("cut3r", "ttt3r"))
+    update_rule: str = _setting(
+        "ttt3r", "how the state is updated", choices=("cut3r", "ttt3r", "brake", "filt3r")
+    )
+    damping: float = _setting(1.0, "factor of the gain of ttt3r", low=0.01, high=1.0)
     image_size: int = _setting(
         0, "long edge of the network's image; 0: the checkpoint's", unit="px", low=0, high=4096
     )

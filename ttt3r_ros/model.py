@@ -12,6 +12,7 @@ import torch
 from ttt3r_ros.config import Config, ConfigError
 from ttt3r_ros.network.checkpoint import build_network, read_checkpoint
 from ttt3r_ros.network.model import Network
+from ttt3r_ros.network.state import Ttt3r, UpdateRule, find_update_rule
 
 SHIPPED = Path(__file__).parent / "assets" / "demo.safetensors"
 """The weights that come with the package; docs/demo_model.md is about them."""
@@ -39,14 +40,15 @@ def load_model(config: Config) -> Model:
 
     Raises:
         CheckpointError: the file cannot be used.
-        ConfigError: the device does not exist, or the image size is below a patch.
+        ConfigError: the device does not exist, the image size is below a patch, or `damping` is
+            set for a rule that has none.
     """
     device = find_device(config.device)
     checkpoint = read_checkpoint(config.checkpoint or SHIPPED)
     network = build_network(
         checkpoint,
         device=device,
-        update_rule=config.update_rule,
+        update_rule=_update_rule(config),
         half_rotary=config.half_rotary,
     )
     note = _SHIPPED_NOTE
@@ -60,6 +62,17 @@ def load_model(config: Config) -> Model:
         )
     image_size = config.image_size or checkpoint.image_size
     return Model(network, device, image_size, checkpoint.settings, note)
+
+
+def _update_rule(config: Config) -> UpdateRule:
+    if config.update_rule == "ttt3r":
+        return Ttt3r(config.damping)
+    if config.damping != 1:
+        raise ConfigError(
+            f"damping: only update_rule ttt3r has one, got {config.damping:g} "
+            f"with {config.update_rule}"
+        )
+    return find_update_rule(config.update_rule)
 
 
 def find_device(name: str) -> torch.device:

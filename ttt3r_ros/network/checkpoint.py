@@ -24,6 +24,7 @@ from ttt3r_ros.network.config import NetworkConfig
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.network.model_string import MODEL_PREFIX, parse_model_string
 from ttt3r_ros.network.pickle_reader import read_torch_file, strings_in
+from ttt3r_ros.network.state import UpdateRule
 
 FORMAT = "ttt3r_ros 1"
 """The value of `format` in the metadata of our `.safetensors` files."""
@@ -81,7 +82,7 @@ def load_network(
     path: str | Path,
     *,
     device: str | torch.device = "cpu",
-    update_rule: str = "ttt3r",
+    update_rule: UpdateRule | str = "ttt3r",
     half_rotary: bool = False,
     other_view: bool = False,
 ) -> Network:
@@ -103,7 +104,7 @@ def build_network(
     checkpoint: Checkpoint,
     *,
     device: str | torch.device = "cpu",
-    update_rule: str = "ttt3r",
+    update_rule: UpdateRule | str = "ttt3r",
     half_rotary: bool = False,
     other_view: bool = False,
 ) -> Network:

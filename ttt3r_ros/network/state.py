@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 RULE_PREFIX = "rule."
@@ -136,16 +137,95 @@ class Cut3r(UpdateRule):
 
 
 class Ttt3r(UpdateRule):
-    """Each token moves as far as it attends to the image (TTT3R, arXiv 2509.26645)."""
+    """Each token moves as far as it attends to the image (TTT3R, arXiv 2509.26645).
+
+    Args:
+        damping: factor of the gain, above 0 and at most 1. Below 1 the state changes more slowly
+            and lasts longer.
+    """
+
+    def __init__(self, damping: float = 1.0) -> None:
+        if not 0 < damping <= 1:
+            raise ValueError(f"damping: must be above 0 and at most 1, got {damping!r}")
+        self._damping = damping
 
     def gain(
         self, beta: Tensor, candidate: Tensor, state: RecurrentState
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """β itself."""
-        return beta, {}
+        """β times the damping."""
+        return self._damping * beta, {}
 
 
-UPDATE_RULES: dict[str, type[UpdateRule]] = {"cut3r": Cut3r, "ttt3r": Ttt3r}
+class Brake(UpdateRule):
+    """TTT3R's gain, less where a token is pushed on in the direction it was last pushed.
+
+    With δ = candidate - state the gain is β sigmoid(-cos(δ, δ')), δ' being that of the image
+    before; where there was none, half of β. The first image counts as one before.
+    """
+
+    def initial(self, tokens: Tensor) -> dict[str, Tensor]:
+        """No push yet: its cosine with anything is 0."""
+        return {"push": torch.zeros_like(tokens)}
+
+    def gain(
+        self, beta: Tensor, candidate: Tensor, state: RecurrentState
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Between 0.27 β and 0.73 β."""
+        push = candidate - state.tokens
+        cosine = F.cosine_similarity(push, state.rule_state["push"], dim=-1)
+        return beta * torch.sigmoid(-cosine), {"push": push}
+
+
+class Filt3r(UpdateRule):
+    """A Kalman filter for each token, its noise told by how far proposals jump (arXiv 2603.18493).
+
+    A proposal d away from the last one, in units of the running mean of such distances, adds Q to
+    the token's variance P; the gain is P / (P + R). Attention has no part in it.
+    """
+
+    _FIRST_P, _R = 1.5, 1.0
+    _LEAST_Q, _MOST_Q = 0.02, 0.5
+    _STEEPNESS, _THRESHOLD = 20.0, 3.0  # of Q over d
+    _FORGETTING, _LEAST_MEAN = 0.05, 0.01  # of the running mean of distances
+    _LEAST_GAIN, _MOST_GAIN = 0.01, 0.99
+
+    def initial(self, tokens: Tensor) -> dict[str, Tensor]:
+        """No proposal yet, and a variance above that of one."""
+        return {
+            "variance": tokens.new_full(tokens.shape[:2], self._FIRST_P),
+            "proposal": torch.zeros_like(tokens),
+            "proposed": tokens.new_zeros(len(tokens)),  # 1: there was a proposal
+            "mean": tokens.new_zeros(len(tokens)),  # of distances; 0: there was none
+        }
+
+    def gain(
+        self, beta: Tensor, candidate: Tensor, state: RecurrentState
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Between 0.01 and 0.99."""
+        kept, fresh = state.rule_state, state.fresh
+        distance = torch.linalg.vector_norm(candidate - kept["proposal"], dim=-1)  # [B, S]
+        distance = torch.where(kept["proposed"][:, None] > 0, distance, torch.ones_like(distance))
+        now, before = distance.mean(dim=1), kept["mean"]
+        mean = torch.where(before > 0, torch.lerp(before, now, self._FORGETTING), now)
+        mean = mean.clamp(min=self._LEAST_MEAN)
+        jump = torch.sigmoid(self._STEEPNESS * (distance / mean[:, None] - self._THRESHOLD))
+        predicted = kept["variance"] + self._LEAST_Q + (self._MOST_Q - self._LEAST_Q) * jump
+        gain = (predicted / (predicted + self._R)).clamp(self._LEAST_GAIN, self._MOST_GAIN)
+        variance = (1 - gain).square() * predicted + gain.square() * self._R
+        return gain, {
+            "variance": variance.masked_fill(fresh[:, None], self._FIRST_P),
+            "proposal": candidate,
+            "proposed": torch.ones_like(kept["proposed"]),
+            "mean": mean.masked_fill(fresh, 0.0),
+        }
+
+
+UPDATE_RULES: dict[str, type[UpdateRule]] = {
+    "cut3r": Cut3r,
+    "ttt3r": Ttt3r,
+    "brake": Brake,
+    "filt3r": Filt3r,
+}
 
 
 def find_update_rule(rule: UpdateRule | str) -> UpdateRule:
