@@ -11,7 +11,6 @@ import platform
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import cast
 
 import torch
 
@@ -20,14 +19,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for `tools` a
 from tools.training.clips import FIRST_HELD_OUT_SEED, evaluation_windows
 from tools.training.evaluate import Scores, run, score
 from tools.training.export import export, load_average
-from tools.training.initial import start_refiner
 from tools.training.settings import DEMO_NETWORK
 from tools.training.trainer import LAST
-from ttt3r_ros.network.heads import LinearHeads
 from ttt3r_ros.network.state import UPDATE_RULES, find_update_rule
 
 _FIRST_SEED = FIRST_HELD_OUT_SEED + 1000  # not the rooms of the training's curve
-_INTERVALS = (0, 16, 8, 6, 4)  # images between two resets; 0: none
+_INTERVALS = (0, 16, 12, 8, 6)  # images between two resets; 0: none
 _AS_GOOD = 1.03  # the longest segments whose error is at most this many times the least
 
 
@@ -40,13 +37,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=64, help="of each room")
     parser.add_argument("--hardware", default=platform.processor(), help="for the provenance")
     parser.add_argument("--command", default="", help="of the training, for the provenance")
-    parser.add_argument("--blur", action="store_true", help="let the refiner be what it began as")
     arguments = parser.parse_args()
 
     network, shown, minutes = load_average(arguments.training / LAST, DEMO_NETWORK, "ttt3r")
-    refiner = cast(LinearHeads, network.downstream_head).refiner
-    if arguments.blur and refiner is not None:
-        start_refiner(refiner)
     seeds = list(range(_FIRST_SEED, _FIRST_SEED + arguments.rooms))
     windows = evaluation_windows(seeds, arguments.images)
     results: dict[tuple[str, int], Scores] = {}
@@ -65,8 +58,7 @@ def main() -> None:
         arguments.target,
         {"segment.reset_interval": interval},
         f"trained with `{arguments.command}` on {arguments.hardware}, torch {torch.__version__}: "
-        f"{shown} images of rendered rooms shown in {minutes:.0f} minutes"
-        f"{', the refiner then made a blur' if arguments.blur else ''}; on {arguments.rooms} "
+        f"{shown} images of rendered rooms shown in {minutes:.0f} minutes; on {arguments.rooms} "
         f"unseen rooms, {arguments.images} images at 10 Hz each: AbsRel {best.abs_rel:.3f} "
         f"unscaled, ATE {best.ate_all:.3f} m ({best.ratio_all:.2f} of a resting camera's)",
     )

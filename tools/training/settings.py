@@ -31,15 +31,15 @@ class TrainingSettings:
     minutes: float  # of training, rendering and evaluating; stages and rates are shares of it
     seed: int = 0
     update_rule: str = "ttt3r"
-    frames_per_step: int = 64  # of all processes together
+    frames_per_step: int = 128  # of all processes together
     # Each rendered image is shown about this often, as another window, mirrored or reversed.
-    reuse: float = 4.0
+    reuse: float = 2.5
     clips_in_memory: int = 4000  # of each process
     clips_at_once: int = 8  # rendered together: a group
     groups_at_start: int = 12
     clip_frames: int = 16
     # (share of the time at which it begins, images in a window)
-    stages: tuple[tuple[float, int], ...] = ((0.0, 4), (0.18, 8))
+    stages: tuple[tuple[float, int], ...] = ((0.0, 4), (0.18, 8), (0.7, 12))
     decay_from: float = 0.35  # share of the time from which the rates fall to zero
     # Poses count a quarter at first, when motion in the image is not understood yet, and all
     # of their weight from this share of the time on.
