@@ -89,7 +89,7 @@ def test_a_pose_may_be_text_with_spaces_or_commas():
         ("map.max_points", 2.5, "map.max_points: expected int, got 2.5"),
         ("every_frame", 1, "every_frame: expected bool, got 1"),
         ("checkpoint", 1, "checkpoint: expected str, got 1"),
-        ("update_rule", "gru", r"update_rule: must be one of \('cut3r', 'ttt3r', 'brake', 'filt3r'\), got 'gru'"),
+        ("update_rule", "gru", r"update_rule: must be one of \('cut3r', .*'filt3r'\), got 'gru'"),
     ],
 )
 def test_a_wrong_value_is_an_error_that_names_it_and_what_is_allowed(name, value, message):

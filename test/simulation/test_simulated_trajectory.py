@@ -57,12 +57,30 @@ def test_robots_keep_their_height_and_hands_do_not():
 def test_cameras_move_at_walking_pace_and_turn_no_faster_than_pictures_can_follow(style):
     poses = make_trajectory(SEEDS, make_rooms(SEEDS), style).pose(torch.arange(1200) * 0.05)
     speed = poses[..., :3, 3].diff(dim=1).norm(dim=-1) / 0.05
-    assert speed.mean(1).min() > 0.2 and speed.mean(1).max() < 0.6
+    assert speed.mean(1).min() > 0.1 and speed.mean(1).max() < 0.6
     assert speed.max() < 1.2
     forward = poses[..., :3, 2]
     turned = torch.linalg.cross(forward[:, 1:], forward[:, :-1]).norm(dim=-1).asin() / 0.05
     assert turned.max() < 1.8
-    assert turned.mean(1).min() < 0.08 < 0.3 < turned.mean(1).max()  # slow and fast ones
+    assert turned.mean(1).min() < 0.12 < 0.3 < turned.mean(1).max()  # slow and fast ones
+
+
+def test_robots_go_where_they_look_and_hands_go_anywhere():
+    rooms, t = make_rooms(SEEDS), torch.arange(600) * 0.1
+    shares = []
+    for style in STYLES:
+        poses = make_trajectory(SEEDS, rooms, style).pose(t).double()
+        step = poses[..., :2, 3].diff(dim=1)
+        forward = (step * poses[:, :-1, :2, 2]).sum(-1) / step.norm(dim=-1)
+        shares.append((forward > 0.9).double().mean())
+    assert shares[0] == 1.0 and shares[1] < 0.5
+
+
+def test_a_robots_loop_has_no_place_where_it_turns_on_the_spot():
+    paths = make_trajectory(SEEDS, make_rooms(SEEDS), loop_s=40.0)
+    t = torch.arange(0, 40, 0.05)
+    step = paths.pose(t)[..., :3, 3].diff(dim=1).norm(dim=-1)
+    assert (step.amin(1) / step.mean(1)).min() > 0.1
 
 
 def test_a_loop_ends_where_and_as_it_began():

@@ -21,6 +21,7 @@ FIRST_HELD_OUT_SEED = 900_000
 _FOCALS = (0.68, 0.83)
 _PERIODS_S = (0.05, 0.12)  # between two images of a clip; windows may skip every second one
 _HANDHELD = 8  # one group of clips in so many is not of a robot
+_BACKWARDS = 0.125  # share of windows whose camera goes backwards
 _SMOOTH = 3  # one group in so many is rendered with several rays per pixel, which takes long
 
 
@@ -120,13 +121,13 @@ class ClipPool:
         self.groups = groups
 
     def windows(self, count: int, images: int, generator: torch.Generator) -> Windows:
-        """Cut windows out of clips chosen at random, half of them mirrored, half reversed."""
+        """Cut windows out of clips chosen at random, half of them mirrored, a few reversed."""
         longest = (self._frames - 1) // max(1, images - 1)
         stride = torch.randint(1, min(2, longest) + 1, (count,), generator=generator)
         room = self._frames - (images - 1) * stride
         start = (torch.rand(count, generator=generator) * room).long()
         index = start[:, None] + stride[:, None] * torch.arange(images)
-        backwards = torch.rand(count, generator=generator) < 0.5
+        backwards = torch.rand(count, generator=generator) < _BACKWARDS
         index = torch.where(backwards[:, None], index.flip(1), index).to(self._device)
         clip = torch.randint(len(self), (count,), generator=generator).to(self._device)[:, None]
         mirrored = (torch.rand(count, generator=generator) < 0.5).to(self._device)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Camera paths through rooms, in closed form: sums of sinusoids that can be asked for any time.
 
+Robots drive ovals and eights and look where they go; hands stand opposite to what they look at.
 Paths stay in the space that a room leaves free by construction; nothing is tried and rejected.
 """
 
@@ -30,15 +31,25 @@ class _Style(NamedTuple):
     look_down: tuple[float, float]
     sway: tuple[float, float]  # amplitude of pitch and roll
     frequency: tuple[float, float]  # of height, pitch and roll
+    glance: tuple[float, float]  # amplitude of yaw
+    looks_ahead: bool
 
 
 _STYLES = {
-    "robot": _Style((1.12, 1.28), (0.0, 0.01), (-0.03, 0.15), (0.005, 0.04), (0.5, 3.0)),
-    "handheld": _Style((1.2, 1.45), (0.05, 0.2), (-0.05, 0.3), (0.05, 0.2), (0.4, 2.0)),
+    "robot": _Style(
+        (1.12, 1.28), (0.0, 0.01), (-0.03, 0.15), (0.005, 0.04), (0.5, 3.0), (0.0, 0.3), True
+    ),
+    "handheld": _Style(
+        (1.2, 1.45), (0.05, 0.2), (-0.05, 0.3), (0.05, 0.2), (0.4, 2.0), (0.2, 1.4), False
+    ),
 }
+_LONGEST = 2.5  # times as long as wide: longer ovals turn too sharply at their ends
+_WANDER = 0.1  # share of the reach by which a robot's curve changes from round to round
+_MOUNT = 0.15  # rad at most between a robot's direction and its camera's, beside its glances
 _SPEED = (0.25, 0.55)  # m/s, mean
 _FASTEST = 1.0  # m/s
 _FASTEST_TURN = 1.2  # rad/s: beyond it pictures 0.1 s apart share too little
+_STEERING = 0.8  # share of that for a robot's curves; the rest is for its glances
 
 
 class _Waves(NamedTuple):
@@ -53,6 +64,11 @@ class _Waves(NamedTuple):
         angle = self.frequency[:, None] * t[:, :, None, None] + self.phase[:, None]
         return (self.amplitude[:, None] * angle.sin()).sum(dim=3)
 
+    def rate(self, t: Tensor) -> Tensor:
+        """Their derivatives, [R, F] seconds -> [R, F, C] per second."""
+        angle = self.frequency[:, None] * t[:, :, None, None] + self.phase[:, None]
+        return ((self.amplitude * self.frequency)[:, None] * angle.cos()).sum(dim=3)
+
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
@@ -64,6 +80,7 @@ class Trajectory:
     angles: Tensor  # [R, 3] yaw, pitch and roll at rest; yaw to the left, pitch downwards
     turning: Tensor  # [R] rad/s of yaw beside its waves
     waves: _Waves  # of x and y (as shares of the reach), z, yaw, pitch, roll
+    looks_ahead: bool  # yaw counts from the direction of travel, rather than from +x
 
     def pose(self, t: Tensor) -> Tensor:
         """T_world_camera of the optical frame: x right, y down, z forward.
@@ -78,6 +95,8 @@ class Trajectory:
         x, y, z, *turns = self.waves.at(t).unbind(-1)
         yaw, pitch, roll = (turn + self.angles[:, i, None] for i, turn in enumerate(turns))
         yaw = yaw + self.turning[:, None] * t
+        if self.looks_ahead:
+            yaw = yaw + self.heading(t)
         cy, sy, cp, sp = yaw.cos(), yaw.sin(), pitch.cos(), pitch.sin()
         cr, sr = roll.cos(), roll.sin()
         across, (reach_x, reach_y) = self.across[:, None], self.reach[..., None].unbind(1)
@@ -92,11 +111,23 @@ class Trajectory:
         bottom = top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*top.shape[:2], 1, 4)
         return torch.cat((top, bottom), dim=2).float()
 
+    def heading(self, t: Tensor) -> Tensor:
+        """Direction of travel in the plane, of paths that are not `across`.
+
+        Args:
+            t: seconds, [R, F].
+
+        Returns:
+            [R, F] radians from +x to the left, in (-pi, pi].
+        """
+        speed = self.waves.rate(t)[..., :2] * self.reach[:, None]
+        return torch.atan2(speed[..., 1], speed[..., 0])
+
 
 def make_trajectory(
     seeds: int | Sequence[int], rooms: Rooms, style: str = "robot", loop_s: float | None = None
 ) -> Trajectory:
-    """Draw a camera path for each room, at 0.2 to 0.6 m/s on average and 1 m/s at most.
+    """Draw a camera path for each room, at 0.1 to 0.6 m/s on average and 1 m/s at most.
 
     Args:
         seeds: as many as rooms; a path depends on its seed and its room alone.
@@ -124,41 +155,74 @@ def make_trajectory(
 
 def _draw(draws: Draws, style: _Style, low: Tensor, high: Tensor) -> Trajectory:
     """Paths between the corners [R, 2], in a time unit of their own."""
+    reach = (high - low) / 2
     size = (
         torch.ones_like(low),
         draws.uniform(*style.bob_m, 1),
-        draws.uniform(0.2, 1.4, 1),
+        draws.uniform(*style.glance, 1),
         draws.uniform(*style.sway, 2),
     )
     weight = draws.uniform(0.2, 1.0, 6, _TERMS) * torch.tensor([1.0, 0.5, 0.3])
     amplitude = torch.cat(size, dim=1)[..., None] * weight / weight.sum(dim=2, keepdim=True)
     slowest, fastest = torch.tensor([[0.6, 1.0, 1.6], [1.0, 1.6, 2.4]])
-    yaw, pitch, roll = (-math.pi, math.pi), style.look_down, (-0.01, 0.01)
+    frequency = draws.uniform(slowest, fastest, 6, _TERMS)
+    phase = draws.uniform(-math.pi, math.pi, 6, _TERMS)
+    yaw = (-_MOUNT, _MOUNT) if style.looks_ahead else (-math.pi, math.pi)
+    angles = [draws.uniform(*around) for around in (yaw, style.look_down, (-0.01, 0.01))]
+    if style.looks_ahead:
+        reach = torch.minimum(reach, _LONGEST * reach.flip(1))
+        _steer(draws, amplitude, frequency, phase)
+        across = turning = torch.zeros_like(reach[:, 0])
+    else:
+        across = draws.uniform(0.1, 0.55)
+        turning = draws.chance(0.5) * draws.uniform(0.1, 0.5) * (1 - 2.0 * draws.chance(0.5))
     return Trajectory(
         middle=torch.cat(((low + high) / 2, draws.uniform(*style.height_m, 1)), dim=1),
-        reach=(high - low) / 2,
-        across=draws.uniform(0.1, 0.55),
-        angles=torch.stack([draws.uniform(*around) for around in (yaw, pitch, roll)], dim=1),
-        turning=draws.chance(0.5) * draws.uniform(0.1, 0.5) * (1 - 2.0 * draws.chance(0.5)),
-        waves=_Waves(
-            amplitude,
-            draws.uniform(slowest, fastest, 6, _TERMS),
-            draws.uniform(-math.pi, math.pi, 6, _TERMS),
-        ),
+        reach=reach,
+        across=across,
+        angles=torch.stack(angles, dim=1),
+        turning=turning,
+        waves=_Waves(amplitude, frequency, phase),
+        looks_ahead=style.looks_ahead,
     )
+
+
+def _steer(draws: Draws, amplitude: Tensor, frequency: Tensor, phase: Tensor) -> None:
+    """Make x and y, [R, 6, K] in place, an oval or an eight that is never left standing.
+
+    The first terms are the curve, with frequencies 1 and 1 or 1 and 2 and a phase between them
+    at which they are never both at rest; the second ones let it wander.
+    """
+    shape = draws.choice(torch.arange(3))  # an oval, an eight along x, an eight along y
+    amplitude[:, :2] = torch.tensor([1 - _WANDER, _WANDER, 0.0])
+    frequency[:, 0, 0] = 1.0 + (shape == 2)
+    frequency[:, 1, 0] = 1.0 + (shape == 1)
+    frequency[:, :2, 1] = draws.uniform(0.3, 0.5, 2)
+    begin, lead = draws.uniform(-math.pi, math.pi), draws.uniform(-0.4, 0.4)
+    lead = lead + torch.where(shape == 0, math.pi / 2, 0.0)
+    lead = lead * (1 - 2.0 * draws.chance(0.5))
+    phase[:, 0, 0] = frequency[:, 0, 0] * begin + torch.where(shape == 2, lead, 0.0)
+    phase[:, 1, 0] = frequency[:, 1, 0] * begin + torch.where(shape == 2, 0.0, lead)
 
 
 def _paced(path: Trajectory, draws: Draws, style: _Style) -> Trajectory:
     """The path in seconds: x, y and yaw as fast as wanted, the rest at the style's own pace."""
-    places = path.pose(torch.linspace(0, 60, 601))[..., :2, 3]
-    speed = places.diff(dim=1).norm(dim=-1) / 0.1
+    t = torch.arange(0, 60, 0.05, dtype=torch.float64)
+    places = path.pose(t)[..., :2, 3]
+    speed = places.diff(dim=1).norm(dim=-1) / 0.05
     rate = torch.minimum(draws.uniform(*_SPEED) / speed.mean(dim=1), _FASTEST / speed.amax(dim=1))
+    steered = torch.zeros_like(rate)
+    if path.looks_ahead:
+        change = path.heading(t.expand(len(rate), -1)).diff(dim=1)
+        steered = torch.remainder(change + math.pi, 2 * math.pi).sub(math.pi).abs().amax(dim=1)
+        rate = torch.minimum(rate, _STEERING * _FASTEST_TURN / (steered / 0.05))
+        steered = steered / 0.05 * rate
     amplitude, frequency, phase = path.waves
     frequency = frequency * rate[:, None, None]
     frequency[:, [2, 4, 5]] = draws.uniform(*style.frequency, 3, _TERMS)
     turning = path.turning * rate
     turn = turning.abs() + (amplitude * frequency)[:, 3].sum(dim=1)
-    calm = (_FASTEST_TURN / turn).clamp(max=1)
+    calm = ((_FASTEST_TURN - steered) / turn).clamp(max=1)
     amplitude = amplitude.clone()
     amplitude[:, 3] *= calm[:, None]
     return replace(path, turning=turning * calm, waves=_Waves(amplitude, frequency, phase))
@@ -168,5 +232,9 @@ def _closed(path: Trajectory, loop_s: float) -> Trajectory:
     """The path slowed down until every wave fits in the loop a whole number of times."""
     once = 2 * math.pi / loop_s
     frequency = (path.waves.frequency / once).floor().clamp(min=1) * once
+    if path.looks_ahead:  # its curve must keep its shape, that of the lower frequency
+        curve = path.waves.frequency[:, :2, 0]
+        ratio = (curve / curve.amin(dim=1, keepdim=True)).round()
+        frequency[:, :2, 0] = ratio * frequency[:, :2, 0].amin(dim=1, keepdim=True)
     turning = (path.turning / once).trunc() * once
     return replace(path, turning=turning, waves=path.waves._replace(frequency=frequency))
