@@ -105,9 +105,10 @@ class BatchTracker:
         T_first_camera = self._T_first_segment @ _orthonormal(prediction.pose_matrix.double().cpu())
         self._images += 1
         if self._images == self._interval:
-            self._T_first_segment = T_first_camera
             self._begin()
-            self._state, _ = self._network.advance(self._state, features, heads=False)
+            self._state, again = self._network.advance(self._state, features)
+            T_segment_camera = _orthonormal(again.pose_matrix.double().cpu())
+            self._T_first_segment = T_first_camera @ torch.linalg.inv(T_segment_camera)
         return T_first_camera, prediction
 
 

@@ -105,6 +105,14 @@ class SegmentConfig:
     reset_interval: int = _setting(
         -1, "images in a segment; -1: what the checkpoint recommends, 0: never reset", low=-1
     )
+    scale_from: str = _setting(
+        "network",
+        "scale of a segment: network: its own; seam: the one before's, by the shared image's depth",
+        choices=("network", "seam"),
+    )
+    max_scale_spread: float = _setting(
+        0.15, "of the shared image's log depth ratios; above it no scale is taken from it", low=0.0
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,15 @@
 """Image in, camera pose and points in the odometry frame out.
 
 The tracker owns the recurrent state and the segments: stretches of images with one state, whose
-poses are relative to the segment's first camera. `T_odom_segment` ties them to the odometry frame.
+poses are relative to the segment's first camera. A Sim(3), `T_odom_segment` and `scale`, ties them
+to the odometry frame.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import median
 
@@ -18,7 +20,7 @@ from torch import Tensor
 
 from ttt3r_ros.config import Config
 from ttt3r_ros.focal import robust_focal
-from ttt3r_ros.geometry import Intrinsics, Transform, optical_mount, orthonormal
+from ttt3r_ros.geometry import Intrinsics, Transform, inverse, optical_mount, orthonormal
 from ttt3r_ros.model import Model
 from ttt3r_ros.network.prediction import Prediction
 from ttt3r_ros.network.state import RecurrentState
@@ -28,6 +30,7 @@ from ttt3r_ros.preprocessing import (
     resize_and_crop,
     to_network_input,
 )
+from ttt3r_ros.seam import seam_scale
 from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError
 
 _FOCALS = 31  # images whose focal estimates the median is taken of
@@ -39,6 +42,7 @@ class _Segment:
 
     number: int
     T_odom_segment: Transform
+    scale: float  # metres per unit of the network
     state: RecurrentState
     seam: str  # why no image is shared with the segment before, else empty
     images: int = 0
@@ -57,6 +61,7 @@ class Tracker:
         self._model = model
         self._patch_size = model.network.config.patch_size
         self._scale = config.scale
+        self._segments = config.segment
         self._min_confidence = config.confidence.min
         self._method = config.preprocessing
         if self._method == "auto":
@@ -70,7 +75,9 @@ class Tracker:
 
     def reset(self) -> None:
         """Forget everything: a new state, a new origin at the next image."""
-        self._segment = _Segment(0, self.T_odom_first_camera, self._initial_state(), seam="")
+        self._segment = _Segment(
+            0, self.T_odom_first_camera, self._scale, self._initial_state(), seam=""
+        )
         self._T_odom_camera = self.T_odom_first_camera  # of the last image
         self._images = 0
         self._size: tuple[int, ...] | None = None  # of the network's image
@@ -78,8 +85,10 @@ class Tracker:
 
     def start_segment(self, seam: str) -> None:
         """Go on from the last pose with a new state; `seam` says why without a shared image."""
-        number = self._segment.number + 1
-        self._segment = _Segment(number, self._T_odom_camera, self._initial_state(), seam)
+        last = self._segment
+        self._segment = _Segment(
+            last.number + 1, self._T_odom_camera, last.scale, self._initial_state(), seam
+        )
 
     def check(self, frame: Frame) -> None:
         """Check that an image can be brought to the network's size; nothing else happens.
@@ -118,11 +127,11 @@ class Tracker:
         self._images += 1
         segment.images += 1
 
-        points = self._scale * prediction.points[0]
+        points = segment.scale * prediction.points[0]
         confidence = prediction.confidence[0]
         intrinsics = self._intrinsics(frame, crop, points, confidence)
         if segment.images == self._reset_interval:
-            self._share_image(features)
+            self._share_image(features, prediction)
         return FrameResult(
             stamp_ns=frame.stamp_ns,
             frame_id=frame.frame_id,
@@ -136,17 +145,28 @@ class Tracker:
             images_since_reset=self._images,
             mean_gain=mean_gain,
             median_confidence=median_confidence,
-            scale=self._scale,
+            scale=segment.scale,
             step_s=time.perf_counter() - started,
         )
 
-    def _share_image(self, features: Tensor) -> None:
+    def _share_image(self, features: Tensor, prediction: Prediction) -> None:
         """Begin the next segment with the image just tracked, whose pose stays as it is."""
+        before = self._segment
         self.start_segment(seam="")
         with torch.inference_mode(), self._precision():
-            self._segment.state, _ = self._model.network.advance(
-                self._segment.state, features, heads=False
+            state, again = self._model.network.advance(self._segment.state, features)
+        self._segment.state = state
+        if self._segments.scale_from == "seam":
+            found = seam_scale(
+                prediction.points[0], prediction.confidence[0], again.points[0], again.confidence[0]
             )
+            trusted = found.spread <= self._segments.max_scale_spread
+            self._segment.scale = before.scale * (found.ratio if trusted else 1.0)
+        # If the answer is not finite a segment without a shared image has begun; the image just
+        # tracked keeps its pose.
+        with suppress(TrackingError):
+            T_segment_camera, _, _ = self._download(again)
+            self._segment.T_odom_segment = self._T_odom_camera @ inverse(T_segment_camera)
 
     def _initial_state(self) -> RecurrentState:
         with torch.inference_mode():
@@ -172,7 +192,7 @@ class Tracker:
             self.start_segment("the network's answer was not finite")
             raise TrackingError("the network's answer is not finite; a new segment begins")
         T_segment_camera = orthonormal(values[:16].reshape(4, 4))
-        T_segment_camera[:3, 3] *= self._scale
+        T_segment_camera[:3, 3] *= self._segment.scale
         return T_segment_camera, float(values[16]), float(values[17])
 
     def _intrinsics(

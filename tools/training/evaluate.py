@@ -58,8 +58,8 @@ def run(network: Network, image: Tensor, reset_interval: int) -> Answers:
         pose = T_first_segment @ prediction.pose_matrix
         in_segment += 1
         if in_segment == reset_interval:
-            T_first_segment = pose
-            state, _ = network.advance(network.initial_state(batch), features, heads=False)
+            state, again = network.advance(network.initial_state(batch), features)
+            T_first_segment = pose @ inverse(again.pose_matrix)
             in_segment = 0
         depths.append(prediction.points[..., 2])
         confidences.append(prediction.confidence)
