@@ -43,10 +43,11 @@ _STYLES = {
         (1.2, 1.45), (0.05, 0.2), (-0.05, 0.3), (0.05, 0.2), (0.4, 2.0), (0.2, 1.4), False
     ),
 }
+_ROAM = 0.6  # share of the free space: right before a wall a picture carries no scale
 _LONGEST = 2.5  # times as long as wide: longer ovals turn too sharply at their ends
 _WANDER = 0.1  # share of the reach by which a robot's curve changes from round to round
 _MOUNT = 0.15  # rad at most between a robot's direction and its camera's, beside its glances
-_SPEED = (0.25, 0.55)  # m/s, mean
+_SPEED = (0.25, 0.55)  # m/s, mean; robots whose curves are tight are slower
 _FASTEST = 1.0  # m/s
 _FASTEST_TURN = 1.2  # rad/s: beyond it pictures 0.1 s apart share too little
 _STEERING = 0.8  # share of that for a robot's curves; the rest is for its glances
@@ -127,7 +128,7 @@ class Trajectory:
 def make_trajectory(
     seeds: int | Sequence[int], rooms: Rooms, style: str = "robot", loop_s: float | None = None
 ) -> Trajectory:
-    """Draw a camera path for each room, at 0.1 to 0.6 m/s on average and 1 m/s at most.
+    """Draw a camera path for each room, at 0.05 to 0.6 m/s on average and 1 m/s at most.
 
     Args:
         seeds: as many as rooms; a path depends on its seed and its room alone.
@@ -170,7 +171,7 @@ def _draw(draws: Draws, style: _Style, low: Tensor, high: Tensor) -> Trajectory:
     yaw = (-_MOUNT, _MOUNT) if style.looks_ahead else (-math.pi, math.pi)
     angles = [draws.uniform(*around) for around in (yaw, style.look_down, (-0.01, 0.01))]
     if style.looks_ahead:
-        reach = torch.minimum(reach, _LONGEST * reach.flip(1))
+        reach = _ROAM * torch.minimum(reach, _LONGEST * reach.flip(1))
         _steer(draws, amplitude, frequency, phase)
         across = turning = torch.zeros_like(reach[:, 0])
     else:
