@@ -18,7 +18,7 @@ CORNERS = (np.array([[-2.0, -2.0, 0.0], [-2.0, 2.0, 0.0], [2.0, 2.0, 0.0]]), (9,
 def draw(points, colours, paths=(CORNERS,), **options):
     points = np.array(points, np.float32).reshape(-1, 3)
     colours = np.array(colours, np.uint8).reshape(-1, 3)
-    return draw_from_above(points, colours, paths, SIZE, **options)
+    return draw_from_above(points, colours, paths, options.pop("size", (SIZE, SIZE)), **options)
 
 
 def pixel(x, y):
@@ -66,6 +66,28 @@ def test_a_floor_with_a_point_in_every_voxel_has_no_holes(voxel_m):
     assert (picture[top:bottom, left:right] == 200).all()
 
 
+@pytest.mark.parametrize("angle", [0.1, 0.4, 0.78])
+def test_a_floor_of_voxels_that_was_turned_has_no_holes(angle):
+    voxel_m = 0.05
+    x, y = np.mgrid[-1.5:1.5:voxel_m, -1.5:1.5:voxel_m]
+    turn = [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]]
+    floor = np.stack([x, y, np.zeros_like(x)], axis=-1).reshape(-1, 3)
+    points = np.concatenate([floor @ np.transpose(turn), floor - [0, 0, 0.3]])
+    colours = np.repeat([(200, 200, 200), RED], len(floor), axis=0)
+    top, left = pixel(0.8, 0.8)
+    bottom, right = pixel(-0.8, -0.8)
+    for shown in (slice(len(floor)), slice(None)):  # alone, and above something red
+        picture = draw(points[shown], colours[shown], point_m=voxel_m)
+        assert (picture[top:bottom, left:right] == 200).all()
+
+
+def test_a_map_with_pits_may_be_larger_than_the_view():
+    rng = np.random.default_rng(0)
+    points = rng.normal(0, 1, (100_000, 3)) * [1, 1, 0.2]
+    picture = draw(points, np.full(points.shape, 200), [])
+    assert (picture[0] > 60).any() and (picture[-1] > 60).any()
+
+
 def test_the_view_holds_all_paths_and_leaves_few_far_points_out():
     rng = np.random.default_rng(1)
     points = rng.uniform(-1, 1, (1000, 3)) * [1, 1, 0.1]
@@ -73,9 +95,10 @@ def test_the_view_holds_all_paths_and_leaves_few_far_points_out():
     path = np.array([[0.0, 0.0, 0.0], [3.0, 0.0, 0.0]])
     picture = draw(points, np.full(points.shape, 200), [(path, BLUE, "")])
     blue = places(picture, BLUE)
-    # From x = -1 to x = 3 the view is high, less the margins of 6 percent.
-    assert np.ptp(blue[:, 0]) == pytest.approx(0.88 * SIZE * 3 / 4, abs=15)
-    assert blue[:, 0].min() == pytest.approx(0.06 * SIZE, abs=10)
+    # From x = -1 to x = 3 the view is high, less the margins of 6 percent; the path has a ring at
+    # its lower end and a disc at its upper one.
+    assert np.ptp(blue[:, 0]) == pytest.approx(0.88 * SIZE * 3 / 4 + 12 + 4, abs=8)
+    assert blue[:, 0].min() == pytest.approx(0.06 * SIZE - 4, abs=4)
 
 
 def test_a_path_is_drawn_through_its_positions_over_the_points():
@@ -84,6 +107,39 @@ def test_a_path_is_drawn_through_its_positions_over_the_points():
     picture = draw(ground, [RED] * len(ground), [CORNERS, (path, GREEN, "")])
     for place in ((-1.0, 0.5), (-1.0, 0.0), (0.0, 1.0), (1.0, 1.0)):
         assert tuple(picture[pixel(*place)]) == GREEN
+
+
+def test_a_wide_view_holds_what_is_wide():
+    path = np.array([[0.0, -4.0, 0.0], [1.0, 4.0, 0.0]])
+    picture = draw([], [], [(path, BLUE, "")], size=(SIZE // 2, SIZE))
+    assert picture.shape == (SIZE // 2, SIZE, 3)
+    blue = places(picture, BLUE)
+    assert np.ptp(blue[:, 1]) == pytest.approx(0.88 * SIZE + 12 + 4, abs=8)
+    assert np.ptp(blue[:, 0]) == pytest.approx(0.88 * SIZE / 8 + 12 + 4, abs=8)
+
+
+def test_a_path_begins_with_a_ring_and_ends_with_a_disc():
+    path = np.array([[-1.5, -1.5, 0.0], [1.5, 1.5, 0.0]])
+    picture = draw([], [], [CORNERS, (path, GREEN, "")])
+    for place, across_the_line in (((-1.5, -1.5), 12), ((1.5, 1.5), 0)):
+        row, column = pixel(*place)
+        # Along the normal of the line, that is towards lower rows and columns.
+        step = round(across_the_line / np.sqrt(2))
+        assert tuple(picture[row - step, column - step]) == GREEN
+
+
+def test_a_mark_covers_the_path_and_says_its_number():
+    path = np.array([[-1.0, -1.0, 0.0], [-1.0, 1.0, 0.0]])
+    plain = draw([], [], [CORNERS, (path, GREEN, "")])
+    marked, other = (
+        draw([], [], [CORNERS, (path, GREEN, "")], marks=[(np.array([-1.0, 0.3, 0.0]), text)])
+        for text in ("1", "2")
+    )
+    row, column = pixel(-1.0, 0.3)
+    changed = np.argwhere((marked != plain).any(axis=2))
+    assert np.abs(changed - (row, column)).max() <= 14
+    assert not (marked[row - 2 : row + 3, column - 4 : column + 5] == GREEN).all(axis=2).any()
+    assert (marked != other).any()
 
 
 def test_paths_with_a_name_are_in_the_legend():
@@ -118,4 +174,4 @@ def test_without_points_and_paths_there_is_an_empty_map():
 
 def test_points_without_colours_are_refused():
     with pytest.raises(ValueError, match=r"\[4, 3\], \[3, 3\]"):
-        draw_from_above(np.zeros((4, 3), np.float32), np.zeros((3, 3), np.uint8), [], SIZE)
+        draw_from_above(np.zeros((4, 3), np.float32), np.zeros((3, 3), np.uint8), [], (SIZE, SIZE))

@@ -59,11 +59,11 @@ def test_a_run_leaves_files_that_agree_with_one_another(tmp_path, capfd):
     report = (output / "report.md").read_text()
     rows = dict(re.findall(r"^\| (.+?) \| (.+?) \|$", report, re.MULTILINE))
     numbers = {name: int(value) for name, value in rows.items() if value.isdigit()}
-    assert 25 <= numbers["sent"] <= 30
-    assert 20 <= numbers["received"] <= numbers["sent"]
+    assert 10 <= numbers["sent"] <= 30
+    assert 5 <= numbers["received"] <= numbers["sent"]
     ends = numbers["processed"] + numbers["replaced"] + numbers["rejected"]
     assert ends == numbers["received"]
-    assert numbers["processed"] >= 5
+    assert numbers["processed"] >= 3
 
     stamps, _ = read_tum(output / "trajectory.tum")
     assert len(stamps) == numbers["processed"]
@@ -76,8 +76,8 @@ def test_a_run_leaves_files_that_agree_with_one_another(tmp_path, capfd):
     assert f"{points:,} points" in screen.err  # the last line of progress
 
     picture = cv2.imread(str(output / "picture.png"))
-    assert picture.shape[0] > 700
-    assert picture.shape[1] > 1000
+    assert picture.shape[0] > 900
+    assert picture.shape[1] > 1500
 
     note = load_model(Config()).note
     assert note in report

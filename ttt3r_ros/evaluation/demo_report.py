@@ -1,82 +1,78 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was heard during the demonstration, how near it is to the truth, and that as a text.
+"""How near the demonstration came to the truth, and that as a text.
 
-Hearing it is `ros.demo_client`'s, the picture is in `demo_picture`.
+What was heard is in `demo_recording`, the picture is in `demo_picture`.
 """
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from ttt3r_ros.config import Config
 from ttt3r_ros.evaluation import circumstances
-from ttt3r_ros.geometry import Intrinsics, Transform, inverse, optical_mount
+from ttt3r_ros.evaluation.demo_recording import Positions, Recording, moved
 
-Floats = npt.NDArray[np.float32]
-Positions = npt.NDArray[np.float64]  # [M, 3] metres in odom
+_PICTURE = """\
+The picture shows the map from above with the path that the node estimated; the true path is laid
+over it by the rigid transform, without scaling, that brings the two nearest to each other. The
+numbers on the path are those of the views beside the map, which are spread evenly over the time.
+Estimated and true depth have one scale of colours.
+"""
+_MODEL = """\
+## What the model is, and what it is not
 
+It is the small demo model that comes with the package: the architecture of the published networks
+at about a hundredth of their size, trained on nothing but simulated rooms like this one. Seeds of
+the rooms of its training are below 900,000; this room is number {seed:,}.
 
-@dataclass(slots=True)
-class Recording:
-    """Poses by stamp in nanoseconds, the last images, the map, and what the node said of itself."""
+- It is not for real cameras. For those there are the published weights: docs/weights.md.
+- It is not evidence of how well the published networks do.
+- Its metres come from the natural sizes of rooms and furniture that it has learnt. A single camera
+  cannot measure them, and a view of one bare wall does not show them.
 
-    true_poses: dict[int, Transform] = field(default_factory=dict)  # T_world_camera
-    poses: dict[int, Transform] = field(default_factory=dict)  # T_odom_camera
-    rgb: npt.NDArray[np.uint8] | None = None  # [H, W, 3] the last image that has a depth
-    depth_m: Floats | None = None  # [h, w] its depth, NaN where unknown
-    depth_errors: list[float] = field(default_factory=list)  # of each image: see `depth_error`
-    points: Floats = field(default_factory=lambda: np.empty((0, 3), np.float32))  # in odom
-    colours: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 3), np.uint8))
-    step_ms: list[float] = field(default_factory=list)
-    latency_ms: list[float] = field(default_factory=list)
-    counts: Mapping[str, int] = field(default_factory=dict)  # of the last status message
-
-    def rate_hz(self) -> float:
-        """Return how many poses there were per second of the camera's time, 0 if unknown."""
-        seconds = (max(self.poses) - min(self.poses)) / 1e9 if self.poses else 0.0
-        return (len(self.poses) - 1) / seconds if seconds else 0.0
-
-    def paths(self) -> tuple[Positions, Positions]:
-        """Return the estimated and the true path at the stamps that have both.
-
-        The true path is moved so that it begins where the odometry frame says the camera is at
-        first: level, at the origin, looking along x.
-        """
-        stamps = [stamp for stamp in sorted(self.poses) if stamp in self.true_poses]
-        if not stamps:
-            return np.empty((0, 3)), np.empty((0, 3))
-        T_odom_world = optical_mount() @ inverse(self.true_poses[stamps[0]])
-        estimated = [self.poses[stamp][:3, 3] for stamp in stamps]
-        true = [(T_odom_world @ self.true_poses[stamp])[:3, 3] for stamp in stamps]
-        return np.array(estimated), np.array(true)
+docs/demo_model.md says how it was trained and how good it is on many rooms.
+"""
 
 
-def depth_error(depth_m: Floats, seen: Intrinsics, true_m: Floats, camera: Intrinsics) -> float:
-    """Return the mean of |depth - true depth| / true depth, NaN if no depth is known.
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """How far the recording is from the truth; NaN is unknown.
 
-    Args:
-        depth_m: [h, w], NaN where unknown.
-        seen: intrinsics of `depth_m`.
-        true_m: [H, W] of the same camera at another size.
-        camera: intrinsics of `true_m`.
+    Positions are compared by root mean squares in metres: `ate_m` after the rigid alignment of
+    least squares, `first_m` with the first cameras of both paths laid on each other. `resting_...`
+    is the same for a camera that never moves.
     """
-    u = np.rint((np.arange(seen.width) - seen.cx) / seen.fx * camera.fx + camera.cx).astype(int)
-    v = np.rint((np.arange(seen.height) - seen.cy) / seen.fy * camera.fy + camera.cy).astype(int)
-    inside = np.outer((v >= 0) & (v < camera.height), (u >= 0) & (u < camera.width))
-    true = true_m[np.ix_(v.clip(0, camera.height - 1), u.clip(0, camera.width - 1))]
-    known = inside & np.isfinite(depth_m)
-    if not known.any():
-        return float("nan")
-    return float(np.mean(np.abs(depth_m - true)[known] / true[known]))
+
+    ate_m: float
+    resting_ate_m: float
+    first_m: float
+    resting_first_m: float
+    abs_rel: float  # mean of |d - true| / true where there is a depth; mean over images
+    depth_known: float  # share of pixels that have a depth
 
 
-def report(recording: Recording, *, note: str, device: torch.device, ros: str) -> str:
+def errors(recording: Recording) -> Errors:
+    """Compare a recording that has at least one pose with the truth."""
+    estimated, true = recording.paths()
+    true_at_first = moved(recording.T_odom_world_at_first(), true)
+    depth_errors = [error for error in recording.depth_errors if np.isfinite(error)]
+    return Errors(
+        ate_m=_rms(estimated - moved(recording.T_odom_world_aligned(), true)),
+        resting_ate_m=_rms(true - true.mean(axis=0)),
+        first_m=_rms(estimated - true_at_first),
+        resting_first_m=_rms(true_at_first - true_at_first[0]),
+        abs_rel=float(np.mean(depth_errors)) if depth_errors else float("nan"),
+        depth_known=float(np.mean(recording.depth_known)) if recording.depth_known else 0.0,
+    )
+
+
+def report(recording: Recording, *, note: str, device: torch.device, ros: str, seed: int) -> str:
     """Return the report in Markdown.
 
     Args:
@@ -84,37 +80,46 @@ def report(recording: Recording, *, note: str, device: torch.device, ros: str) -
         note: what must be said about the weights; empty: nothing.
         device: where the network ran.
         ros: versions of ROS and its middleware.
+        seed: of the room.
     """
     warning = f"> **Note: {note}.**\n\n" if note else ""
     return (
         "# A simulated room, mapped by ttt3r_node\n\n"
         f"{warning}"
-        "![input image, depth, map from above](picture.png)\n\n"
+        "![map from above with both paths, views with their depth](picture.png)\n\n"
+        f"{_PICTURE}\n"
         f"{_table('Images', _stream(recording))}\n"
         f"{_table('Accuracy', accuracy(recording))}\n"
+        f"{_MODEL.format(seed=seed)}\n"
         f"{_table('Made with', _circumstances(device, ros))}"
     )
 
 
 def accuracy(recording: Recording) -> dict[str, str]:
     """Return what was found out about the room and the path, in words."""
+    found = errors(recording)
     estimated, true = recording.paths()
-    rmse_m = _rms(estimated - true)
-    still_m = _rms(true - true[:1])
-    errors = [error for error in recording.depth_errors if np.isfinite(error)]
     return {
         "map points": str(len(recording.points)),
         "length of the true path": f"{_length(true):.2f} m",
         "length of the estimated path": f"{_length(estimated):.2f} m",
-        "position error, RMSE, in the frame of the first camera": f"{rmse_m:.3f} m",
-        "the same for a camera that never moves": f"{still_m:.3f} m",
-        "ratio of the two (below 1 is better than standing still)": (
-            f"{rmse_m / still_m:.2f}" if still_m else "none: the camera stood still"
+        "position error (ATE), RMSE after a rigid alignment": f"{found.ate_m:.3f} m",
+        "the same for a camera that never moves": f"{found.resting_ate_m:.3f} m",
+        "ratio of the two (below 1 is better than not moving)": _ratio(
+            found.ate_m, found.resting_ate_m
         ),
-        "depth error, mean of abs(d - true) / true, median over images": (
-            f"{np.median(errors):.3f}" if errors else "none: no depth was known"
+        "position error, RMSE, in the frame of the first camera": f"{found.first_m:.3f} m",
+        "that for a camera that never moves": f"{found.resting_first_m:.3f} m",
+        "ratio of these two": _ratio(found.first_m, found.resting_first_m),
+        "depth error (AbsRel), mean of abs(d - true) / true": (
+            f"{found.abs_rel:.3f}" if np.isfinite(found.abs_rel) else "none: no depth was known"
         ),
+        "pixels with a depth": f"{100 * found.depth_known:.0f} %",
     }
+
+
+def _ratio(error_m: float, resting_m: float) -> str:
+    return f"{error_m / resting_m:.2f}" if resting_m else "none: the camera stood still"
 
 
 def _stream(recording: Recording) -> dict[str, str]:
@@ -132,6 +137,7 @@ def _circumstances(device: torch.device, ros: str) -> dict[str, str]:
     return {
         **{name: version for name, version in circumstances.versions().items() if version},
         "ROS": ros,
+        "weights, SHA-256": circumstances.checkpoint(Config())["sha256"][:16],
         "network on": found["gpu"] or "CPU",
         "CPU": f"{found['cpu']}, {found['cores']} cores",
         "system": platform.platform(),

@@ -25,7 +25,8 @@ from tqdm import tqdm
 
 from ttt3r_ros.config import Config
 from ttt3r_ros.evaluation.demo_picture import draw_picture
-from ttt3r_ros.evaluation.demo_report import Recording, accuracy, report
+from ttt3r_ros.evaluation.demo_recording import Recording
+from ttt3r_ros.evaluation.demo_report import accuracy, report
 from ttt3r_ros.mapping.export import write_ply
 from ttt3r_ros.model import Model, load_model
 from ttt3r_ros.ros.demo_client import DemoClient
@@ -36,9 +37,13 @@ from ttt3r_ros.trajectory import TumWriter
 # There is no robot whose transforms could be waited for.
 NODE = (sys.executable, "-m", "ttt3r_ros.ros.node", "--ros-args", "-p", "tf_wait_s:=0.0")
 # Both start at once: the camera waits until the node and the client subscribe to its images.
-CAMERA = (sys.executable, "-m", "ttt3r_ros.ros.simulated_camera", "--subscribers", "2")
+# Its path is a loop, on which a drift is easy to see.
+CAMERA = (
+    *(sys.executable, "-m", "ttt3r_ros.ros.simulated_camera"),
+    *("--subscribers", "2", "--loop", "60"),
+)
 _FILES = {
-    "picture.png": "an image, its depth, and the map from above",
+    "picture.png": "the map from above, both paths, some views with their depth",
     "report.md": "how many images, how fast, how near to the truth",
     "map.ply": "the map, for MeshLab, CloudCompare or Blender",
     "trajectory.tum": "where the camera was at which time",
@@ -59,7 +64,7 @@ def demo(output: Path, *, seconds: float, seed: int) -> int:
 
     Args:
         output: folder for a trajectory, a map, a picture, a report and logs; made if need be.
-        seconds: length of the camera's path in time.
+        seconds: length of the camera's path in time; after each minute it is where it began.
         seed: of the room and the path.
 
     Returns:
@@ -78,7 +83,7 @@ def demo(output: Path, *, seconds: float, seed: int) -> int:
         if model.note:
             print(f"NOTE: {model.note}.\n", flush=True)
         recording = _record(output, seconds, seed)
-        _write(output, recording, model)
+        _write(output, recording, model, seed)
     except DemoError as error:
         print(f"ttt3r demo: {error}", file=sys.stderr)
         return 1
@@ -128,7 +133,7 @@ def _record(output: Path, seconds: float, seed: int) -> Recording:
         finally:
             context.try_shutdown()
     recording = client.finish()
-    if recording.rgb is None or not recording.poses:
+    if not recording.views or not recording.poses:
         raise DemoError(f"nothing came from the node{_end_of(node_log)}")
     return recording
 
@@ -148,14 +153,14 @@ def _progress(seconds: float) -> Iterator[Callable[[DemoClient], None]]:
         yield show
 
 
-def _write(output: Path, recording: Recording, model: Model) -> None:
+def _write(output: Path, recording: Recording, model: Model, seed: int) -> None:
     """Write all files but the trajectory and say what is in them."""
     note = model.note
     write_ply(output / "map.ply", recording.points, recording.colours)
     picture = draw_picture(recording, note.partition(". ")[0], voxel_m=Config().map.voxel_size)
     if not cv2.imwrite(str(output / "picture.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
         raise OSError(f"{output / 'picture.png'}: cannot be written")
-    text = report(recording, note=note, device=model.device, ros=_ros_version())
+    text = report(recording, note=note, device=model.device, ros=_ros_version(), seed=seed)
     (output / "report.md").write_text(text, encoding="utf-8")
     print(f"\nNOTE: {note}.\n" if note else "")
     for what, value in accuracy(recording).items():

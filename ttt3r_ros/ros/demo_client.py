@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who listens in the demonstration: to the node as any of its users would, and to the truth.
 
-What is made of it is in `evaluation.demo_report`.
+What is kept of it is in `evaluation.demo_recording`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from ttt3r_ros.evaluation.demo_report import Recording, depth_error
+from ttt3r_ros.evaluation.demo_recording import Recording, View, along_rays
 from ttt3r_ros.geometry import Intrinsics, Transform, transform_from_quaternion
 from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.ros.conversions import stamp_ns
@@ -124,22 +124,19 @@ class DemoClient(Node):
         view[part] = message
         if len(view) == len(_VIEW):
             del self._views[stamp]
-            self._on_view(view)
+            self._on_view(stamp, view)
         elif len(self._views) > _INCOMPLETE_VIEWS:
             del self._views[min(self._views)]
 
-    def _on_view(self, view: dict[str, Any]) -> None:
-        recording = self.recording
-        recording.rgb = _pixels(view["image"], np.dtype((np.uint8, 3)))
-        recording.depth_m = _pixels(view["depth"], np.dtype(np.float32))
-        recording.depth_errors.append(
-            depth_error(
-                recording.depth_m,
-                _intrinsics(view["depth_camera"]),
-                _pixels(view["true_depth"], np.dtype(np.float32)),
-                _intrinsics(view["camera"]),
-            )
+    def _on_view(self, stamp: int, parts: dict[str, Any]) -> None:
+        true_m = _pixels(parts["true_depth"], np.dtype(np.float32))
+        cameras = (_intrinsics(parts[name]) for name in ("camera", "depth_camera"))
+        view = View(
+            rgb=_pixels(parts["image"], np.dtype((np.uint8, 3))),
+            depth_m=_pixels(parts["depth"], np.dtype(np.float32)),
+            true_depth_m=along_rays(true_m, *cameras),
         )
+        self.recording.add_view(stamp, view)
 
 
 def _transform(pose: Pose) -> Transform:
