@@ -199,7 +199,20 @@ class Config:
     every_frame: bool = _setting(
         False, "process every image, none is replaced by a newer one (bags, tests)"
     )
-    scale: float = _setting(1.0, "metres per unit of the network", low=1e-6, high=1e6)
+    scale: float = _setting(
+        1.0, "metres per unit of the network, until scale_source knows more", low=1e-6, high=1e6
+    )
+    scale_source: str = _setting(
+        "fixed",
+        "fixed: scale; odom: what the robot's odometry says of the path; camera_height: the floor",
+        choices=("fixed", "odom", "camera_height"),
+    )
+    camera_height_m: float = _setting(
+        0.0, "of the camera above the floor, for scale_source camera_height", unit="m", low=0.0
+    )
+    max_scale_spread: float = _setting(
+        0.2, "of log scales by scale_source; above it they are not trusted", low=0.0
+    )
     segment: SegmentConfig = field(default_factory=SegmentConfig)
     confidence: ConfidenceConfig = field(default_factory=ConfidenceConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)

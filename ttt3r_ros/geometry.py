@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from transforms3d.axangles import axangle2mat
 from transforms3d.euler import euler2mat
 from transforms3d.quaternions import mat2quat, quat2mat
 
@@ -79,6 +80,16 @@ def inverse(T: Transform) -> Transform:
     """Return the inverse of a rigid transform [4, 4]."""
     rotation = T[:3, :3].T
     return transform(rotation, -rotation @ T[:3, 3])
+
+
+def between(begin: Transform, end: Transform, share: float) -> Transform:
+    """Return the pose [4, 4] on the way from `begin` to `end`, at 0 and 1, at constant speed."""
+    turn = rotation_vector(inverse(begin) @ end)
+    angle = float(np.linalg.norm(turn))
+    rotation = begin[:3, :3]
+    if angle > 0:
+        rotation = rotation @ axangle2mat(turn, share * angle)
+    return transform(rotation, (1 - share) * begin[:3, 3] + share * end[:3, 3])
 
 
 def orthonormal(T: Transform) -> Transform:

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ttt3r_ros.config import ConfigError
 from ttt3r_ros.mapping.export import write_ply
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.trajectory import TumWriter
@@ -54,8 +55,11 @@ def run(
         on_result: is told of every tracked image.
 
     Raises:
+        ConfigError: a setting is for the node alone.
         OSError: a file cannot be written.
     """
+    if pipeline.config.scale_source == "odom":
+        raise ConfigError("scale_source: odom is for the node, no odometry is read from recordings")
     output.mkdir(parents=True, exist_ok=True)
     if depth_images:
         (output / DEPTH).mkdir(exist_ok=True)

@@ -8,6 +8,7 @@ to the odometry frame.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from contextlib import suppress
@@ -18,12 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ttt3r_ros.config import Config
+from ttt3r_ros.config import Config, ConfigError
+from ttt3r_ros.floor import floor_height
 from ttt3r_ros.focal import robust_focal
 from ttt3r_ros.geometry import Intrinsics, Transform, inverse, optical_mount, orthonormal
+from ttt3r_ros.metric_scale import HeightScale
 from ttt3r_ros.model import Model
 from ttt3r_ros.network.prediction import Prediction
 from ttt3r_ros.network.state import RecurrentState
+from ttt3r_ros.odometry_scale import OdometryScale
 from ttt3r_ros.preprocessing import (
     CropTransform,
     crop_transform,
@@ -57,11 +61,15 @@ class Tracker:
     """
 
     def __init__(self, model: Model, config: Config) -> None:
-        """Begin in front of the first image."""
+        """Begin in front of the first image.
+
+        Raises:
+            ConfigError: `scale_source` needs a setting that is not given.
+        """
         self._model = model
         self._patch_size = model.network.config.patch_size
-        self._scale = config.scale
-        self._segments = config.segment
+        self._config = config
+        self._scale_source = _scale_source(config)
         self._min_confidence = config.confidence.min
         self._method = config.preprocessing
         if self._method == "auto":
@@ -76,12 +84,15 @@ class Tracker:
     def reset(self) -> None:
         """Forget everything: a new state, a new origin at the next image."""
         self._segment = _Segment(
-            0, self.T_odom_first_camera, self._scale, self._initial_state(), seam=""
+            0, self.T_odom_first_camera, self._config.scale, self._initial_state(), seam=""
         )
         self._T_odom_camera = self.T_odom_first_camera  # of the last image
         self._images = 0
         self._size: tuple[int, ...] | None = None  # of the network's image
         self._focals: deque[float] = deque(maxlen=_FOCALS)
+        self._scale_taken = False
+        if self._scale_source:
+            self._scale_source.reset()
 
     def start_segment(self, seam: str) -> None:
         """Go on from the last pose with a new state; `seam` says why without a shared image."""
@@ -89,6 +100,7 @@ class Tracker:
         self._segment = _Segment(
             last.number + 1, self._T_odom_camera, last.scale, self._initial_state(), seam
         )
+        self._take_scale()
 
     def check(self, frame: Frame) -> None:
         """Check that an image can be brought to the network's size; nothing else happens.
@@ -130,8 +142,10 @@ class Tracker:
         points = segment.scale * prediction.points[0]
         confidence = prediction.confidence[0]
         intrinsics = self._intrinsics(frame, crop, points, confidence)
-        if segment.images == self._reset_interval:
-            self._share_image(features, prediction)
+        self._compare_scale(frame, prediction, T_segment_camera)
+        if segment.images == self._reset_interval or self._scale_is_news():
+            self._share_image(frame, features, prediction)
+        known = self._scale_source.estimate() if self._scale_source else None
         return FrameResult(
             stamp_ns=frame.stamp_ns,
             frame_id=frame.frame_id,
@@ -146,27 +160,61 @@ class Tracker:
             mean_gain=mean_gain,
             median_confidence=median_confidence,
             scale=segment.scale,
+            scale_spread=known.spread if known else math.nan,
             step_s=time.perf_counter() - started,
         )
 
-    def _share_image(self, features: Tensor, prediction: Prediction) -> None:
+    def _share_image(self, frame: Frame, features: Tensor, prediction: Prediction) -> None:
         """Begin the next segment with the image just tracked, whose pose stays as it is."""
-        before = self._segment
         self.start_segment(seam="")
+        segment = self._segment
         with torch.inference_mode(), self._precision():
-            state, again = self._model.network.advance(self._segment.state, features)
-        self._segment.state = state
-        if self._segments.scale_from == "seam":
+            segment.state, again = self._model.network.advance(segment.state, features)
+        if self._config.segment.scale_from == "seam":
             found = seam_scale(
                 prediction.points[0], prediction.confidence[0], again.points[0], again.confidence[0]
             )
-            trusted = found.spread <= self._segments.max_scale_spread
-            self._segment.scale = before.scale * (found.ratio if trusted else 1.0)
+            if found.spread <= self._config.segment.max_scale_spread:
+                segment.scale *= found.ratio
+                if self._scale_source:
+                    self._scale_source.unit_changed(found.ratio)
+                    self._take_scale()
         # If the answer is not finite a segment without a shared image has begun; the image just
         # tracked keeps its pose.
         with suppress(TrackingError):
             T_segment_camera, _, _ = self._download(again)
-            self._segment.T_odom_segment = self._T_odom_camera @ inverse(T_segment_camera)
+            segment.T_odom_segment = self._T_odom_camera @ inverse(T_segment_camera)
+            if isinstance(self._scale_source, OdometryScale):
+                self._compare_scale(frame, again, T_segment_camera)
+
+    def _compare_scale(
+        self, frame: Frame, prediction: Prediction, T_segment_camera: Transform
+    ) -> None:
+        """Show the source of the scale what the network says in its own unit."""
+        segment, source = self._segment, self._scale_source
+        if isinstance(source, OdometryScale):
+            place = T_segment_camera[:3, 3] / segment.scale
+            source.add(frame.stamp_ns, segment.number, place, frame.T_odometry_camera)
+        elif isinstance(source, HeightScale):
+            points, confidence = prediction.points[0], prediction.confidence[0]
+            floor = floor_height(
+                points, confidence, self._T_odom_camera, min_confidence=self._min_confidence
+            )
+            source.add(floor)
+
+    def _trusted_scale(self) -> float | None:
+        source = self._scale_source
+        return source.trusted(self._config.max_scale_spread) if source else None
+
+    def _scale_is_news(self) -> bool:
+        """Whether a scale is known for the first time: it should not wait for a next segment."""
+        return not self._scale_taken and self._trusted_scale() is not None
+
+    def _take_scale(self) -> None:
+        """Let the segment that begins have the scale that is known by now."""
+        scale = self._trusted_scale()
+        if scale is not None:
+            self._segment.scale, self._scale_taken = scale, True
 
     def _initial_state(self) -> RecurrentState:
         with torch.inference_mode():
@@ -208,3 +256,13 @@ class Tracker:
             return None
         focal, width, height = median(self._focals), crop.width, crop.height
         return Intrinsics(focal, focal, width // 2, height // 2, width, height)
+
+
+def _scale_source(config: Config) -> OdometryScale | HeightScale | None:
+    if config.scale_source == "odom":
+        return OdometryScale()
+    if config.scale_source == "camera_height":
+        if not config.camera_height_m:
+            raise ConfigError("camera_height_m: must be above 0 with scale_source camera_height")
+        return HeightScale(config.camera_height_m)
+    return None

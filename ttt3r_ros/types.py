@@ -35,6 +35,8 @@ class Frame:
     rgb: npt.NDArray[np.uint8]  # [H, W, 3]
     intrinsics: Intrinsics | None = None  # of `rgb`; None: to be estimated
     frame_id: str = ""  # the camera's optical frame
+    # The camera's pose by another odometry, in the frame of that; None: not known.
+    T_odometry_camera: Transform | None = None
 
     def __post_init__(self) -> None:
         if self.rgb.dtype != np.uint8 or self.rgb.ndim != 3 or self.rgb.shape[2] != 3:
@@ -66,6 +68,7 @@ class FrameResult:
     mean_gain: float  # mean over the state tokens of the state's update gain, 0 to 1
     median_confidence: float
     scale: float  # metres per unit of the network
+    scale_spread: float  # of log(scale) by `scale_source`; NaN: nothing known, or fixed
     step_s: float  # time in the tracker, the device's work included
 
     def usable(self, min_confidence: float, max_depth_m: float) -> Tensor:

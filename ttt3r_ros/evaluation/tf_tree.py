@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
-from transforms3d.axangles import axangle2mat, mat2axangle
 
 from ttt3r_ros.evaluation.bag_reader import read_messages
 from ttt3r_ros.evaluation.source import SourceError
-from ttt3r_ros.geometry import Transform, inverse, transform, transform_from_quaternion
+from ttt3r_ros.geometry import Transform, between, inverse, transform_from_quaternion
 
 TF_TYPE = "tf2_msgs/msg/TFMessage"
 _MAX_GAP_NS = 250_000_000  # across a longer one nothing is interpolated
@@ -46,7 +45,7 @@ class _Edge:
         if end_ns - begin_ns > _MAX_GAP_NS:
             return None
         share = (stamp_ns - begin_ns) / (end_ns - begin_ns)
-        return _between(self.poses[after - 1], self.poses[after], share)
+        return between(self.poses[after - 1], self.poses[after], share)
 
 
 class TfTree:
@@ -137,9 +136,3 @@ class TfTree:
             T_root_frame = pose @ T_root_frame
             frame = self._edges[frame].parent
         return T_root_frame
-
-
-def _between(begin: Transform, end: Transform, share: float) -> Transform:
-    axis, angle = mat2axangle(begin[:3, :3].T @ end[:3, :3])
-    rotation = begin[:3, :3] @ axangle2mat(axis, share * angle)
-    return transform(rotation, (1 - share) * begin[:3, 3] + share * end[:3, 3])

@@ -16,6 +16,7 @@ from typing import Any
 
 import rclpy
 import torch
+from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import (  # type: ignore[attr-defined]  # Humble has ClockType only here
     Clock,
@@ -41,6 +42,7 @@ from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.ros.log import send_logs_to
 from ttt3r_ros.ros.outputs import Outputs
 from ttt3r_ros.ros.parameters import change_settings, declare_parameters, read_parameters
+from ttt3r_ros.ros.robot_odometry import RobotOdometry
 from ttt3r_ros.ros.transforms import FrameListener
 from ttt3r_ros.ros.worker import Worker
 
@@ -110,12 +112,21 @@ class TTT3RNode(LifecycleNode):
         image_topic = self.resolve_topic_name("image")
         self._camera = CameraModel(image_topic)
         listener = self._listener = FrameListener(self)
+        odometry = None
+        if self._config.scale_source == "odom":
+            odometry = RobotOdometry(self.get_logger())
         worker = self._configured_worker()
         worker.prepare(
             self._camera,
             lambda frame: listener.find_mount(frame, self._node_config, self._outputs.own_edges),
+            odometry,
         )
         self._subscribe(image_topic)
+        if odometry:
+            qos = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
+            self._active_subscriptions.append(
+                self.create_subscription(Odometry, "odometry", odometry.update, qos)
+            )
         self._active_timers = [
             self._create_timer(1 / self._config.map.publish_hz, self._on_map_due)
         ]

@@ -93,6 +93,7 @@ class Outputs:
         status.mean_gain = result.mean_gain
         status.median_confidence = result.median_confidence
         status.scale = result.scale
+        status.scale_spread = result.scale_spread
         status.step_ms = 1e3 * result.step_s
         status.latency_ms = latency_ms
         status.map_points = map_points

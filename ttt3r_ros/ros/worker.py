@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
@@ -20,6 +20,7 @@ from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.ros.conversions import frame_from_image, stamp_ns
 from ttt3r_ros.ros.mailbox import Mailbox
 from ttt3r_ros.ros.outputs import Outputs
+from ttt3r_ros.ros.robot_odometry import RobotOdometry
 from ttt3r_ros.ros.stream import StreamCounter, StreamCounts
 from ttt3r_ros.ros.transforms import FrameConflict, Mount
 from ttt3r_ros.types import Frame, FrameRejected, TrackingError
@@ -38,6 +39,7 @@ class _Activation:
 
     camera: CameraModel
     find_mount: Callable[[str], Mount]
+    odometry: RobotOdometry | None
     counter: StreamCounter
     last_received_ns: int | None = None
     mount: Mount | None = None
@@ -92,15 +94,21 @@ class Worker:
         self._thread = threading.Thread(target=self._work, name="ttt3r_worker", daemon=True)
         self._thread.start()
 
-    def prepare(self, camera: CameraModel, find_mount: Callable[[str], Mount]) -> None:
+    def prepare(
+        self,
+        camera: CameraModel,
+        find_mount: Callable[[str], Mount],
+        odometry: RobotOdometry | None,
+    ) -> None:
         """Begin an activation: images may be left, but are not taken before `resume`.
 
         Args:
             camera: what is known of the camera.
             find_mount: finds the mount of a camera frame; it may raise `FrameRejected`.
+            odometry: of the robot, if the scale comes from it.
         """
         counter = StreamCounter(self._pipeline.config.time.max_gap_s)
-        self._activation = _Activation(camera, find_mount, counter)
+        self._activation = _Activation(camera, find_mount, odometry, counter)
 
     def resume(self) -> None:
         """Take images from now on."""
@@ -178,6 +186,9 @@ class Worker:
         try:
             frame = frame_from_image(message, activation.camera, self._node_config.camera_frame)
             mount = self._mount_of(activation, frame)
+            if activation.odometry:
+                pose = activation.odometry.camera_pose(frame.stamp_ns, mount)
+                frame = replace(frame, T_odometry_camera=pose)
             result = self._pipeline.process(frame, waiting.before_ns)
         except (FrameRejected, TrackingError) as error:
             self._reject(activation, message, error)
