@@ -25,7 +25,7 @@ def test_run_processes_a_folder(folder, tmp_path, capsys):
     output = tmp_path / "out"
     assert main(["run", str(folder), "--output", str(output), "--rate", "10", "--every", "2"]) == 0
     assert read_tum(output / "trajectory.tum")[0].tolist() == [0, 200_000_000]
-    assert "2 images processed, 0 rejected, 1 segments" in capsys.readouterr().out
+    assert "2 images processed (0 of them LOST), 0 rejected, 1 segments" in capsys.readouterr().out
 
 
 def test_flags_beat_the_file_and_the_file_beats_the_defaults(folder, tmp_path, capsys):
@@ -43,9 +43,9 @@ def test_flags_beat_the_file_and_the_file_beats_the_defaults(folder, tmp_path, c
 def test_images_left_out_by_choice_are_no_gap(folder, tmp_path, capsys):
     arguments = ["run", str(folder), "--output", str(tmp_path / "out"), "--rate", "0.6"]
     assert main([*arguments, "--every", "2"]) == 0  # 3.3 s apart
-    assert "2 images processed, 0 rejected, 1 segments" in capsys.readouterr().out
+    assert "2 images processed (0 of them LOST), 0 rejected, 1 segments" in capsys.readouterr().out
     assert main([*arguments, "--every", "2", "--time.max-gap-s", "2"]) == 0
-    assert "2 images processed, 0 rejected, 2 segments" in capsys.readouterr().out
+    assert "2 images processed (0 of them LOST), 0 rejected, 2 segments" in capsys.readouterr().out
 
 
 def test_every_setting_of_the_pipeline_has_a_flag_with_its_help(capsys):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from tolerant import TOLERANT
 from transforms3d.euler import euler2mat
 
 from ttt3r_ros.config import Config, with_values
@@ -79,7 +80,7 @@ class ForcedNetwork:
         self.images += 1
         return self.images
 
-    def advance(self, state, index):
+    def advance(self, state, index, update=True):
         number, first = state
         first = index if first is None else first
         k = min(max(number, 0), len(SCALES) - 1)
@@ -95,7 +96,7 @@ class ForcedNetwork:
 def run(network=None, **values):
     config = with_values(
         Config(every_frame=True, preprocessing="fast"),
-        {"segment.reset_interval": INTERVAL, "segment.scale_from": "seam", **values},
+        {"segment.reset_interval": INTERVAL, "segment.scale_from": "seam", **TOLERANT, **values},
     )
     network = network or ForcedNetwork()
     network.states = 0

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from tolerant import TOLERANT
 from transforms3d.euler import euler2mat
 
 from ttt3r_ros.config import Config, ConfigError, with_values
@@ -53,7 +54,7 @@ class WrongUnit:
         self.images += 1
         return self.images
 
-    def advance(self, first, index):
+    def advance(self, first, index, update=True):
         first = index if first is None else first
         pose = inverse(true_pose(first)) @ true_pose(index)
         pose[:3, 3] /= UNIT
@@ -67,7 +68,7 @@ class WrongUnit:
 
 
 def run(images=60, *, odometry=True, jitter=0.0, **values):
-    config = with_values(Config(every_frame=True, preprocessing="fast"), values)
+    config = with_values(Config(every_frame=True, preprocessing="fast"), {**TOLERANT, **values})
     tracker = Tracker(Model(WrongUnit(jitter), torch.device("cpu"), WIDTH, {}, ""), config)
     rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     start = transform(euler2mat(0, 0, 1.0), (5.0, -3.0, 0.0))  # the odometry's origin is its own

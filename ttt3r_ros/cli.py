@@ -123,7 +123,7 @@ def _tell(source: Source, summary: RunSummary, output: Path) -> int:
         print(f"rejected: image at {rejection.stamp_ns} ns: {rejection.reason}", file=sys.stderr)
     rejected = summary.rejected + len(source.rejected)
     print(
-        f"{summary.processed} images processed, {rejected} rejected, "
+        f"{summary.processed} images processed ({summary.lost} of them LOST), {rejected} rejected, "
         f"{summary.segments} segments, {summary.map_points} points in the map; see {output}"
     )
     return 0 if summary.processed else 1

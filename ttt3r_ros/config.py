@@ -168,6 +168,57 @@ class TimeConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TrackingConfig:
+    """Where a signal of an image is odd, or tells that all is lost; see `tracking_state`.
+
+    The figures behind each are printed by `benchmarks/evaluate_faults.py`.
+    """
+
+    lost_contrast: float = _setting(
+        2.0, "LOST with less contrast of the picture", unit="grey levels", low=0.0
+    )
+    odd_similarity: float = _setting(
+        0.68, "odd with less correlation of the picture with the last one", low=-1.0, high=1.0
+    )
+    lost_similarity: float = _setting(
+        0.6, "LOST with less correlation of the picture with the last one", low=-1.0, high=1.0
+    )
+    similarity_s: float = _setting(
+        0.3, "pictures further apart in time may differ", unit="s", low=0.0
+    )
+    odd_detail: float = _setting(
+        0.4, "odd with less of the usual detail, as blurred pictures have", low=0.0, high=1.0
+    )
+    odd_repeats: int = _setting(
+        2, "odd with the same picture this often again, in a row; 0: never", low=0
+    )
+    odd_confidence: float = _setting(
+        0.35, "odd with less of the usual confidence above 1", low=0.0, high=1.0
+    )
+    odd_jump: float = _setting(
+        4.0, "odd with jumps above this many times what nine of ten images stay below", low=1.0
+    )
+    least_disagreement: float = _setting(
+        0.1, "of depths with the last image's that can be odd; 0.1 is 10 %", low=0.0
+    )
+    least_translation: float = _setting(
+        0.03, "off constant velocity that can be odd, as a share of the depth", low=0.0
+    )
+    least_rotation_rad: float = _setting(
+        0.035, "off constant velocity that can be odd", unit="rad", low=0.0
+    )
+    odd_share_seen: float = _setting(
+        0.3, "odd with a smaller share of the last image's points in view", low=0.0, high=1.0
+    )
+    history: int = _setting(50, "images that make what is usual", low=1, high=10_000)
+    least_history: int = _setting(5, "with fewer images nothing is usual yet", low=1)
+    good_images: int = _setting(2, "in a row before TRACKING", low=1)
+    patience: int = _setting(
+        30, "LOST images in a row that are at worst odd, after which that is usual", low=0
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Settings of the pipeline, with or without ROS."""
 
@@ -213,7 +264,15 @@ class Config:
     max_scale_spread: float = _setting(
         0.2, "of log scales by scale_source; above it they are not trusted", low=0.0
     )
+    motion_gate: float = _setting(
+        0.0,
+        "images nearer than this to the last one in the state are not written into it; 0: all are",
+        unit="grey levels",
+        low=0.0,
+        high=255.0,
+    )
     segment: SegmentConfig = field(default_factory=SegmentConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
     confidence: ConfidenceConfig = field(default_factory=ConfidenceConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
     map: MapConfig = field(default_factory=MapConfig)
@@ -246,6 +305,9 @@ class NodeConfig:
     tf_wait_s: float = _setting(1.0, "how long TF is waited for at the start", unit="s", low=0.0)
     publish_odom_tf: bool = _setting(True, "publish odom -> base_frame", runtime=True)
     publish_map_tf: bool = _setting(True, "publish map -> odom", runtime=True)
+    publish_when_lost: bool = _setting(
+        False, "publish depth, points and the last known pose of LOST images too", runtime=True
+    )
 
     def __post_init__(self) -> None:
         if len(self.camera_pose) not in (0, 6):

@@ -14,6 +14,7 @@ import numpy as np
 from ttt3r_ros.config import ConfigError
 from ttt3r_ros.mapping.export import write_ply
 from ttt3r_ros.pipeline import Pipeline
+from ttt3r_ros.tracking_state import TrackingState
 from ttt3r_ros.trajectory import TumWriter
 from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError
 
@@ -28,6 +29,7 @@ class RunSummary:
     """What became of the images."""
 
     processed: int = 0
+    lost: int = 0  # of these: neither pose nor depth is written
     rejected: int = 0
     segments: int = 0
     map_points: int = 0
@@ -52,7 +54,7 @@ def run(
         pipeline: in front of its first image.
         output: the folder; made if it does not exist.
         depth_images: whether to write depth images.
-        on_result: is told of every tracked image.
+        on_result: is told of every image that was tracked and not LOST.
 
     Raises:
         ConfigError: a setting is for the node alone.
@@ -74,6 +76,9 @@ def run(
                     _log.warning("image at %d ns rejected: %s", frame.stamp_ns, error)
                     continue
                 summary.processed += 1
+                if result.state is TrackingState.LOST:
+                    summary.lost += 1
+                    continue
                 if result.images_since_reset == 1 or result.segment != segment:
                     summary.segments += 1
                 segment = result.segment

@@ -14,6 +14,7 @@ from ttt3r_ros.mapping.voxel_map import VoxelMap
 from ttt3r_ros.model import Model, load_model
 from ttt3r_ros.time_guard import StampStep, TimeGuard
 from ttt3r_ros.tracker import Tracker
+from ttt3r_ros.tracking_state import TrackingState
 from ttt3r_ros.types import Frame, FrameResult
 
 _log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class Pipeline:
         self._device = model.device
         self._guard = TimeGuard()
         self._tracker = Tracker(model, config)
+        self._lost = False
         self.last_reset_reason = ""
         self.map = self._empty_map()
 
@@ -52,7 +54,7 @@ class Pipeline:
         return cls(model, config)
 
     def process(self, frame: Frame, left_out_ns: int | None = None) -> FrameResult:
-        """Track one image and merge its points into the map.
+        """Track one image and merge its points into the map, unless it is LOST.
 
         Args:
             frame: the image.
@@ -73,9 +75,13 @@ class Pipeline:
             self._tracker.start_segment(f"no image for {gap_s:.3f} s")
         self._guard.last_ns = frame.stamp_ns
         result = self._tracker.step(frame)
+        lost_before, self._lost = self._lost, result.state is TrackingState.LOST
+        if self._lost and not lost_before:
+            _log.warning("tracking is lost: %s", result.reason)
         if result.seam:
             _log.info("segment %d begins without a shared image: %s", result.segment, result.seam)
-        self._insert(result)
+        if not self._lost:
+            self._insert(result)
         return result
 
     def reset(self, reason: str) -> None:
@@ -83,6 +89,7 @@ class Pipeline:
         _log.info("reset: %s", reason)
         self._guard.last_ns = None
         self._tracker.reset()
+        self._lost = False
         self.map = self._empty_map()
         self.last_reset_reason = reason
 

@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ttt3r_ros.appearance import Thumbnail, thumbnail
 from ttt3r_ros.config import Config, ConfigError
 from ttt3r_ros.floor import floor_height
 from ttt3r_ros.focal import robust_focal
@@ -35,6 +37,8 @@ from ttt3r_ros.preprocessing import (
     to_network_input,
 )
 from ttt3r_ros.seam import seam_scale
+from ttt3r_ros.signals import SignalMeter
+from ttt3r_ros.tracking_state import TrackingMonitor, TrackingState
 from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError
 
 _FOCALS = 31  # images whose focal estimates the median is taken of
@@ -49,7 +53,8 @@ class _Segment:
     scale: float  # metres per unit of the network
     state: RecurrentState
     seam: str  # why no image is shared with the segment before, else empty
-    images: int = 0
+    images: int = 0  # tracked, the shared one included
+    written: int = 0  # into the state, the shared one not counted
 
 
 class Tracker:
@@ -58,6 +63,7 @@ class Tracker:
     Attributes:
         T_odom_first_camera: where the first camera after a reset stands; level and looking along
             +x of the odometry frame unless set. Takes effect at the next `reset`.
+        monitor: what judged the last image, to be read.
     """
 
     def __init__(self, model: Model, config: Config) -> None:
@@ -78,6 +84,8 @@ class Tracker:
         self._reset_interval = config.segment.reset_interval
         if self._reset_interval < 0:
             self._reset_interval = int(model.settings.get("segment.reset_interval", 0))
+        self.monitor = TrackingMonitor(config.tracking)
+        self._meter = SignalMeter()
         self.T_odom_first_camera = optical_mount()
         self.reset()
 
@@ -86,19 +94,29 @@ class Tracker:
         self._segment = _Segment(
             0, self.T_odom_first_camera, self._config.scale, self._initial_state(), seam=""
         )
-        self._T_odom_camera = self.T_odom_first_camera  # of the last image
-        self._images = 0
+        self._T_odom_camera = self.T_odom_first_camera  # of the last image that was not LOST
+        self._images = 0  # that were not LOST
+        self._meter.reset()
+        self.monitor.reset()
         self._size: tuple[int, ...] | None = None  # of the network's image
+        self._written: Thumbnail | None = None  # of the last image in the state, with motion_gate
         self._focals: deque[float] = deque(maxlen=_FOCALS)
         self._scale_taken = False
         if self._scale_source:
             self._scale_source.reset()
 
     def start_segment(self, seam: str) -> None:
-        """Go on from the last pose with a new state; `seam` says why without a shared image."""
+        """Go on from the last pose with a new state; `seam` says why, if without a shared image."""
         last = self._segment
+        number = last.number + 1
+        if seam:
+            self._written = None
+            self._meter.new_segment()
+            self.monitor.new_segment()
+        if not last.images:  # nothing was tracked in it: it begins once more
+            number, seam = last.number, last.seam
         self._segment = _Segment(
-            last.number + 1, self._T_odom_camera, last.scale, self._initial_state(), seam
+            number, self._T_odom_camera, last.scale, self._initial_state(), seam
         )
         self._take_scale()
 
@@ -131,31 +149,49 @@ class Tracker:
         self._size = rgb.shape
 
         segment = self._segment
+        write = self._is_to_be_written(rgb)
         with torch.inference_mode(), self._precision():
             features = self._model.network.encode(to_network_input(rgb, self._model.device))
-            segment.state, prediction = self._model.network.advance(segment.state, features)
+            segment.state, prediction = self._model.network.advance(
+                segment.state, features, update=write
+            )
         T_segment_camera, mean_gain, median_confidence = self._download(prediction)
-        self._T_odom_camera = segment.T_odom_segment @ T_segment_camera
-        self._images += 1
-        segment.images += 1
-
-        points = segment.scale * prediction.points[0]
-        confidence = prediction.confidence[0]
-        intrinsics = self._intrinsics(frame, crop, points, confidence)
-        self._compare_scale(frame, prediction, T_segment_camera)
-        if segment.images == self._reset_interval or self._scale_is_news():
-            self._share_image(frame, features, prediction)
+        T_odom_camera = segment.T_odom_segment @ T_segment_camera
+        points, confidence = segment.scale * prediction.points[0], prediction.confidence[0]
+        focal = None
+        if frame.intrinsics is None:
+            focal = robust_focal(points, confidence, min_confidence=self._min_confidence)
+        intrinsics = self._intrinsics(frame, crop, focal)
+        signals = self._meter.measure(
+            frame.stamp_ns, rgb, T_odom_camera, points, confidence, median_confidence, intrinsics
+        )
+        state = self.monitor.judge(signals)
+        if state is TrackingState.LOST:
+            self.start_segment(f"tracking was lost: {self.monitor.reason}")
+        else:
+            self._T_odom_camera = T_odom_camera
+            self._images += 1
+            segment.images += 1
+            segment.written += write
+            if focal is not None:
+                self._focals.append(focal)
+            self._compare_scale(frame, prediction, T_segment_camera)
+            full = write and segment.written == self._reset_interval
+            if full or self._scale_is_news():
+                self._share_image(frame, features, prediction)
         known = self._scale_source.estimate() if self._scale_source else None
         return FrameResult(
             stamp_ns=frame.stamp_ns,
             frame_id=frame.frame_id,
+            state=state,
+            reason=self.monitor.reason,
             T_odom_camera=self._T_odom_camera,
             points=points,
             confidence=confidence,
             rgb=rgb,
             intrinsics=intrinsics,
             segment=segment.number,
-            seam=segment.seam if segment.images == 1 else "",
+            seam=segment.seam if state is TrackingState.INITIALIZING else "",
             images_since_reset=self._images,
             mean_gain=mean_gain,
             median_confidence=median_confidence,
@@ -164,10 +200,21 @@ class Tracker:
             step_s=time.perf_counter() - started,
         )
 
+    def _is_to_be_written(self, rgb: npt.NDArray[np.uint8]) -> bool:
+        """Whether an image differs enough from the last one in the state."""
+        if not self._config.motion_gate:
+            return True
+        now, last = thumbnail(rgb), self._written
+        if last is not None and np.abs(now - last).mean() < self._config.motion_gate:
+            return False
+        self._written = now
+        return True
+
     def _share_image(self, frame: Frame, features: Tensor, prediction: Prediction) -> None:
         """Begin the next segment with the image just tracked, whose pose stays as it is."""
         self.start_segment(seam="")
         segment = self._segment
+        segment.images = 1
         with torch.inference_mode(), self._precision():
             segment.state, again = self._model.network.advance(segment.state, features)
         if self._config.segment.scale_from == "seam":
@@ -214,6 +261,7 @@ class Tracker:
         """Let the segment that begins have the scale that is known by now."""
         scale = self._trusted_scale()
         if scale is not None:
+            self._meter.unit_changed(scale / self._segment.scale)
             self._segment.scale, self._scale_taken = scale, True
 
     def _initial_state(self) -> RecurrentState:
@@ -244,17 +292,15 @@ class Tracker:
         return T_segment_camera, float(values[16]), float(values[17])
 
     def _intrinsics(
-        self, frame: Frame, crop: CropTransform, points: Tensor, confidence: Tensor
+        self, frame: Frame, crop: CropTransform, focal: float | None
     ) -> Intrinsics | None:
-        """Carry known intrinsics to the network's image, or estimate the focal length."""
+        """Carry known intrinsics to the network's image, or guess them from focal lengths."""
         if frame.intrinsics is not None:
             return crop.intrinsics(frame.intrinsics)
-        focal = robust_focal(points, confidence, min_confidence=self._min_confidence)
-        if focal is not None:
-            self._focals.append(focal)
-        if not self._focals:
+        focals = [*self._focals, *(() if focal is None else (focal,))]
+        if not focals:
             return None
-        focal, width, height = median(self._focals), crop.width, crop.height
+        focal, width, height = median(focals), crop.width, crop.height
         return Intrinsics(focal, focal, width // 2, height // 2, width, height)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ttt3r_ros.geometry import Intrinsics, Transform
+from ttt3r_ros.tracking_state import TrackingState
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,10 +54,15 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class FrameResult:
-    """What is known after one tracked image; tensors are still on the network's device."""
+    """What is known after one image; tensors are still on the network's device.
+
+    Nothing about the place of a LOST image is known: its pose is the last one before it.
+    """
 
     stamp_ns: int
     frame_id: str
+    state: TrackingState
+    reason: str  # what is wrong with the image, else empty
     T_odom_camera: Transform  # camera: optical frame; translation in metres
     points: Tensor  # [H, W, 3] metres in the camera's optical frame
     confidence: Tensor  # [H, W], 1 to infinity
@@ -64,7 +70,7 @@ class FrameResult:
     intrinsics: Intrinsics | None  # of the network's image; None: too few good points to tell
     segment: int  # count of recurrent states begun before this one, since the last reset
     seam: str  # why a segment without a shared image begins here, else empty
-    images_since_reset: int
+    images_since_reset: int  # LOST ones do not count
     mean_gain: float  # mean over the state tokens of the state's update gain, 0 to 1
     median_confidence: float
     scale: float  # metres per unit of the network

@@ -73,8 +73,15 @@ def test_a_report_holds_every_error_and_the_circumstances(bag, tmp_path, capsys)
     report = evaluated(bag, tmp_path, "--segment.reset-interval", "3")
     names = [entry.name for entry in fields(DepthErrors)]
     assert set(report) == {
-        *("trajectory", "depth", "images", "images_rejected", "segments", "map_points"),
-        *("images_per_second", "step_ms_median", "ground_truth", "checkpoint", "config"),
+        *("trajectory", "depth", "images", "images_lost", "images_rejected", "segments"),
+        *(
+            "map_points",
+            "images_per_second",
+            "step_ms_median",
+            "ground_truth",
+            "checkpoint",
+            "config",
+        ),
         *("versions", "hardware"),
     }
     assert set(report["trajectory"]) == {entry.name for entry in fields(TrajectoryErrors)}

@@ -19,6 +19,7 @@ from robot import LATCHED, PATIENCE_S, camera_info_message, image_message, pictu
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from small_network import small_checkpoint
 from tf2_msgs.msg import TFMessage
+from tolerant import TOLERANT
 
 from ttt3r_ros.config import Config, NodeConfig, settings
 from ttt3r_ros.geometry import optical_mount, quaternion
@@ -43,7 +44,7 @@ def cloud(message: PointCloud2) -> np.ndarray:
 
 
 def test_one_image_gives_everything_with_the_images_own_stamp(robot):
-    robot.start(map__publish_hz=20.0)
+    robot.start(map__publish_hz=20.0, **TOLERANT)
     tf = robot.listen(TFMessage, "/tf")
     odometry = robot.listen_to_node(Odometry, "odom")
     depth = robot.listen_to_node(Image, "depth/image_rect")
@@ -103,7 +104,7 @@ def test_the_map_reaches_those_who_join_late(robot):
 
 
 def test_colours_of_the_cloud_are_those_of_the_image(robot):
-    robot.start(confidence__min=1.0)
+    robot.start(confidence__min=1.0, **TOLERANT)
     points = robot.listen_to_node(PointCloud2, "points")
     rgb = np.zeros((48, 64, 3), np.uint8)
     rgb[...] = (255, 128, 7)

@@ -20,6 +20,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 from small_network import small_checkpoint
 from tf2_msgs.msg import TFMessage
+from tolerant import TOLERANT
 
 from ttt3r_ros.config import Config
 from ttt3r_ros.geometry import inverse, optical_mount, transform, transform_from_quaternion
@@ -359,6 +360,44 @@ def test_an_answer_that_is_not_finite_is_no_pose_and_a_new_segment(robot, monkey
     assert lost.state == TrackingStatus.LOST and "not finite" in lost.message
     monkeypatch.undo()
     again = robot.send(at_s=1.2)
-    assert again.state == TrackingStatus.TRACKING and again.segment == 1
+    assert again.state == TrackingStatus.INITIALIZING and again.segment == 1
     odometry.wait(lambda message: message.header.stamp == stamp(1.2))
     assert [message.header.stamp for message in odometry.messages] == [stamp(1.0), stamp(1.2)]
+
+
+ONLY_CONTRAST = {**TOLERANT, "tracking.lost_contrast": 2.0}
+
+
+def test_a_lost_image_has_a_status_and_nothing_else(robot):
+    robot.start(**ONLY_CONTRAST)
+    odometry = robot.listen_to_node(Odometry, "odom")
+    depth = robot.listen_to_node(Image, "depth/image_rect")
+    tf = robot.listen(TFMessage, "/tf")
+    robot.wait_until(lambda: robot.node.count_subscribers("/tf") > 1)
+    dark = np.zeros((48, 64, 3), np.uint8)
+    before = robot.send(at_s=1.0)
+    lost = [robot.send(at_s=1.1 + 0.1 * i, rgb=dark) for i in range(2)]
+    after = robot.send(at_s=1.3)
+    assert {status.state for status in lost} == {TrackingStatus.LOST}
+    assert all("contrast 0.00 below 2" in status.message for status in lost)
+    assert (lost[1].processed, lost[1].rejected, lost[1].images_since_reset) == (3, 0, 1)
+    assert [status.map_points for status in lost] == [before.map_points] * 2
+    assert (after.state, after.segment) == (TrackingStatus.INITIALIZING, 1)
+    assert after.message.startswith("new segment: tracking was lost: contrast")
+    odometry.wait(lambda message: message.header.stamp == stamp(1.3))
+    depth.wait(lambda message: message.header.stamp == stamp(1.3))
+    stamps = [stamp(1.0), stamp(1.3)]
+    assert [message.header.stamp for message in odometry.messages] == stamps
+    assert [message.header.stamp for message in depth.messages] == stamps
+    assert {str(edge.header.stamp) for m in tf.messages for edge in m.transforms} == {
+        str(some) for some in stamps
+    }
+
+
+def test_a_lost_image_has_the_last_known_pose_if_that_is_wanted(robot):
+    robot.start(publish_when_lost=True, **ONLY_CONTRAST)
+    odometry = robot.listen_to_node(Odometry, "odom")
+    robot.send(at_s=1.0)
+    robot.send(at_s=1.1, rgb=np.zeros((48, 64, 3), np.uint8))
+    last = odometry.wait(lambda message: message.header.stamp == stamp(1.1))
+    assert last.pose.pose == odometry.messages[0].pose.pose

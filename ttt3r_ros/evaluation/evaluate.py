@@ -86,6 +86,7 @@ def evaluate(
         "trajectory": listener.trajectory(),
         "depth": _depth_entries(depth_report) if depth_report else None,
         "images": summary.processed,
+        "images_lost": summary.lost,
         "images_rejected": summary.rejected,
         "segments": summary.segments,
         "map_points": summary.map_points,

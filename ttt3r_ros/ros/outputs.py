@@ -25,6 +25,7 @@ from ttt3r_ros.ros.conversions import (
 )
 from ttt3r_ros.ros.stream import StreamCounts
 from ttt3r_ros.ros.transforms import FramePublisher, Mount
+from ttt3r_ros.tracking_state import TrackingState
 from ttt3r_ros.types import FrameResult
 
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -64,7 +65,10 @@ class Outputs:
     def result(
         self, result: FrameResult, mount: Mount, config: Config, node_config: NodeConfig
     ) -> None:
-        """Publish everything about one tracked image, with the image's stamp."""
+        """Publish everything about one image, with its stamp; of a LOST one only if wanted."""
+        if result.state is TrackingState.LOST and not node_config.publish_when_lost:
+            self._previous = None
+            return
         limits = (config.confidence.min, config.depth.max_m)
         self._pose(result, mount, node_config)
         if self._depth.get_subscription_count():
@@ -74,7 +78,7 @@ class Outputs:
         if self._points.get_subscription_count():
             self._points.publish(points_message(result, *limits))
 
-    def tracked(
+    def status(
         self,
         result: FrameResult,
         counts: StreamCounts,
@@ -83,11 +87,11 @@ class Outputs:
         map_points: int,
         last_reset_reason: str,
     ) -> None:
-        """Publish the status after a tracked image."""
+        """Publish the status after an image that was processed."""
         status = self._last_status
         status.header.stamp = stamp_message(result.stamp_ns)
         status.header.frame_id = result.frame_id
-        status.state = TrackingStatus.TRACKING
+        status.state = int(result.state)
         status.segment = result.segment
         status.images_since_reset = result.images_since_reset
         status.mean_gain = result.mean_gain
@@ -98,7 +102,10 @@ class Outputs:
         status.latency_ms = latency_ms
         status.map_points = map_points
         status.last_reset_reason = last_reset_reason
-        self._send_status(counts, result.seam and f"new segment: {result.seam}")
+        remarks = [f"new segment: {result.seam}"] if result.seam else []
+        if result.reason:
+            remarks.append(result.reason)
+        self._send_status(counts, "; ".join(remarks))
 
     def rejected(self, header: Header, reason: str, counts: StreamCounts, *, lost: bool) -> None:
         """Publish the status after a rejected image; all but the counts is the last one's."""

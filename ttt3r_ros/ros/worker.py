@@ -205,7 +205,7 @@ class Worker:
                 return
             activation.counter.processed()
             self._outputs.result(result, mount, self._pipeline.config, self._node_config)
-            self._outputs.tracked(
+            self._outputs.status(
                 result,
                 activation.counter.counts(),
                 latency_ms=(self._node.get_clock().now().nanoseconds - result.stamp_ns) / 1e6,
