@@ -10,17 +10,15 @@ Poses change with every call, as they do in use; drawing rooms is timed by itsel
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from datetime import date
 from functools import partial
-from pathlib import Path
 
 import torch
 
+from ttt3r_ros.evaluation import circumstances
 from ttt3r_ros.simulation import make_rooms, make_trajectory, render
 
 
@@ -37,26 +35,6 @@ def seconds(call: Callable[[int], object], repeats: int, device: torch.device) -
         if index >= 0:
             times.append(time.perf_counter() - start)
     return times
-
-
-def hardware(device: torch.device) -> str:
-    """The processor that computes, and how many threads of it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    names = [
-        line.split(":", 1)[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
-
-
-def git_commit() -> str:
-    """The commit of this checkout, marked when files differ from it."""
-    command = ["git", "describe", "--always", "--dirty"]
-    here = Path(__file__).parent
-    result = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
-    return result.stdout.strip() or "unknown"
 
 
 def report(name: str, images: int, times: list[float]) -> None:
@@ -89,8 +67,8 @@ def main() -> None:
     device = torch.device(arguments.device)
     draw = torch.compile(render, dynamic=False) if arguments.compile else render
     how = "compiled" if arguments.compile else "eager"
-    print(f"{date.today()}, commit {git_commit()}, torch {torch.__version__}, {how}")
-    print(hardware(device))
+    print(f"{date.today()}, commit {circumstances.commit()}, torch {torch.__version__}, {how}")
+    print(circumstances.described(device))
     seeds = range(arguments.rooms)
     make_rooms(0, device)  # draws the textures
     times = seconds(lambda i: make_rooms([64 * (i + 3) + s for s in range(64)]), 20, device)

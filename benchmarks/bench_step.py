@@ -12,18 +12,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
-import subprocess
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from ttt3r_ros.evaluation import circumstances
 from ttt3r_ros.network.config import NetworkConfig
 from ttt3r_ros.network.model import Network
 
@@ -97,26 +95,6 @@ def measure(network: Network, image: torch.Tensor, images: int) -> dict[str, lis
     return times
 
 
-def hardware(device: torch.device) -> str:
-    """The processor that computes, and how many threads of it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    names = [
-        line.split(":", 1)[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
-
-
-def git_commit() -> str:
-    """The commit of this checkout, marked when files differ from it."""
-    command = ["git", "describe", "--always", "--dirty"]
-    here = Path(__file__).parent
-    result = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
-    return result.stdout.strip() or "unknown"
-
-
 def peak_memory_bytes(device: torch.device) -> int:
     """The most this process held: allocated on a GPU, resident on the CPU."""
     if device.type == "cuda":
@@ -148,11 +126,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "images": arguments.images,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "peak_memory_bytes": peak_memory_bytes(device),
-        "hardware": hardware(device),
+        "hardware": circumstances.described(device),
         "load_average": os.getloadavg()[0],
         "torch": torch.__version__,
         "date": date.today().isoformat(),
-        "commit": git_commit(),
+        "commit": circumstances.commit(),
         "parts": parts,
     }
 

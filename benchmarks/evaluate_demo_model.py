@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How good the demo model is on rooms it has not seen, under both update rules and several resets.
+"""How good the demo model is on rooms it has not seen, under update rules and several resets.
 
     python benchmarks/evaluate_demo_model.py --json results.json
+    python benchmarks/evaluate_demo_model.py --rules cut3r ttt3r ttt3r:0.5 brake filt3r
 
 Every room is filmed once, as long as the longest of the lengths; shorter ones are its beginnings.
 The network is stepped for several rooms at once, which changes nothing but the speed: segments are
 chained as `ttt3r_ros.tracker` does, and a test compares the two. Batches of rooms are shared among
-processes. Rooms, images and weights are fixed, so the numbers can be had again.
+processes; the JSON file is written anew after each. Rooms, images and weights are fixed, so the
+numbers can be had again. Before that, the steps of one stream are timed under every rule.
 """
 
 from __future__ import annotations
@@ -15,11 +17,10 @@ import argparse
 import json
 import math
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import date
 from multiprocessing import get_context
@@ -39,21 +40,33 @@ from ttt3r_ros.evaluation.trajectory_metrics import trajectory_errors
 from ttt3r_ros.model import Model, load_model
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.network.prediction import Prediction
-from ttt3r_ros.network.state import find_update_rule
+from ttt3r_ros.network.state import RecurrentState, Ttt3r, UpdateRule, find_update_rule
 from ttt3r_ros.simulation import make_rooms, make_trajectory, render
 
 FIRST_SEED = 1_000_000  # training and the choice of settings use smaller ones
 LENGTHS = (8, 16, 32, 64, 150, 300, 600)
 RULES = ("cut3r", "ttt3r")
+REFERENCE = "cut3r"  # the other rules are compared with it
 RATE_HZ = 10.0
-METRICS = ("ate_m", "ate_by_guess", "rpe_trans_m", "rpe_rot_deg", "abs_rel", "delta_1_25")
-_HEADS = ("ATE [m]", "ATE / constant", "RPE trans [m]", "RPE rot [deg]", "AbsRel", "δ < 1.25")
-_DECIMALS = (3, 3, 4, 3, 3, 3)
+METRICS = {  # their heads and decimals in tables
+    "ate_m": ("ATE [m]", 3),
+    "ate_by_guess": ("ATE / constant", 3),
+    "ate_sim3_m": ("ATE Sim(3) [m]", 3),
+    "drift_percent": ("trans per metre [%]", 1),
+    "drift_deg_per_m": ("rot per metre [deg]", 1),
+    "rpe_trans_m": ("RPE trans [m]", 4),
+    "rpe_rot_deg": ("RPE rot [deg]", 3),
+    "abs_rel": ("AbsRel", 3),
+    "delta_1_25": ("δ < 1.25", 3),
+}
+DRIFT_OVER_M = 1.0  # of the true path
 _FOCAL_SHARE = 0.75  # of the width
 _RENDERED_AT_ONCE = 4  # images of each room
 _DEPTH_STRIDE = 4  # of the rows and columns in which the constant guess of depth is found
 _LEAST_M = 1e-3
 _BINS = 10
+_WARM_UP = 20  # steps of each rule that are not timed
+_SAMPLES = 10  # of the process's memory
 
 Numbers = npt.NDArray[np.float64]
 
@@ -63,6 +76,7 @@ class Plan:
     """What is evaluated."""
 
     config: Config  # names the weights and the device
+    rules: tuple[str, ...]  # as `find_rule` knows them
     lengths: tuple[int, ...]
     intervals: tuple[int, ...]  # images in a segment; 0: never reset
     gain_interval: int  # the interval whose gains are counted
@@ -75,7 +89,21 @@ class RoomResult:
 
     guess: dict[int, dict[str, float]]
     errors: dict[tuple[str, int, int], dict[str, float]]  # by rule, interval, length
-    gains: Numbers  # [_BINS] how many gains of TTT3R fell into each tenth of 0 to 1
+    gains: dict[str, Numbers]  # by rule, [_BINS]: how many gains fell into each tenth of 0 to 1
+
+
+def find_rule(name: str) -> UpdateRule:
+    """The update rule of a name; `ttt3r:0.5` is TTT3R's with that damping.
+
+    Raises:
+        ValueError: there is none.
+    """
+    rule, _, damping = name.partition(":")
+    if not damping:
+        return find_update_rule(name)
+    if rule != "ttt3r":
+        raise ValueError(f"rule: only ttt3r has a damping, got {name!r}")
+    return Ttt3r(float(damping))
 
 
 class BatchTracker:
@@ -83,7 +111,7 @@ class BatchTracker:
 
     def __init__(self, network: Network, rule: str, reset_interval: int, batch: int) -> None:
         """Begin in front of the first images."""
-        self._network, self._rule = network, find_update_rule(rule)
+        self._network, self._rule = network, find_rule(rule)
         self._interval, self._batch = reset_interval, batch
         self._T_first_segment = torch.eye(4, dtype=torch.float64).expand(batch, 4, 4)
         self._begin()
@@ -149,25 +177,26 @@ def evaluate_rooms(plan: Plan, seeds: Sequence[int], model: Model) -> list[RoomR
     width, height = model.image_size, 3 * model.image_size // 4
     trackers = {
         (rule, interval): BatchTracker(network, rule, interval, batch)
-        for rule in RULES
+        for rule in plan.rules
         for interval in plan.intervals
     }
     poses: dict[tuple[str, int], list[Tensor]] = {key: [] for key in trackers}
     depth_errors: dict[tuple[str, int], list[Tensor]] = {key: [] for key in trackers}
     true_poses, true_depths = [], []
-    gains = torch.zeros(batch, _BINS)
+    gains = {rule: torch.zeros(batch, _BINS) for rule in plan.rules}
     for rgb, true_m, T_world_camera in film(seeds, images, width, height, plan.supersampling):
         pixels = rgb.permute(0, 3, 1, 2).to(model.device).float()
         features = network.encode(pixels.div_(255).sub_(0.5).div_(0.5))
         true_poses.append(T_world_camera)
-        true_depths.append(true_m[:, ::_DEPTH_STRIDE, ::_DEPTH_STRIDE])
-        for key, tracker in trackers.items():
+        true_depths.append(true_m[:, ::_DEPTH_STRIDE, ::_DEPTH_STRIDE].clone())
+        for (rule, interval), tracker in trackers.items():
             T_first_camera, prediction = tracker.step(features)
-            poses[key].append(T_first_camera)
-            depth_errors[key].append(_depth_errors(prediction.points[..., 2].cpu(), true_m))
+            poses[rule, interval].append(T_first_camera)
+            wrong = _depth_errors(prediction.points[..., 2].cpu(), true_m)
+            depth_errors[rule, interval].append(wrong)
             # A new state takes all of its first image; later segments begin with a shared one.
-            if key == ("ttt3r", plan.gain_interval) and len(true_poses) > 1:
-                gains += torch.stack([g.cpu().histc(_BINS, 0, 1) for g in prediction.gain])
+            if interval == plan.gain_interval and len(true_poses) > 1:
+                gains[rule] += torch.stack([g.cpu().histc(_BINS, 0, 1) for g in prediction.gain])
     truth = torch.stack(true_poses, dim=1).numpy()
     depth = torch.stack(true_depths, dim=1)
     answers = {
@@ -177,12 +206,13 @@ def evaluate_rooms(plan: Plan, seeds: Sequence[int], model: Model) -> list[RoomR
     results = []
     for room in range(batch):
         errors = {
-            (*key, length): _errors(found[room], wrong[room], truth[room], length)
-            for key, (found, wrong) in answers.items()
+            (*key, length): _errors(found[room], depth_wrong[room], truth[room], length)
+            for key, (found, depth_wrong) in answers.items()
             for length in plan.lengths
         }
         guess = {length: _guess(truth[room], depth[room], length) for length in plan.lengths}
-        results.append(RoomResult(guess, errors, gains[room].double().numpy()))
+        counts = {rule: count[room].double().numpy() for rule, count in gains.items()}
+        results.append(RoomResult(guess, errors, counts))
     return results
 
 
@@ -200,6 +230,8 @@ def _errors(found: Numbers, depth: Numbers, truth: Numbers, length: int) -> dict
     abs_rel, delta = depth[:length].mean(axis=0).tolist()
     return {
         "ate_m": _number(path.ate_rmse_m),
+        "ate_sim3_m": _number(path.ate_sim3_rmse_m),
+        **_drift(found[:length], truth[:length]),
         "rpe_trans_m": _number(path.rpe_trans_m),
         "rpe_rot_deg": _number(path.rpe_rot_deg),
         "abs_rel": abs_rel,
@@ -215,6 +247,8 @@ def _guess(truth: Numbers, depth_m: Tensor, length: int) -> dict[str, float]:
     abs_rel, delta = _depth_errors(seen.median().expand_as(seen), seen).mean(dim=0).tolist()
     return {
         "ate_m": path.guess_ate_rmse_m,
+        "ate_sim3_m": path.guess_ate_rmse_m,  # a point has no size
+        **_drift(still, truth[:length]),
         "rpe_trans_m": _number(path.rpe_trans_m),
         "rpe_rot_deg": _number(path.rpe_rot_deg),
         "abs_rel": abs_rel,
@@ -222,88 +256,216 @@ def _guess(truth: Numbers, depth_m: Tensor, length: int) -> dict[str, float]:
     }
 
 
+def _drift(found: Numbers, truth: Numbers) -> dict[str, float]:
+    """Errors of the motion over a metre of the true path, by its length; means, as KITTI's.
+
+    From every image to the first one that is `DRIFT_OVER_M` further along the path. NaN where the
+    path is shorter.
+    """
+    steps_m = np.linalg.norm(np.diff(truth[:, :3, 3], axis=0), axis=1)
+    path_m = np.concatenate(([0.0], steps_m.cumsum()))
+    stop = np.searchsorted(path_m, path_m + DRIFT_OVER_M)
+    start = np.flatnonzero(stop < len(path_m))
+    if not len(start):
+        return {"drift_percent": math.nan, "drift_deg_per_m": math.nan}
+    stop = stop[start]
+    true_motion = np.linalg.inv(truth[start]) @ truth[stop]
+    error = np.linalg.inv(true_motion) @ np.linalg.inv(found[start]) @ found[stop]
+    cosine = (np.trace(error[:, :3, :3], axis1=1, axis2=2) - 1) / 2
+    angle_deg = np.degrees(np.arccos(cosine.clip(-1, 1)))
+    travelled_m = path_m[stop] - path_m[start]
+    metres = np.linalg.norm(error[:, :3, 3], axis=1)
+    return {
+        "drift_percent": float(100 * (metres / travelled_m).mean()),
+        "drift_deg_per_m": float((angle_deg / travelled_m).mean()),
+    }
+
+
 def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def mean(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and its standard error over rooms."""
-    numbers = np.array(values, np.float64)
+def mean(values: Sequence[float] | Numbers) -> tuple[float, float]:
+    """Mean and its standard error over the rooms that have the number (others: NaN)."""
+    numbers = np.asarray(values, np.float64)
+    numbers = numbers[np.isfinite(numbers)]
+    if not len(numbers):
+        return math.nan, math.nan
     spread = numbers.std(ddof=1) if len(numbers) > 1 else math.nan
     return float(numbers.mean()), float(spread / math.sqrt(len(numbers)))
 
 
-def ratio(above: Sequence[float], below: Sequence[float]) -> tuple[float, float]:
+def ratio(
+    above: Sequence[float] | Numbers, below: Sequence[float] | Numbers
+) -> tuple[float, float]:
     """Ratio of two means and its standard error over rooms, to first order.
 
     The mean of ratios would be that of the rooms where the camera hardly moves.
     """
-    quotient = float(np.mean(above) / np.mean(below))
-    residuals = [a - quotient * b for a, b in zip(above, below, strict=True)]
-    return quotient, mean(residuals)[1] / float(np.mean(below))
+    a, b = np.asarray(above, np.float64), np.asarray(below, np.float64)
+    both = np.isfinite(a) & np.isfinite(b)
+    if not both.any():
+        return math.nan, math.nan
+    a, b = a[both], b[both]
+    quotient = float(a.mean() / b.mean())
+    return quotient, mean(a - quotient * b)[1] / float(b.mean())
 
 
 def summarize(results: Sequence[RoomResult], plan: Plan) -> dict[str, Any]:
-    """Means with standard errors over rooms: rows for each rule, interval and length."""
-    rows, differences = [], []
+    """Means with standard errors over rooms: rows for each rule, interval and length.
+
+    Differences are taken room by room: to the reference, and to the constant guess.
+    """
+    rows, to_reference, to_guess = [], [], []
     for length in plan.lengths:
-        guess = {m: [r.guess[length][m] for r in results] for m in METRICS if m != "ate_by_guess"}
-        first = {m: mean(values) for m, values in guess.items()}
-        first["ate_by_guess"] = (1.0, 0.0)
-        rows.append({"rule": "constant", "interval": None, "images": length, **first})
+        guess = _by_metric([r.guess[length] for r in results])
+        rows.append(
+            {"rule": "constant", "interval": None, "images": length, **_means(guess, guess)}
+        )
         for interval in plan.intervals:
             found = {
-                rule: {m: [r.errors[rule, interval, length][m] for r in results] for m in guess}
-                for rule in RULES
+                rule: _by_metric([r.errors[rule, interval, length] for r in results])
+                for rule in plan.rules
             }
-            for rule in RULES:
-                numbers = {m: mean(values) for m, values in found[rule].items()}
-                numbers["ate_by_guess"] = ratio(found[rule]["ate_m"], guess["ate_m"])
-                rows.append({"rule": rule, "interval": interval, "images": length, **numbers})
-            paired = {
-                m: [t - c for t, c in zip(found["ttt3r"][m], found["cut3r"][m], strict=True)]
-                for m in guess
-            }
-            numbers = {m: mean(values) for m, values in paired.items()}
-            numbers["ate_by_guess"] = ratio(paired["ate_m"], guess["ate_m"])
-            differences.append({"interval": interval, "images": length, **numbers})
-    gains = np.sum([result.gains for result in results], axis=0)
+            for rule, numbers in found.items():
+                name: dict[str, Any] = {"rule": rule, "interval": interval, "images": length}
+                rows.append({**name, **_means(numbers, guess)})
+                to_guess.append({**name, **_means(_minus(numbers, guess), guess)})
+                if REFERENCE in found and rule != REFERENCE:
+                    paired = _minus(numbers, found[REFERENCE])
+                    to_reference.append({**name, **_means(paired, guess)})
+    gains = {rule: np.sum([r.gains[rule] for r in results], axis=0) for rule in plan.rules}
     return {
         "rows": rows,
-        "ttt3r_minus_cut3r": differences,
-        "gain_histogram": (gains / max(1.0, gains.sum())).tolist(),
+        f"minus_{REFERENCE}": to_reference,
+        "minus_constant": to_guess,
+        "gain_histogram": {
+            rule: (count / max(1.0, np.sum(count))).tolist() for rule, count in gains.items()
+        },
     }
+
+
+def _by_metric(rooms: Sequence[dict[str, float]]) -> dict[str, Numbers]:
+    """The numbers of all rooms, by metric."""
+    return {metric: np.array([room[metric] for room in rooms]) for metric in rooms[0]}
+
+
+def _minus(one: dict[str, Numbers], other: dict[str, Numbers]) -> dict[str, Numbers]:
+    return {metric: one[metric] - other[metric] for metric in one}
+
+
+def _means(
+    numbers: dict[str, Numbers], guess: dict[str, Numbers]
+) -> dict[str, tuple[float, float]]:
+    """Means with standard errors, and the ATE's ratio to that of the constant guess."""
+    means = {metric: mean(values) for metric, values in numbers.items()}
+    return {**means, "ate_by_guess": ratio(numbers["ate_m"], guess["ate_m"])}
+
+
+@torch.inference_mode()
+def measure_steps(plan: Plan, model: Model, steps: int) -> dict[str, Any]:
+    """Time the steps of one stream under each rule in turn, and watch the memory.
+
+    Whatever else the machine does meets all rules alike. The first steps are not counted.
+
+    Returns:
+        `by_rule`: median milliseconds of a step, the image's encoding included, and the bytes of
+        the state after the first and after the last image. `rss_bytes`: memory of this process,
+        for all rules together, at even distances from the end of the warm-up to the last image.
+    """
+    network, width = model.network, model.image_size
+    rules = {name: find_rule(name) for name in plan.rules}
+    states: dict[str, RecurrentState] = {}
+    times: dict[str, list[float]] = {name: [] for name in rules}
+    first_bytes: dict[str, int] = {}
+    rss_bytes = []
+    images = _WARM_UP + steps
+    for index, (rgb, _, _) in enumerate(film([FIRST_SEED], images, width, 3 * width // 4, 1)):
+        pixels = rgb.permute(0, 3, 1, 2).to(model.device).float().div_(255).sub_(0.5).div_(0.5)
+        for name, rule in rules.items():
+            network.update_rule = rule
+            if name not in states:
+                states[name] = network.initial_state()
+            began_s = time.perf_counter()
+            states[name], prediction = network.step(states[name], pixels)
+            prediction.pose.cpu()  # waits for the device
+            if index >= _WARM_UP:
+                times[name].append(time.perf_counter() - began_s)
+            first_bytes.setdefault(name, _state_bytes(states[name]))
+        if index >= _WARM_UP and (index - _WARM_UP) % max(1, steps // _SAMPLES) == 0:
+            rss_bytes.append(_resident_bytes())
+    by_rule = {
+        name: {
+            "step_ms_median": 1e3 * float(np.median(times[name])),
+            "state_bytes_first": first_bytes[name],
+            "state_bytes_last": _state_bytes(states[name]),
+        }
+        for name in rules
+    }
+    rss_bytes.append(_resident_bytes())
+    load = os.getloadavg()[0]
+    return {"by_rule": by_rule, "rss_bytes": rss_bytes, "steps": steps, "load_average": load}
+
+
+def _state_bytes(state: RecurrentState) -> int:
+    return sum(tensor.nbytes for tensor in state.to_tensors().values())
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def markdown(summary: dict[str, Any], about: dict[str, Any]) -> str:
     """The summary as tables, with its circumstances below."""
-    head = "| images | rule | " + " | ".join(_HEADS) + " |"
+    heads = [head for head, _ in METRICS.values()]
     lines = []
     for interval in about["intervals"]:
-        lines += [f"**{_reset(interval)}**", "", head, "|---" * (2 + len(_HEADS)) + "|"]
-        for row in summary["rows"]:
-            if row["interval"] in (None, interval):
-                lines.append(f"| {row['images']} | {row['rule']} | {_cells(row)} |")
-        lines.append("")
+        rows = [row for row in summary["rows"] if row["interval"] in (None, interval)]
+        lines += [f"**{_reset(interval)}**", "", *_table(heads, rows), ""]
+    for interval in about["intervals"]:
+        rows = [row for row in summary[f"minus_{REFERENCE}"] if row["interval"] == interval]
+        if rows:
+            title = f"**Minus {REFERENCE} room by room, {_reset(interval)}**"
+            lines += [title, "", *_table(heads, rows), ""]
     lines += [
-        "**ttt3r - cut3r, room by room**",
+        "**ATE minus that of the constant guess room by room [m]**",
         "",
-        "| images | reset | " + " | ".join(_HEADS) + " |",
-        "|---" * (2 + len(_HEADS)) + "|",
+        *_head("images", "rule", *map(_reset, about["intervals"])),
     ]
-    for row in summary["ttt3r_minus_cut3r"]:
-        lines.append(f"| {row['images']} | {_reset(row['interval'])} | {_cells(row)} |")
-    shares = summary["gain_histogram"]
+    by_case = {(r["images"], r["rule"], r["interval"]): r for r in summary["minus_constant"]}
+    for images, rule in dict.fromkeys((images, rule) for images, rule, _ in by_case):
+        cells = [_cell(by_case[images, rule, i]["ate_m"], 3) for i in about["intervals"]]
+        lines.append(_line(images, rule, *cells))
     lines += [
         "",
-        f"**Gain of ttt3r, {_reset(about['gain_interval'])}, the first image left out**",
+        f"**Gain, {_reset(about['gain_interval'])}, the first image left out: share of the "
+        "state's tokens**",
         "",
-        "| " + " | ".join(f"{i / _BINS:.1f}-{(i + 1) / _BINS:.1f}" for i in range(_BINS)) + " |",
-        "|---" * _BINS + "|",
-        "| " + " | ".join(f"{share:.1%}" for share in shares) + " |",
+        *_head("rule", *(f"{i / _BINS:.1f}-{(i + 1) / _BINS:.1f}" for i in range(_BINS))),
+    ]
+    for rule, shares in summary["gain_histogram"].items():
+        lines.append(_line(rule, *(f"{share:.1%}" for share in shares)))
+    steps = about["steps"]
+    lines += [
         "",
+        "**One stream**",
+        "",
+        *_head("rule", "step, median [ms]", "state, first image [bytes]", "state, last image"),
+    ]
+    for rule, cost in steps["by_rule"].items():
+        sizes = (cost["state_bytes_first"], cost["state_bytes_last"])
+        lines.append(_line(rule, f"{cost['step_ms_median']:.2f}", *sizes))
+    memory = steps["rss_bytes"]
+    lines += [
+        "",
+        f"Steps: {steps['steps']} of each rule in turn, encoder included, threads: "
+        f"{about['hardware']['threads']}, load average {steps['load_average']:.1f}. Memory of the "
+        f"process meanwhile: {memory[0] / 2**20:.1f} MiB at the first of these images, "
+        f"{memory[-1] / 2**20:.1f} MiB at the last. "
         f"Means over {about['rooms']} rooms ± their standard errors; seeds from {FIRST_SEED}, "
-        f"{about['size']} at {RATE_HZ:g} Hz, nothing scaled. ATE after SE(3). "
+        f"{about['size']} at {RATE_HZ:g} Hz, nothing scaled. ATE after SE(3) unless named. "
+        f"Per metre: over {DRIFT_OVER_M:g} m of the true path. "
         "The constant is a camera that never moves and sees one depth, the truth's median. "
         f"Weights {about['checkpoint']['name']} (SHA-256 {about['checkpoint']['sha256']}). "
         f"{about['hardware']['gpu'] or about['hardware']['cpu']}, processes: {about['processes']}, "
@@ -317,47 +479,59 @@ def _reset(interval: int) -> str:
     return f"reset every {interval} images" if interval else "no resets"
 
 
-def _cells(row: dict[str, Any]) -> str:
-    cells = []
-    for metric, decimals in zip(METRICS, _DECIMALS, strict=True):
-        value, error = row[metric]
-        cells.append(f"{value:.{decimals}f} ± {error:.{decimals}f}")
-    return " | ".join(cells)
+def _line(*cells: object) -> str:
+    return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def git_commit() -> str:
-    """The commit of this checkout, marked when files differ from it."""
-    command = ["git", "describe", "--always", "--dirty"]
-    here = Path(__file__).parent
-    result = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
-    return result.stdout.strip() or "unknown"
+def _head(*heads: str) -> list[str]:
+    return [_line(*heads), "|---" * len(heads) + "|"]
 
 
-def evaluate(
-    plan: Plan, rooms: int, batch: int, processes: int, *, show: bool = False
-) -> list[RoomResult]:
-    """Evaluate so many rooms, `batch` at a time in each process."""
+def _table(heads: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[str]:
+    lines = _head("images", "rule", *heads)
+    for row in rows:
+        cells = [_cell(row[metric], decimals) for metric, (_, decimals) in METRICS.items()]
+        lines.append(_line(row["images"], row["rule"], *cells))
+    return lines
+
+
+def _cell(number: tuple[float, float], decimals: int) -> str:
+    value, error = number
+    return "-" if math.isnan(value) else f"{value:.{decimals}f} ± {error:.{decimals}f}"
+
+
+def evaluate(plan: Plan, rooms: int, batch: int, processes: int) -> Iterator[list[RoomResult]]:
+    """Evaluate so many rooms and yield them as they are done, `batch` at a time per process."""
     seeds = [
         range(start, min(start + batch, FIRST_SEED + rooms))
         for start in range(FIRST_SEED, FIRST_SEED + rooms, batch)
     ]
     if processes == 1:
         model = load_model(plan.config)
-        return [result for some in seeds for result in evaluate_rooms(plan, some, model)]
+        for some in seeds:
+            yield evaluate_rooms(plan, some, model)
+        return
     # One thread each: the network is too small to share.
     context = get_context("spawn")
-    executor: Executor = ProcessPoolExecutor(processes, context, torch.set_num_threads, (1,))
-    results = []
-    with executor:
-        for done in executor.map(_in_process, [plan] * len(seeds), seeds):
-            results += done
-            if show:
-                print(f"{len(results)} of {rooms} rooms", file=sys.stderr, flush=True)
-    return results
+    with ProcessPoolExecutor(processes, context, torch.set_num_threads, (1,)) as executor:
+        yield from executor.map(_in_process, [plan] * len(seeds), seeds)
 
 
 def _in_process(plan: Plan, seeds: Sequence[int]) -> list[RoomResult]:
     return evaluate_rooms(plan, seeds, load_model(plan.config))
+
+
+def write(file: Path, about: dict[str, Any], plan: Plan, results: Sequence[RoomResult]) -> None:
+    """Write the numbers of the rooms so far."""
+    rooms = [
+        {
+            "guess": result.guess,
+            "errors": {" ".join(map(str, key)): value for key, value in result.errors.items()},
+        }
+        for result in results
+    ]
+    content = {**about, "plan": asdict(plan), **summarize(results, plan), "by_room": rooms}
+    file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -368,9 +542,11 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--device", default="cpu", help="cpu or cuda")
     add("--rooms", type=int, default=50)
     add("--lengths", type=int, nargs="+", default=LENGTHS, metavar="N", help="images")
+    add("--rules", nargs="+", default=RULES, metavar="RULE", help="also ttt3r:DAMPING")
     add("--batch", type=int, default=5, help="rooms stepped together")
     add("--processes", type=int, help="default: one for each core, one with a GPU")
     add("--supersampling", type=int, default=2, help="of the images, as render")
+    add("--timed", type=int, default=300, help="steps of one stream, under each rule")
     add("--json", type=Path, metavar="FILE", help="write all numbers here")
     arguments = parser.parse_args(words)
 
@@ -379,6 +555,7 @@ def main(words: Sequence[str] | None = None) -> None:
     recommended = int(model.settings.get("segment.reset_interval", 0))
     plan = Plan(
         config=config,
+        rules=tuple(dict.fromkeys(arguments.rules)),
         lengths=tuple(sorted({*arguments.lengths})),
         intervals=tuple(dict.fromkeys((0, recommended, 100))),
         gain_interval=recommended,
@@ -386,33 +563,31 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     on_gpu = model.device.type == "cuda"
     processes = arguments.processes or (1 if on_gpu else os.cpu_count() or 1)
-    began_s = time.perf_counter()
-    results = evaluate(plan, arguments.rooms, arguments.batch, processes, show=True)
-    summary = summarize(results, plan)
     about = {
-        "rooms": arguments.rooms,
         "size": f"{model.image_size}x{3 * model.image_size // 4}",
         "intervals": plan.intervals,
         "gain_interval": plan.gain_interval,
-        "seconds": time.perf_counter() - began_s,
         "processes": processes,
         "checkpoint": circumstances.checkpoint(config),
         "hardware": circumstances.hardware(model.device),
         "versions": circumstances.versions(),
         "date": date.today().isoformat(),
-        "commit": git_commit(),
+        "commit": circumstances.commit(),
+        "steps": measure_steps(plan, model, arguments.timed),
     }
-    print(markdown(summary, about))
-    if arguments.json:
-        rooms = [
-            {
-                "guess": result.guess,
-                "errors": {" ".join(map(str, key)): value for key, value in result.errors.items()},
-            }
-            for result in results
-        ]
-        content = {**about, "plan": asdict(plan), **summary, "by_room": rooms}
-        arguments.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    began_s = time.perf_counter()
+    results: list[RoomResult] = []
+    for done in evaluate(plan, arguments.rooms, arguments.batch, processes):
+        results += done
+        about |= {"rooms": len(results), "seconds": time.perf_counter() - began_s}
+        print(
+            f"{len(results)} of {arguments.rooms} rooms, {about['seconds']:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
+        if arguments.json:
+            write(arguments.json, about, plan, results)
+    print(markdown(summarize(results, plan), about))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the package
 
-from benchmarks.evaluate_demo_model import git_commit
 from ttt3r_ros.config import Config, TrackingConfig
 from ttt3r_ros.evaluation import circumstances
 from ttt3r_ros.geometry import Transform, inverse, rotation_vector
@@ -406,7 +405,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "hardware": circumstances.hardware(model.device),
         "versions": circumstances.versions(),
         "date": date.today().isoformat(),
-        "commit": git_commit(),
+        "commit": circumstances.commit(),
     }
     print(markdown(summary, about))
     if arguments.json:

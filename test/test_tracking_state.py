@@ -22,9 +22,9 @@ GOOD = replace(
     translation_jump=0.005,
     rotation_jump_rad=0.005,
 )
-COVERED = replace(FIRST, confidence=1.2, contrast=0.3, dt_s=0.1, similarity=0.1)
+COVERED = replace(FIRST, confidence=1.1, contrast=0.3, dt_s=0.1, similarity=0.1)
 ODD = {
-    "confidence": 1.3,
+    "confidence": 1.1,
     "detail": (0.5, 0.1),
     "similarity": 0.65,
     "disagreement": 0.3,

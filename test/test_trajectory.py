@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ttt3r_ros.geometry import transform_from_quaternion
-from ttt3r_ros.trajectory import TumWriter, read_tum
+from ttt3r_ros.trajectory import ThinnedTrajectory, TumWriter, read_tum
 
 
 def poses(count):
@@ -97,3 +97,20 @@ def test_what_is_no_pose_is_not_written(tmp_path, stamp_ns, T, named):
     with TumWriter(tmp_path / "t.txt") as writer, pytest.raises(ValueError, match=named):
         writer.append(stamp_ns, T)
     assert (tmp_path / "t.txt").read_text() == ""
+
+
+def test_a_thinned_trajectory_stays_bounded_and_even():
+    thinned = ThinnedTrajectory(10)
+    for i in range(1000):
+        thinned.append(i, np.eye(4) * i)
+        stamps = [stamp_ns for stamp_ns, _ in thinned.poses()]
+        assert len(stamps) <= 10 and stamps[0] == 0
+        assert len(set(np.diff(stamps))) <= 1
+        assert len(stamps) > 4 or i < 5
+        assert i - stamps[-1] <= i / 4
+    assert all(pose[0, 0] == stamp_ns for stamp_ns, pose in thinned.poses())
+
+
+def test_a_trajectory_of_one_pose_is_refused():
+    with pytest.raises(ValueError, match="max_poses: must be at least 2, got 1"):
+        ThinnedTrajectory(1)

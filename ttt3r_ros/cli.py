@@ -48,8 +48,9 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from ttt3r_ros.evaluation.evaluation_error import EvaluationError
     from ttt3r_ros.evaluation.source import SourceError
     from ttt3r_ros.network.checkpoint_error import CheckpointError
+    from ttt3r_ros.session import SessionError
 
-    return (ConfigError, CheckpointError, EvaluationError, SourceError, OSError)
+    return (ConfigError, CheckpointError, EvaluationError, SessionError, SourceError, OSError)
 
 
 def _parser() -> argparse.ArgumentParser:

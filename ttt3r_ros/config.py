@@ -193,7 +193,7 @@ class TrackingConfig:
         2, "odd with the same picture this often again, in a row; 0: never", low=0
     )
     odd_confidence: float = _setting(
-        0.35, "odd with less of the usual confidence above 1", low=0.0, high=1.0
+        0.2, "odd with less of the usual confidence above 1", low=0.0, high=1.0
     )
     odd_jump: float = _setting(
         4.0, "odd with jumps above this many times what nine of ten images stay below", low=1.0
@@ -216,6 +216,16 @@ class TrackingConfig:
     patience: int = _setting(
         30, "LOST images in a row that are at worst odd, after which that is usual", low=0
     )
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryConfig:
+    """How a camera that was lost comes back to a place it has seen."""
+
+    snapshots: int = _setting(
+        64, "places remembered at most, 4 MB each with the published networks; 0: none", low=0
+    )
+    candidates: int = _setting(3, "of these tried with an image", low=1, high=64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +274,9 @@ class Config:
     max_scale_spread: float = _setting(
         0.2, "of log scales by scale_source; above it they are not trusted", low=0.0
     )
+    session: str = _setting(
+        "", "folder of ~/save_session to go on from; nothing is tracked before it is recognised"
+    )
     motion_gate: float = _setting(
         0.0,
         "images nearer than this to the last one in the state are not written into it; 0: all are",
@@ -273,6 +286,7 @@ class Config:
     )
     segment: SegmentConfig = field(default_factory=SegmentConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
     confidence: ConfidenceConfig = field(default_factory=ConfidenceConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
     map: MapConfig = field(default_factory=MapConfig)
@@ -305,6 +319,9 @@ class NodeConfig:
     tf_wait_s: float = _setting(1.0, "how long TF is waited for at the start", unit="s", low=0.0)
     publish_odom_tf: bool = _setting(True, "publish odom -> base_frame", runtime=True)
     publish_map_tf: bool = _setting(True, "publish map -> odom", runtime=True)
+    output_dir: str = _setting(
+        "~/.ros/ttt3r", "folder below which ~/save_session writes; it is made"
+    )
     publish_when_lost: bool = _setting(
         False, "publish depth, points and the last known pose of LOST images too", runtime=True
     )

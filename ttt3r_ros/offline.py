@@ -45,7 +45,7 @@ def run(
 ) -> RunSummary:
     """Process images and write trajectory, map and, if wanted, depth images.
 
-    `trajectory.tum` (poses of the camera's optical frame in odom) and `depth/<stamp in ns>.png`
+    `trajectory.tum` (poses of the camera's optical frame in the map) and `depth/<stamp in ns>.png`
     (16 bits, millimetres, 0 is unknown) are written image by image, `map.ply` at the end, also
     when the images end with an exception.
 
@@ -82,7 +82,7 @@ def run(
                 if result.images_since_reset == 1 or result.segment != segment:
                     summary.segments += 1
                 segment = result.segment
-                trajectory.append(result.stamp_ns, result.T_odom_camera)
+                trajectory.append(result.stamp_ns, result.T_map_camera)
                 if depth_images:
                     _write_depth(output / DEPTH, result, pipeline)
                 if on_result:

@@ -12,13 +12,16 @@ from ttt3r_ros.config import Config
 from ttt3r_ros.geometry import Transform
 from ttt3r_ros.mapping.voxel_map import VoxelMap
 from ttt3r_ros.model import Model, load_model
+from ttt3r_ros.session import Session, SessionError, load_session, made_for
 from ttt3r_ros.time_guard import StampStep, TimeGuard
 from ttt3r_ros.tracker import Tracker
 from ttt3r_ros.tracking_state import TrackingState
+from ttt3r_ros.trajectory import ThinnedTrajectory
 from ttt3r_ros.types import Frame, FrameResult
 
 _log = logging.getLogger(__name__)
 
+_TRAJECTORY = 20_000  # poses kept at most
 _NEAR_M = 0.5  # nearer points weigh no more than at this distance
 
 
@@ -28,17 +31,25 @@ class Pipeline:
     Attributes:
         config: the settings in force. It may be replaced between two images; settings that are
             not marked `runtime` keep their first values.
+        model: the network, and the device that everything happens on.
     """
 
     def __init__(self, model: Model, config: Config) -> None:
-        """Begin with an empty map in front of the first image."""
+        """Begin in front of the first image, with an empty map or that of a session.
+
+        Raises:
+            SessionError: the session that the settings name cannot be used.
+        """
         self.config = config
-        self._device = model.device
+        self.model = model
         self._guard = TimeGuard()
         self._tracker = Tracker(model, config)
         self._lost = False
         self.last_reset_reason = ""
         self.map = self._empty_map()
+        self._trajectory = ThinnedTrajectory(_TRAJECTORY)
+        if config.session:
+            self._go_on_from(config.session)
 
     @classmethod
     def from_config(cls, config: Config) -> Pipeline:
@@ -47,6 +58,7 @@ class Pipeline:
         Raises:
             CheckpointError: the file of weights cannot be used.
             ConfigError: the device does not exist.
+            SessionError: the session that they name cannot be used.
         """
         model = load_model(config)
         if model.note:
@@ -82,6 +94,7 @@ class Pipeline:
             _log.info("segment %d begins without a shared image: %s", result.segment, result.seam)
         if not self._lost:
             self._insert(result)
+            self._trajectory.append(result.stamp_ns, result.T_map_camera)
         return result
 
     def reset(self, reason: str) -> None:
@@ -91,6 +104,7 @@ class Pipeline:
         self._tracker.reset()
         self._lost = False
         self.map = self._empty_map()
+        self._trajectory = ThinnedTrajectory(_TRAJECTORY)
         self.last_reset_reason = reason
 
     def place_first_camera(self, T_odom_camera: Transform) -> None:
@@ -100,11 +114,33 @@ class Pipeline:
         """
         if np.array_equal(T_odom_camera, self._tracker.T_odom_first_camera):
             return
-        self._tracker.T_odom_first_camera = T_odom_camera
         if self._guard.last_ns is None:
-            self._tracker.reset()
+            self._tracker.place_first_camera(T_odom_camera)
         else:
+            self._tracker.T_odom_first_camera = T_odom_camera
             self.reset("the camera's mount changed")
+
+    def session(self) -> Session:
+        """Copy what it takes to come back to this map; tracking may go on while it is written.
+
+        Raises:
+            SessionError: no place is remembered yet.
+        """
+        snapshots = self._tracker.snapshots.snapshots
+        if not snapshots:
+            raise SessionError("no place is remembered yet that one could come back to")
+        return Session(snapshots, self.map.to_tensors(), self._trajectory.poses())
+
+    def _go_on_from(self, folder: str) -> None:
+        state = self.model.network.initial_state()
+        owner = made_for(self.model, self.config)
+        voxel_size, device = self.config.map.voxel_size, self.model.device
+        session = load_session(folder, owner, state, voxel_size, device)
+        self._tracker.recognise(session.snapshots)
+        self.map = VoxelMap.from_tensors(session.map_tensors, self.config.map.max_points, device)
+        for stamp_ns, T_map_camera in session.trajectory:
+            self._trajectory.append(stamp_ns, T_map_camera)
+        _log.info("%s: looking for one of its %d places", folder, len(session.snapshots))
 
     def clock_jumped(self, now_ns: int) -> None:
         """Reset if the clock is now before the last image by `time.jump_back_s` or more.
@@ -120,12 +156,12 @@ class Pipeline:
         stride = slice(None, None, config.map.pixel_stride)
         good = result.usable(config.confidence.min, config.depth.max_m)[stride, stride]
         camera_points = result.points[stride, stride][good]  # [N, 3]
-        pose = torch.as_tensor(result.T_odom_camera, dtype=torch.float32, device=self._device)
-        colours = torch.as_tensor(result.rgb, device=self._device)[stride, stride][good]
+        pose = torch.as_tensor(result.T_map_camera, dtype=torch.float32, device=self.model.device)
+        colours = torch.as_tensor(result.rgb, device=self.model.device)[stride, stride][good]
         # Errors of depth grow with its square, so weights fall with it.
         weights = result.confidence[stride, stride][good]
         weights = weights / camera_points[:, 2].clamp(min=_NEAR_M).square()
         self.map.insert(camera_points @ pose[:3, :3].T + pose[:3, 3], colours, weights)
 
     def _empty_map(self) -> VoxelMap:
-        return VoxelMap(self.config.map.voxel_size, self.config.map.max_points, self._device)
+        return VoxelMap(self.config.map.voxel_size, self.config.map.max_points, self.model.device)

@@ -33,6 +33,7 @@ class Signals:
     share_seen: float | None = None  # of the last image's points that fall into this one
     translation_jump: float | None = None  # off constant velocity, as a share of the depth
     rotation_jump_rad: float | None = None  # off constant velocity
+    depth: float | None = None  # typical depth of the last image, in the unit of the points
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,6 +139,7 @@ class SignalMeter:
             share_seen=share_seen,
             translation_jump=translation_jump,
             rotation_jump_rad=rotation_jump_rad,
+            depth=depth,
         )
 
 

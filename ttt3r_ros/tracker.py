@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from statistics import median
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from ttt3r_ros.appearance import Thumbnail, thumbnail
 from ttt3r_ros.config import Config, ConfigError
+from ttt3r_ros.covariance import PoseCovariance
 from ttt3r_ros.floor import floor_height
 from ttt3r_ros.focal import robust_focal
 from ttt3r_ros.geometry import Intrinsics, Transform, inverse, optical_mount, orthonormal
@@ -36,11 +38,14 @@ from ttt3r_ros.preprocessing import (
     resize_and_crop,
     to_network_input,
 )
+from ttt3r_ros.relocalization import Relocalization, relocalize
 from ttt3r_ros.seam import seam_scale
 from ttt3r_ros.signals import SignalMeter
+from ttt3r_ros.snapshots import Snapshot, SnapshotStore, describe
 from ttt3r_ros.tracking_state import TrackingMonitor, TrackingState
 from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError
 
+_UNRECOGNISED = "no place of the session has been recognised yet"
 _FOCALS = 31  # images whose focal estimates the median is taken of
 
 
@@ -64,6 +69,7 @@ class Tracker:
         T_odom_first_camera: where the first camera after a reset stands; level and looking along
             +x of the odometry frame unless set. Takes effect at the next `reset`.
         monitor: what judged the last image, to be read.
+        snapshots: the places that a lost camera is looked for in, to be read; see `recognise`.
     """
 
     def __init__(self, model: Model, config: Config) -> None:
@@ -86,6 +92,8 @@ class Tracker:
             self._reset_interval = int(model.settings.get("segment.reset_interval", 0))
         self.monitor = TrackingMonitor(config.tracking)
         self._meter = SignalMeter()
+        self._covariance = PoseCovariance()
+        self.snapshots = SnapshotStore(max(1, config.recovery.snapshots))
         self.T_odom_first_camera = optical_mount()
         self.reset()
 
@@ -95,15 +103,30 @@ class Tracker:
             0, self.T_odom_first_camera, self._config.scale, self._initial_state(), seam=""
         )
         self._T_odom_camera = self.T_odom_first_camera  # of the last image that was not LOST
+        self._T_map_odom = np.eye(4)
+        self._unrecognised = False  # no place of the snapshots given has been recognised yet
+        self.snapshots.clear()
         self._images = 0  # that were not LOST
         self._meter.reset()
         self.monitor.reset()
+        self._covariance.reset()
         self._size: tuple[int, ...] | None = None  # of the network's image
         self._written: Thumbnail | None = None  # of the last image in the state, with motion_gate
         self._focals: deque[float] = deque(maxlen=_FOCALS)
         self._scale_taken = False
         if self._scale_source:
             self._scale_source.reset()
+
+    def place_first_camera(self, T_odom_camera: Transform) -> None:
+        """Say where the first camera stands; only before the first image."""
+        self.T_odom_first_camera = self._T_odom_camera = T_odom_camera
+        self._segment.T_odom_segment = T_odom_camera
+
+    def recognise(self, snapshots: Iterable[Snapshot]) -> None:
+        """Track nothing before one of the places given is recognised, whose map goes on."""
+        self.reset()
+        self.snapshots.restore(snapshots)
+        self._unrecognised = len(self.snapshots) > 0
 
     def start_segment(self, seam: str) -> None:
         """Go on from the last pose with a new state; `seam` says why, if without a shared image."""
@@ -165,9 +188,18 @@ class Tracker:
         signals = self._meter.measure(
             frame.stamp_ns, rgb, T_odom_camera, points, confidence, median_confidence, intrinsics
         )
-        state = self.monitor.judge(signals)
+        state, reason = self.monitor.judge(signals), self.monitor.reason
+        if state is not TrackingState.LOST and not segment.images:
+            if found := self._find_place(features, rgb, intrinsics):
+                self._come_back(found)
+                prediction, median_confidence = found.prediction, found.median_confidence
+                T_segment_camera = inverse(found.T_map_segment) @ found.T_map_camera
+                T_odom_camera = self._T_odom_camera
+                points, confidence = segment.scale * prediction.points[0], prediction.confidence[0]
+            elif self._unrecognised:
+                state, reason = TrackingState.LOST, _UNRECOGNISED
         if state is TrackingState.LOST:
-            self.start_segment(f"tracking was lost: {self.monitor.reason}")
+            self.start_segment(f"tracking was lost: {reason}")
         else:
             self._T_odom_camera = T_odom_camera
             self._images += 1
@@ -176,16 +208,25 @@ class Tracker:
             if focal is not None:
                 self._focals.append(focal)
             self._compare_scale(frame, prediction, T_segment_camera)
+            if state is TrackingState.TRACKING and write and intrinsics:
+                self._remember(
+                    frame, features, points, confidence, rgb, intrinsics, median_confidence
+                )
             full = write and segment.written == self._reset_interval
             if full or self._scale_is_news():
                 self._share_image(frame, features, prediction)
+        depth = math.nan if signals.depth is None else signals.depth
+        self._covariance.update(self._T_odom_camera, signals, state, depth)
         known = self._scale_source.estimate() if self._scale_source else None
         return FrameResult(
             stamp_ns=frame.stamp_ns,
             frame_id=frame.frame_id,
             state=state,
-            reason=self.monitor.reason,
+            reason=reason,
             T_odom_camera=self._T_odom_camera,
+            T_map_odom=self._T_map_odom,
+            pose_covariance=self._covariance.pose,
+            twist_covariance=self._covariance.twist,
             points=points,
             confidence=confidence,
             rgb=rgb,
@@ -199,6 +240,60 @@ class Tracker:
             scale_spread=known.spread if known else math.nan,
             step_s=time.perf_counter() - started,
         )
+
+    def _find_place(
+        self, features: Tensor, rgb: npt.NDArray[np.uint8], intrinsics: Intrinsics | None
+    ) -> Relocalization | None:
+        if not len(self.snapshots):
+            return None
+        with torch.inference_mode(), self._precision():
+            return relocalize(
+                self._model.network,
+                features,
+                rgb,
+                intrinsics,
+                self.snapshots,
+                candidates=self._config.recovery.candidates,
+            )
+
+    def _come_back(self, found: Relocalization) -> None:
+        """Go on from a snapshot's state: in odom at the last known pose, in the map where it is."""
+        segment = self._segment
+        segment.state, segment.scale = found.state, found.snapshot.scale
+        self._T_map_odom = found.T_map_camera @ inverse(self._T_odom_camera)
+        segment.T_odom_segment = inverse(self._T_map_odom) @ found.T_map_segment
+        segment.seam = f"{segment.seam}; back in the map" if segment.seam else "back in the map"
+        self._unrecognised = False
+        self._meter.new_segment()  # what it measured was of the answer without the snapshot
+
+    def _remember(
+        self,
+        frame: Frame,
+        features: Tensor,
+        points: Tensor,
+        confidence: Tensor,
+        rgb: npt.NDArray[np.uint8],
+        intrinsics: Intrinsics,
+        median_confidence: float,
+    ) -> None:
+        if not self._config.recovery.snapshots:
+            return
+        segment = self._segment
+        with torch.inference_mode():
+            self.snapshots.offer(
+                stamp_ns=frame.stamp_ns,
+                segment=segment.number,
+                state=segment.state,
+                scale=segment.scale,
+                T_map_segment=self._T_map_odom @ segment.T_odom_segment,
+                T_map_camera=self._T_map_odom @ self._T_odom_camera,
+                points=points,
+                confidence=confidence,
+                rgb=rgb,
+                intrinsics=intrinsics,
+                median_confidence=median_confidence,
+                descriptor=describe(features, self._model.network.config.enc_embed_dim),
+            )
 
     def _is_to_be_written(self, rgb: npt.NDArray[np.uint8]) -> bool:
         """Whether an image differs enough from the last one in the state."""

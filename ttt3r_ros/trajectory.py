@@ -67,6 +67,37 @@ class TumWriter:
         self.close()
 
 
+class ThinnedTrajectory:
+    """Poses with their stamps, a bounded number of them, spread evenly over the images."""
+
+    def __init__(self, max_poses: int) -> None:
+        """Begin empty.
+
+        Raises:
+            ValueError: `max_poses` is below 2.
+        """
+        if max_poses < 2:
+            raise ValueError(f"max_poses: must be at least 2, got {max_poses}")
+        self._max_poses = max_poses
+        self._every = 1  # so many images to a pose
+        self._images = 0
+        self._poses: list[tuple[int, Transform]] = []
+
+    def append(self, stamp_ns: int, T: Transform) -> None:
+        """Take the pose [4, 4] of the next image; every second one goes whenever it is full."""
+        if self._images % self._every == 0:
+            if len(self._poses) == self._max_poses:
+                del self._poses[1::2]
+                self._every *= 2
+            if self._images % self._every == 0:
+                self._poses.append((stamp_ns, T))
+        self._images += 1
+
+    def poses(self) -> list[tuple[int, Transform]]:
+        """Return a copy: stamps in nanoseconds and poses, in order."""
+        return list(self._poses)
+
+
 def read_tum(path: str | Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Read a TUM file.
 

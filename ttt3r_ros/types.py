@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ttt3r_ros.covariance import Covariance
 from ttt3r_ros.geometry import Intrinsics, Transform
 from ttt3r_ros.tracking_state import TrackingState
 
@@ -64,6 +65,9 @@ class FrameResult:
     state: TrackingState
     reason: str  # what is wrong with the image, else empty
     T_odom_camera: Transform  # camera: optical frame; translation in metres
+    T_map_odom: Transform  # changes when a place is recognised, else the identity
+    pose_covariance: Covariance  # of T_odom_camera, see `covariance`
+    twist_covariance: Covariance  # of the camera's velocity, in its own axes
     points: Tensor  # [H, W, 3] metres in the camera's optical frame
     confidence: Tensor  # [H, W], 1 to infinity
     rgb: npt.NDArray[np.uint8]  # [H, W, 3], what the network saw
@@ -76,6 +80,11 @@ class FrameResult:
     scale: float  # metres per unit of the network
     scale_spread: float  # of log(scale) by `scale_source`; NaN: nothing known, or fixed
     step_s: float  # time in the tracker, the device's work included
+
+    @property
+    def T_map_camera(self) -> Transform:
+        """The camera's pose in the map."""
+        return self.T_map_odom @ self.T_odom_camera
 
     def usable(self, min_confidence: float, max_depth_m: float) -> Tensor:
         """Return where depth is known, bool [H, W]: confident, finite, in front and near enough."""

@@ -149,3 +149,58 @@ def test_a_weight_that_is_none_cannot_ruin_a_voxel(weight):
 def test_wrong_shapes_are_named():
     with pytest.raises(ValueError, match=r"weights \[N\], got \[4, 3\], \[4, 3\], \[3\]"):
         VoxelMap(SIZE, 1000).insert(torch.zeros(4, 3), torch.zeros(4, 3), torch.zeros(3))
+
+
+def test_a_map_from_its_tensors_goes_on_as_the_map_itself():
+    rng = np.random.default_rng(3)
+    one = VoxelMap(SIZE, 1500)
+    for _ in range(6):
+        insert(one, *random_image(rng))
+    other = VoxelMap.from_tensors(one.to_tensors(), 1500)
+    np.testing.assert_array_equal(one.cloud().points, other.cloud().points)
+    for _ in range(6):  # the map gets full on the way
+        image = random_image(rng)
+        insert(one, *image)
+        insert(other, *image)
+        assert len(one) == len(other) and one.images == other.images
+        np.testing.assert_allclose(one.cloud().points, other.cloud().points, atol=1e-6)
+
+
+def test_the_tensors_of_a_map_are_a_copy_and_an_empty_map_has_some_too():
+    voxel_map = VoxelMap(SIZE, 1000)
+    insert(voxel_map, *random_image(np.random.default_rng(4)))
+    tensors = voxel_map.to_tensors()
+    tensors["mean"].zero_()
+    assert np.abs(voxel_map.cloud().points).max() > 0.5
+    assert len(VoxelMap.from_tensors(VoxelMap(SIZE, 1000).to_tensors(), 1000)) == 0
+
+
+def test_a_map_with_more_voxels_than_it_may_have_keeps_the_most_useful():
+    rng = np.random.default_rng(5)
+    wall, noise = random_image(rng, 900), random_image(rng, 900)
+    voxel_map = VoxelMap(SIZE, 10_000)
+    insert(voxel_map, *noise)
+    for _ in range(3):
+        insert(voxel_map, *wall)
+    small = VoxelMap.from_tensors(voxel_map.to_tensors(), 1000)
+    assert len(small) == 900
+    insert(small, *random_image(rng, 50))
+    assert len(small) <= 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("mean", torch.zeros(3, 5), r"mean: expected torch.float32 \[3, 6\], got .* \[3, 5\]"),
+        ("hits", torch.zeros(3), r"hits: expected torch.int32 \[3\], got torch.float32 \[3\]"),
+        ("key", torch.tensor([1, 1, 2]), "key: expected distinct"),
+        ("key", torch.tensor([1, -1, 2]), "key: .* not negative"),
+        ("rows", torch.zeros(3), "map: expected .*'key'.*got .*'rows'"),
+    ],
+)
+def test_tensors_that_are_no_map_are_named(name, tensor, message):
+    voxel_map = VoxelMap(SIZE, 1000)
+    points = np.float32([[0.05, 0, 0], [1.05, 0, 0], [2.05, 0, 0]])
+    insert(voxel_map, points, np.zeros((3, 3), int), np.ones(3, np.float32))
+    with pytest.raises(ValueError, match=message):
+        VoxelMap.from_tensors({**voxel_map.to_tensors(), name: tensor}, 1000)

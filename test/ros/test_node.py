@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from geometry_msgs.msg import PoseWithCovarianceStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from nav_msgs.msg import Odometry
@@ -47,6 +48,7 @@ def test_one_image_gives_everything_with_the_images_own_stamp(robot):
     robot.start(map__publish_hz=20.0, **TOLERANT)
     tf = robot.listen(TFMessage, "/tf")
     odometry = robot.listen_to_node(Odometry, "odom")
+    poses = robot.listen_to_node(PoseWithCovarianceStamped, "pose")
     depth = robot.listen_to_node(Image, "depth/image_rect")
     info = robot.listen_to_node(CameraInfo, "depth/camera_info")
     points = robot.listen_to_node(PointCloud2, "points")
@@ -81,6 +83,12 @@ def test_one_image_gives_everything_with_the_images_own_stamp(robot):
     assert translation.x == pose.pose.pose.position.x
     assert edges["map", "odom"].transform.rotation.w == 1.0
     assert np.isfinite(pose.twist.twist.linear.x)
+    in_map = poses.wait(of_image)
+    assert in_map.header.frame_id == "map" and in_map.pose.pose == pose.pose.pose
+    for covariance in (pose.pose.covariance, pose.twist.covariance, in_map.pose.covariance):
+        matrix = np.reshape(covariance, (6, 6))
+        np.testing.assert_allclose(matrix, matrix.T)
+        assert np.linalg.eigvalsh(matrix).min() > 0
 
     known = floats(depth.wait(of_image))
     assert known.shape == (96, 128) and np.nanmin(known) > 0

@@ -7,6 +7,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,23 @@ def hardware(device: torch.device) -> dict[str, Any]:
     """Return what computed, by name."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {"cpu": _cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": gpu}
+
+
+def commit() -> str:
+    """Return the commit of this checkout, marked when files differ from it; else "unknown"."""
+    command = ["git", "describe", "--always", "--dirty"]
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+    except OSError:  # no git
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+def described(device: torch.device) -> str:
+    """Return in words what computes, and with how many threads."""
+    found = hardware(device)
+    return f"{found['gpu'] or found['cpu']}, {found['threads']} threads"
 
 
 def checkpoint(config: Config) -> dict[str, str]:

@@ -129,7 +129,7 @@ class _Listener:
             self._stamps_ns.clear()
             self._poses.clear()
         self._stamps_ns.append(result.stamp_ns)
-        self._poses.append(result.T_odom_camera)
+        self._poses.append(result.T_map_camera)
         self.steps_s.append(result.step_s)
         true_m = self._truth.depth.at(result.stamp_ns) if self._truth.depth else None
         if self._depth and true_m is not None:

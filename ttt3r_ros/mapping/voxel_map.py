@@ -7,6 +7,7 @@ finds a voxel's row. The cost of an image depends on its own voxels, not on the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,13 @@ _EMPTY = -1  # no key is negative
 _HASH_FACTOR = -7046029254386353131  # 2^64 / golden ratio as a signed integer (Knuth, TAOCP 6.4)
 _MEMORY = 100  # images that a voxel's mean follows, however often it has been seen
 _KEPT_WHEN_FULL = 0.9  # share of `max_points`; the next images then find room
+_ROWS: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {  # type and shape of one voxel's
+    "key": (torch.int64, ()),
+    "mean": (torch.float32, (6,)),
+    "weight": (torch.float32, ()),
+    "hits": (torch.int32, ()),
+    "seen": (torch.int32, ()),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +121,45 @@ class VoxelMap:
         colours = mean[:, 3:].round().to(torch.uint8)
         return MapCloud(mean[:, :3].cpu().numpy().copy(), colours.cpu().numpy())
 
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Return a copy of all that the map is on the host; `from_tensors` reads it back.
+
+        Beside one row per voxel, in the order of first sight, there are `images` and `voxel_size`.
+        """
+        tensors = {}
+        for name in _ROWS:
+            tensors[name] = getattr(self, f"_{name}")[: self._count].to("cpu", copy=True)
+        tensors["images"] = torch.tensor(self._images)
+        tensors["voxel_size"] = torch.tensor(self._voxel_size, dtype=torch.float64)
+        return tensors
+
+    @classmethod
+    def from_tensors(
+        cls, tensors: Mapping[str, Tensor], max_points: int, device: torch.device | str = "cpu"
+    ) -> VoxelMap:
+        """Return the map that `to_tensors` described; it goes on as that one would have.
+
+        Args:
+            tensors: from `to_tensors`.
+            max_points: as for a new map; the least useful voxels beyond it are left out.
+            device: as for a new map.
+
+        Raises:
+            ValueError: as `check_map_tensors`.
+        """
+        check_map_tensors(tensors)
+        count = len(tensors["key"])
+        result = cls(float(tensors["voxel_size"]), max_points, device)
+        result._images = int(tensors["images"])
+        result._reserve(count)
+        for name in _ROWS:
+            getattr(result, f"_{name}")[:count] = tensors[name].to(device)
+        result._count = count
+        result._index_rows()
+        if count > max_points:
+            result._forget_least_useful()
+        return result
+
     def _rows_of(self, keys: Tensor) -> Tensor:
         """Return the rows [M] of distinct keys [M], appending rows for new ones."""
         slots = self._slots_of(keys)
@@ -180,6 +227,29 @@ class VoxelMap:
         size = 1 << (size - 1).bit_length()
         self._key_at = torch.full((size,), _EMPTY, dtype=torch.int64, device=self._device)
         self._row_at = torch.full((size,), _EMPTY, dtype=torch.int64, device=self._device)
+
+
+def check_map_tensors(tensors: Mapping[str, Tensor]) -> None:
+    """Check that tensors can be those of a map, see `VoxelMap.to_tensors`.
+
+    Raises:
+        ValueError: an entry is missing, unknown, or of the wrong shape or type; the message names
+            it.
+    """
+    count = len(tensors["key"]) if "key" in tensors else 0
+    expected = {name: (dtype, (count, *shape)) for name, (dtype, shape) in _ROWS.items()}
+    expected |= {"images": (torch.int64, ()), "voxel_size": (torch.float64, ())}
+    if tensors.keys() != expected.keys():
+        raise ValueError(f"map: expected {sorted(expected)}, got {sorted(tensors)}")
+    for name, (dtype, shape) in expected.items():
+        found = tensors[name]
+        if found.shape != shape or found.dtype != dtype:
+            raise ValueError(
+                f"{name}: expected {dtype} {list(shape)}, got {found.dtype} {list(found.shape)}"
+            )
+    key = tensors["key"]
+    if (key < 0).any() or (key.sort().values.diff() == 0).any():
+        raise ValueError("key: expected distinct numbers that are not negative")
 
 
 def _pack(cells: Tensor) -> Tensor:

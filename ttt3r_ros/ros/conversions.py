@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from builtin_interfaces.msg import Time as TimeMsg
-from geometry_msgs.msg import Twist
+from geometry_msgs.msg import PoseWithCovarianceStamped, Twist
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
@@ -18,10 +18,11 @@ except ImportError:
     from ttt3r_ros.ros.wheels import CvBridge, create_cloud
 
 from ttt3r_ros.camera_info import CameraModel
-from ttt3r_ros.geometry import Intrinsics, Transform, inverse, rotation_vector
+from ttt3r_ros.covariance import Covariance, moved
+from ttt3r_ros.geometry import Intrinsics, Transform, inverse, rotation_vector, transform
 from ttt3r_ros.images import decode_compressed, decode_image
 from ttt3r_ros.mapping.voxel_map import MapCloud
-from ttt3r_ros.ros.transforms import pose_message
+from ttt3r_ros.ros.transforms import Mount, pose_message
 from ttt3r_ros.time_guard import NS_PER_S
 from ttt3r_ros.types import Frame, FrameRejected, FrameResult
 
@@ -74,31 +75,50 @@ def frame_from_image(
 
 
 def odometry_message(
-    T_odom_base: Transform,
+    result: FrameResult,
+    mount: Mount,
     previous: tuple[int, Transform] | None,
-    stamp_ns: int,
     odom_frame: str,
-    base_frame: str,
 ) -> Odometry:
     """Return the pose of the base, and its velocity since the image before.
 
-    The covariances are zero: unknown.
-
     Args:
-        T_odom_base: pose of the base.
-        previous: stamp in nanoseconds and pose of the image before, None if there is none.
-        stamp_ns: stamp of the image.
+        result: of the image.
+        mount: of the camera on the base.
+        previous: stamp in nanoseconds and pose of the base at the image before, None if there is
+            none; the velocity is unknown then.
         odom_frame: frame of the pose.
-        base_frame: frame of the velocity.
     """
-    message = Odometry(child_frame_id=base_frame)
-    message.header = _header(stamp_ns, odom_frame)
+    message = Odometry(child_frame_id=mount.base_frame)
+    message.header = _header(result.stamp_ns, odom_frame)
+    T_odom_base = mount.odom_to_base(result.T_odom_camera)
     message.pose.pose = pose_message(T_odom_base)
+    message.pose.covariance = _base_covariance(result, mount, np.eye(4)).flatten()
     if previous is not None:
         message.twist.twist = _twist(
-            inverse(previous[1]) @ T_odom_base, (stamp_ns - previous[0]) / NS_PER_S
+            inverse(previous[1]) @ T_odom_base, (result.stamp_ns - previous[0]) / NS_PER_S
         )
+    message.twist.covariance = moved(result.twist_covariance, mount.T_base_camera).flatten()
     return message
+
+
+def map_pose_message(
+    result: FrameResult, mount: Mount, map_frame: str
+) -> PoseWithCovarianceStamped:
+    """Return the pose of the base in the map."""
+    message = PoseWithCovarianceStamped(header=_header(result.stamp_ns, map_frame))
+    T_map_base = result.T_map_odom @ mount.odom_to_base(result.T_odom_camera)
+    message.pose.pose = pose_message(T_map_base)
+    message.pose.covariance = _base_covariance(result, mount, result.T_map_odom).flatten()
+    return message
+
+
+def _base_covariance(result: FrameResult, mount: Mount, T_parent_odom: Transform) -> Covariance:
+    """The base's, about the axes of the parent frame."""
+    T_odom_base = mount.odom_to_base(result.T_odom_camera)
+    lever = transform(np.eye(3), result.T_odom_camera[:3, 3] - T_odom_base[:3, 3])
+    turn = transform(T_parent_odom[:3, :3], np.zeros(3))
+    return moved(moved(result.pose_covariance, lever), turn)
 
 
 def depth_message(result: FrameResult, min_confidence: float, max_depth_m: float) -> Image:

@@ -68,7 +68,7 @@ class Mailbox(Generic[Image]):
         return dropped
 
     def close(self) -> None:
-        """End the worker: `take` returns None from now on."""
+        """End the worker: after the requests that wait, `take` returns None."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -79,6 +79,6 @@ class Mailbox(Generic[Image]):
             self._changed.wait_for(
                 lambda: self._closed or self._requests or (self._open and self._images)
             )
-            if self._closed:
-                return None
-            return self._requests.popleft() if self._requests else self._images.popleft()
+            if self._requests:
+                return self._requests.popleft()
+            return None if self._closed else self._images.popleft()

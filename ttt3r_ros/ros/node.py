@@ -12,12 +12,15 @@ import gc
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import rclpy
 import torch
 from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import (  # type: ignore[attr-defined]  # Humble has ClockType only here
     Clock,
     ClockType,
@@ -31,6 +34,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
+from rclpy.task import Future
 from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import Trigger
@@ -45,6 +49,7 @@ from ttt3r_ros.ros.parameters import change_settings, declare_parameters, read_p
 from ttt3r_ros.ros.robot_odometry import RobotOdometry
 from ttt3r_ros.ros.transforms import FrameListener
 from ttt3r_ros.ros.worker import Worker
+from ttt3r_ros.session import SessionError
 
 _WARNING_PERIOD_S = 5.0
 
@@ -74,6 +79,9 @@ class TTT3RNode(LifecycleNode):
         self._config, self._node_config = read_parameters(self)
         self.add_on_set_parameters_callback(self._on_parameters)
         self.create_service(Trigger, "~/reset", self._on_reset)
+        # It waits, which keeps all others of its callback group waiting.
+        alone = MutuallyExclusiveCallbackGroup()
+        self.create_service(Trigger, "~/save_session", self._on_save_session, callback_group=alone)
         self._jump_handle = self.get_clock().create_jump_callback(
             JumpThreshold(
                 min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False
@@ -93,7 +101,7 @@ class TTT3RNode(LifecycleNode):
         """Load the weights and start the worker."""
         try:
             pipeline = Pipeline.from_config(self._config)
-        except (CheckpointError, ConfigError, torch.OutOfMemoryError) as error:
+        except (CheckpointError, ConfigError, SessionError, torch.OutOfMemoryError) as error:
             self.get_logger().error(f"cannot configure: {error}")
             return TransitionCallbackReturn.FAILURE
         except Exception:  # rclpy would end the transition without a word
@@ -217,6 +225,31 @@ class TTT3RNode(LifecycleNode):
             response.message = "the next image is the first one"
         else:
             response.message = "the node is not configured, there is nothing to reset"
+        return response
+
+    async def _on_save_session(
+        self, request: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        """Answer when the folder is whole; images go on meanwhile."""
+        if self._worker is None:
+            response.message = "the node is not configured, there is nothing to save"
+            return response
+        name = datetime.now(timezone.utc).strftime("session_%Y%m%d_%H%M%S_%f")
+        folder = Path(self._node_config.output_dir).expanduser() / name
+        executor, saved = self.executor, Future[Exception | None]()
+
+        def done(error: Exception | None) -> None:
+            saved.set_result(error)
+            if executor is not None:
+                executor.create_task(lambda: None)  # wakes it, so that it looks at `saved`
+
+        self._worker.save_session(folder, done)
+        error = await saved
+        response.success = error is None
+        response.message = str(folder) if error is None else str(error)
+        (self.get_logger().info if error is None else self.get_logger().error)(
+            f"~/save_session: {response.message}"
+        )
         return response
 
     def _on_clock_jump(self, jump: TimeJump) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -19,6 +20,7 @@ from ttt3r_ros.ros.conversions import (
     camera_info_message,
     depth_message,
     map_message,
+    map_pose_message,
     odometry_message,
     points_message,
     stamp_message,
@@ -40,6 +42,7 @@ class Outputs:
         self._map_frame = map_frame
         self._frames = FramePublisher(node)
         self._odometry = self._create(Odometry, "~/odom")
+        self._map_pose = self._create(PoseWithCovarianceStamped, "~/pose")
         self._depth = self._create(Image, "~/depth/image_rect")
         self._depth_info = self._create(CameraInfo, "~/depth/camera_info")
         self._points = self._create(PointCloud2, "~/points")
@@ -133,21 +136,14 @@ class Outputs:
     def _pose(self, result: FrameResult, mount: Mount, config: NodeConfig) -> None:
         T_odom_base = mount.odom_to_base(result.T_odom_camera)
         stamp = stamp_message(result.stamp_ns)
-        self._frames.publish_pose(T_odom_base, mount.base_frame, stamp, config)
+        self._frames.publish_pose(result.T_map_odom, T_odom_base, mount.base_frame, stamp, config)
         # After a reset the pose before has another origin, after a seam it is this one's by
         # construction: neither says anything about the velocity.
         follows = self._previous and result.images_since_reset > 1 and not result.seam
         previous = self._previous if follows else None
         self._previous = (result.stamp_ns, T_odom_base)
-        self._odometry.publish(
-            odometry_message(
-                T_odom_base,
-                previous,
-                result.stamp_ns,
-                config.odom_frame,
-                mount.base_frame,
-            )
-        )
+        self._odometry.publish(odometry_message(result, mount, previous, config.odom_frame))
+        self._map_pose.publish(map_pose_message(result, mount, self._map_frame))
 
     def _create(self, kind: type, topic: str, qos: QoSProfile | int = 10) -> Any:
         return self._node.create_lifecycle_publisher(kind, topic, qos)

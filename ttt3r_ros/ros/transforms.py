@@ -133,13 +133,18 @@ class FramePublisher:
             )
 
     def publish_pose(
-        self, T_odom_base: Transform, base_frame: str, stamp: TimeMsg, config: NodeConfig
+        self,
+        T_map_odom: Transform,
+        T_odom_base: Transform,
+        base_frame: str,
+        stamp: TimeMsg,
+        config: NodeConfig,
     ) -> None:
         """Publish the edges that the settings leave to this node."""
         odom, map_ = config.odom_frame, config.map_frame
         transforms = []
         if config.publish_map_tf:
-            transforms.append(transform_message(np.eye(4), map_, odom, stamp))
+            transforms.append(transform_message(T_map_odom, map_, odom, stamp))
         if config.publish_odom_tf:
             transforms.append(transform_message(T_odom_base, odom, base_frame, stamp))
         self.own_edges.update((t.header.frame_id, t.child_frame_id) for t in transforms)

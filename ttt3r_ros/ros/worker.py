@@ -7,6 +7,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeAlias
 
 import torch
@@ -23,6 +24,7 @@ from ttt3r_ros.ros.outputs import Outputs
 from ttt3r_ros.ros.robot_odometry import RobotOdometry
 from ttt3r_ros.ros.stream import StreamCounter, StreamCounts
 from ttt3r_ros.ros.transforms import FrameConflict, Mount
+from ttt3r_ros.session import Session, SessionError, made_for, save_session
 from ttt3r_ros.types import Frame, FrameRejected, TrackingError
 
 _WARNING_PERIOD_S = 5.0  # of repeated warnings about images
@@ -84,6 +86,7 @@ class Worker:
         self._log = node.get_logger()
         self._pipeline = pipeline
         self._outputs = outputs
+        self._config = pipeline.config  # of which the session depends on what never changes
         self._node_config = node_config
         self._give_up = give_up
         self._mailbox: Mailbox[_Waiting] = Mailbox(queue_size)
@@ -159,6 +162,33 @@ class Worker:
             self._pipeline.config, self._node_config = config, node_config
 
         self._mailbox.request(change)
+
+    def save_session(self, folder: Path, done: Callable[[Exception | None], None]) -> None:
+        """Write what it takes to come back to the map, between two images and beside the next.
+
+        Args:
+            folder: is made.
+            done: called in another thread, with what went wrong, or None once it is whole.
+        """
+
+        def write(session: Session) -> None:
+            error: Exception | None = None
+            try:
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                save_session(folder, session, made_for(self._pipeline.model, self._config))
+            except (OSError, SessionError) as caught:
+                error = caught
+            done(error)
+
+        def take() -> None:
+            try:
+                session = self._pipeline.session()
+            except SessionError as error:
+                done(error)
+            else:
+                threading.Thread(target=write, args=(session,), name="ttt3r_save").start()
+
+        self._mailbox.request(take)
 
     def send_map(self) -> None:
         """Publish the map after the image in work, if it has changed."""

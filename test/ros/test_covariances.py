@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Covariances of the camera reach the base and the map."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from transforms3d.euler import euler2mat
+
+from ttt3r_ros.geometry import transform
+from ttt3r_ros.ros.conversions import map_pose_message, odometry_message
+from ttt3r_ros.ros.transforms import Mount
+from ttt3r_ros.tracking_state import TrackingState
+from ttt3r_ros.types import FrameResult
+
+AHEAD_M = 2.0
+
+
+def result(variances, T_map_odom):
+    return FrameResult(
+        stamp_ns=0,
+        frame_id="camera",
+        state=TrackingState.TRACKING,
+        reason="",
+        T_odom_camera=transform(np.eye(3), (AHEAD_M, 0, 0)),
+        T_map_odom=T_map_odom,
+        pose_covariance=np.diag(variances).astype(float),
+        twist_covariance=np.diag(variances).astype(float),
+        points=torch.zeros(1, 1, 3),
+        confidence=torch.ones(1, 1),
+        rgb=np.zeros((1, 1, 3), np.uint8),
+        intrinsics=None,
+        segment=0,
+        seam="",
+        images_since_reset=2,
+        mean_gain=1.0,
+        median_confidence=2.0,
+        scale=1.0,
+        scale_spread=float("nan"),
+        step_s=0.0,
+    )
+
+
+MOUNT = Mount("base", transform(np.eye(3), (AHEAD_M, 0, 0)), np.eye(4), is_published=True)
+
+
+def matrix(covariance):
+    return np.reshape(covariance, (6, 6))
+
+
+def test_a_turning_camera_makes_the_base_behind_it_uncertain_sideways():
+    yaw = odometry_message(result([0, 0, 0, 0, 0, 0.01], np.eye(4)), MOUNT, None, "odom")
+    for covariance in (yaw.pose.covariance, yaw.twist.covariance):
+        found = matrix(covariance)
+        np.testing.assert_allclose(found.diagonal(), [0, 0.01 * AHEAD_M**2, 0, 0, 0, 0.01])
+    # Where the camera turns left, the base behind it is swung to the right.
+    assert matrix(yaw.pose.covariance)[1, 5] < 0
+
+
+def test_a_pose_in_a_map_that_is_turned_has_its_covariance_turned():
+    T_map_odom = transform(euler2mat(0, 0, np.pi / 2), (3.0, 4.0, 0.0))
+    variances = [1, 2, 3, 0, 0, 0]
+    message = map_pose_message(result(variances, T_map_odom), MOUNT, "map")
+    np.testing.assert_allclose(matrix(message.pose.covariance).diagonal()[:3], [2, 1, 3])
+    p = message.pose.pose.position
+    np.testing.assert_allclose((p.x, p.y, p.z), (3.0, 4.0, 0.0), atol=1e-12)

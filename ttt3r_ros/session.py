@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A folder with all it takes to come back to a map: snapshots, voxels, trajectory.
+
+`session.json` says what the folder holds and for which network, `snapshots.safetensors` and
+`map.safetensors` hold the tensors, `map.ply` and `trajectory.tum` are for other programs; of these
+two only the trajectory is read back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ttt3r_ros.config import Config
+from ttt3r_ros.geometry import Intrinsics, Transform
+from ttt3r_ros.mapping.export import write_ply
+from ttt3r_ros.mapping.voxel_map import check_map_tensors
+from ttt3r_ros.model import SHIPPED, Model
+from ttt3r_ros.network.state import RecurrentState
+from ttt3r_ros.snapshots import Snapshot
+from ttt3r_ros.trajectory import TumWriter, read_tum
+
+FORMAT = "ttt3r_ros session 1"
+"""The value of `format` in `session.json`."""
+
+_ABOUT, _SNAPSHOTS, _MAP = "session.json", "snapshots.safetensors", "map.safetensors"
+_CLOUD, _TRAJECTORY = "map.ply", "trajectory.tum"
+_STATE_PREFIX = "state."
+# float64 and int64 go into the JSON file: the values are few and exact there.
+_NUMBERS = ("stamp_ns", "segment", "scale", "median_confidence", "depth_m")
+_POSES = ("T_map_segment", "T_map_camera")
+_TENSORS = ("points", "confidence", "rgb", "descriptor")
+
+
+class SessionError(ValueError):
+    """A session that cannot be written or used; the message names the folder and the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class MadeFor:
+    """What the states of a session belong to."""
+
+    checkpoint_sha256: str
+    update_rule: str
+    damping: float
+    image_size: int  # long edge of the network's image in pixels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Session:
+    """What is kept of a map."""
+
+    snapshots: Sequence[Snapshot]  # the oldest first
+    map_tensors: Mapping[str, Tensor]  # from `VoxelMap.to_tensors`
+    trajectory: Sequence[tuple[int, Transform]]  # stamps in ns and T_map_camera
+
+
+def made_for(model: Model, config: Config) -> MadeFor:
+    """Say what the states of a network belong to; reads the file of weights once.
+
+    Raises:
+        OSError: the file of weights cannot be read.
+    """
+    digest = hashlib.sha256()
+    with Path(config.checkpoint or SHIPPED).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return MadeFor(digest.hexdigest(), config.update_rule, config.damping, model.image_size)
+
+
+def save_session(folder: str | Path, session: Session, owner: MadeFor) -> None:
+    """Write a folder, whole or not at all.
+
+    A session that was there is replaced. It is in its place until the new one is whole.
+
+    Args:
+        folder: its parent exists.
+        session: what to write. Nothing here is changed, so tracking may go on meanwhile.
+        owner: what the states belong to.
+
+    Raises:
+        SessionError: there is something else under that name, or a state is not finite.
+        OSError: it cannot be written; nothing is left behind.
+    """
+    folder = Path(folder).absolute()
+    if not folder.parent.is_dir():
+        raise SessionError(f"{folder}: the folder {folder.parent} does not exist")
+    if folder.is_symlink() or (folder.exists() and not _may_be_replaced(folder)):
+        raise SessionError(f"{folder}: exists and is no session; it is left as it is")
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir()
+        _write(unfinished, session, owner)
+        _put_in_place(unfinished, folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def load_session(
+    folder: str | Path,
+    owner: MadeFor,
+    initial: RecurrentState,
+    voxel_size: float,
+    device: torch.device | str = "cpu",
+) -> Session:
+    """Read a folder written by `save_session`.
+
+    Args:
+        folder: the session.
+        owner: what states must belong to, to be of use.
+        initial: a state of the network, of batch 1, that the session's must be like.
+        voxel_size: that the map must have, in metres.
+        device: where the snapshots' tensors go; those of the map stay on the host, and
+            `VoxelMap.from_tensors` takes them.
+
+    Raises:
+        SessionError: no session, one of another version, damaged, or made for other weights,
+            another update rule, image size or voxel size.
+    """
+    folder = Path(folder)
+    about = _read_about(folder)
+    try:
+        made = asdict(MadeFor(**about["made_for"]))
+        for name, needed in asdict(owner).items():
+            if made[name] != needed:
+                raise SessionError(
+                    f"{folder}: {name}: must be {needed!r} as this network's, "
+                    f"the session was made with {made[name]!r}"
+                )
+        map_tensors = _read_tensors(folder / _MAP)
+        check_map_tensors(map_tensors)
+        if (size_m := float(map_tensors["voxel_size"])) != voxel_size:
+            raise SessionError(
+                f"{folder}: map.voxel_size: must be {size_m:g} as in the session's map, "
+                f"got {voxel_size:g}"
+            )
+        snapshots = [
+            _snapshot(f"snapshot {i}", numbers, tensors, initial, device)
+            for i, (numbers, tensors) in enumerate(_divided(about["snapshots"], folder))
+        ]
+        stamps, poses = read_tum(folder / _TRAJECTORY)
+        for name, found in (("voxels", len(map_tensors["key"])), ("poses", len(stamps))):
+            if about[name] != found:
+                raise ValueError(f"{about[name]} {name} expected, {found} found")
+    except SessionError:
+        raise
+    except KeyError as error:
+        raise SessionError(f"{folder}: damaged session: {error} is missing") from error
+    except (OSError, TypeError, ValueError) as error:
+        raise SessionError(f"{folder}: damaged session: {error}") from error
+    return Session(snapshots, map_tensors, list(zip(stamps.tolist(), poses, strict=True)))
+
+
+def _may_be_replaced(folder: Path) -> bool:
+    """Whether it is a session of any version, or an empty folder."""
+    if not folder.is_dir():
+        return False
+    if not any(folder.iterdir()):
+        return True
+    try:
+        about = json.loads((folder / _ABOUT).read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(about, dict) and str(about.get("format", "")).startswith("ttt3r_ros session")
+
+
+def _put_in_place(unfinished: Path, folder: Path) -> None:
+    """Rename; what was there goes when the new folder has its name."""
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    replaced = folder.exists()
+    if replaced:
+        folder.rename(old)
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        if replaced:
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(folder: Path, session: Session, owner: MadeFor) -> None:
+    described, tensors = [], {}
+    for i, snapshot in enumerate(session.snapshots):
+        numbers = {name: getattr(snapshot, name) for name in _NUMBERS}
+        poses = {name: getattr(snapshot, name).tolist() for name in _POSES}
+        described.append({**numbers, **poses, "intrinsics": asdict(snapshot.intrinsics)})
+        for name, tensor in _tensors_of(snapshot).items():
+            if name.startswith(_STATE_PREFIX) and not tensor.isfinite().all():
+                raise SessionError(f"{folder.name}: snapshot {i}: {name} is not finite")
+            tensors[f"{i}.{name}"] = tensor
+    save_file(tensors, folder / _SNAPSHOTS)
+    save_file(dict(session.map_tensors), folder / _MAP)
+    mean = session.map_tensors["mean"]
+    points = np.ascontiguousarray(mean[:, :3].numpy())
+    write_ply(folder / _CLOUD, points, mean[:, 3:].round().to(torch.uint8).numpy())
+    with TumWriter(folder / _TRAJECTORY) as file:
+        for stamp_ns, T_map_camera in session.trajectory:
+            file.append(stamp_ns, T_map_camera)
+    about = {
+        "format": FORMAT,
+        "made_for": asdict(owner),
+        "voxels": len(mean),
+        "poses": len(session.trajectory),
+        "snapshots": described,
+    }
+    (folder / _ABOUT).write_text(json.dumps(about, indent=1) + "\n", "utf-8")
+
+
+def _tensors_of(snapshot: Snapshot) -> dict[str, Tensor]:
+    tensors = {name: torch.as_tensor(getattr(snapshot, name)) for name in _TENSORS}
+    tensors.update({_STATE_PREFIX + k: v for k, v in snapshot.state.to_tensors().items()})
+    return {name: tensor.to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
+    path = folder / _ABOUT
+    try:
+        about = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise SessionError(f"{folder}: no session, there is no {_ABOUT} in it") from None
+    except (OSError, ValueError) as error:
+        raise SessionError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        found = about.get("format") if isinstance(about, dict) else about
+        raise SessionError(f"{path}: 'format' must be {FORMAT!r}, got {found!r}")
+    return about
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            # Copies, for the file may be replaced while it is mapped.
+            return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+
+
+def _divided(
+    described: Sequence[Mapping[str, Any]], folder: Path
+) -> Iterator[tuple[Mapping[str, Any], dict[str, Tensor]]]:
+    """Yield what is said of each snapshot, and its tensors by name."""
+    tensors: list[dict[str, Tensor]] = [{} for _ in described]
+    for name, tensor in _read_tensors(folder / _SNAPSHOTS).items():
+        number, _, own_name = name.partition(".")
+        if not number.isdecimal() or int(number) >= len(tensors):
+            raise ValueError(f"{_SNAPSHOTS}: {name} belongs to none of {len(tensors)} snapshots")
+        tensors[int(number)][own_name] = tensor
+    return zip(described, tensors, strict=True)
+
+
+def _snapshot(
+    name: str,
+    numbers: Mapping[str, Any],
+    tensors: dict[str, Tensor],
+    initial: RecurrentState,
+    device: torch.device | str,
+) -> Snapshot:
+    intrinsics = Intrinsics(**numbers["intrinsics"])
+    size = (intrinsics.height, intrinsics.width)
+    wanted = {_STATE_PREFIX + k: (t.dtype, tuple(t.shape)) for k, t in initial.to_tensors().items()}
+    wanted["points"] = (torch.float16, (*size, 3))
+    wanted["confidence"] = (torch.float16, size)
+    wanted["rgb"] = (torch.uint8, (*size, 3))
+    wanted["descriptor"] = (torch.float32, tuple(tensors["descriptor"].shape[:1]))
+    found = {k: (t.dtype, tuple(t.shape)) for k, t in tensors.items()}
+    for key in sorted(found.keys() | wanted.keys()):
+        if found.get(key) != wanted.get(key):
+            raise ValueError(
+                f"{name}: {key}: expected {_words(wanted.get(key))}, got {_words(found.get(key))}"
+            )
+    state = {
+        key.removeprefix(_STATE_PREFIX): tensor
+        for key, tensor in tensors.items()
+        if key.startswith(_STATE_PREFIX)
+    }
+    poses = {key: _pose(name, key, numbers[key]) for key in _POSES}
+    return Snapshot(
+        **{key: numbers[key] for key in _NUMBERS},
+        T_map_segment=poses["T_map_segment"],
+        T_map_camera=poses["T_map_camera"],
+        state=RecurrentState.from_tensors(state).to(device),
+        points=tensors["points"].to(device),
+        confidence=tensors["confidence"].to(device),
+        rgb=tensors["rgb"].numpy(),
+        descriptor=tensors["descriptor"].numpy(),
+        intrinsics=intrinsics,
+    )
+
+
+def _words(kind: tuple[torch.dtype, tuple[int, ...]] | None) -> str:
+    return f"{kind[0]} {list(kind[1])}" if kind else "nothing"
+
+
+def _pose(name: str, key: str, numbers: Any) -> Transform:
+    pose = np.array(numbers, np.float64)
+    if pose.shape != (4, 4) or not np.isfinite(pose).all():
+        raise ValueError(f"{name}: {key}: expected finite numbers [4, 4], got {numbers}")
+    return pose

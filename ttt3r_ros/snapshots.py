@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is remembered of places, so that a lost camera can come back to them.
+
+Choosing what to keep and finding what looks alike is done here; stepping the network from a
+snapshot and judging the answer is `relocalization`'s, files are `session`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import ceil, sqrt
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ttt3r_ros.geometry import Intrinsics, Transform
+from ttt3r_ros.network.state import RecurrentState
+
+Descriptor = npt.NDArray[np.float32]  # [C], of length 1
+
+GRID = (2, 3)  # cells of a descriptor, rows and columns
+_SAMPLES = 3072  # points kept of an image, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Novelty:
+    """How far two views are apart: the greater of their distances in place and in looks.
+
+    Views less than 1 apart show the same. A pose alone does not tell, since it may be that of a
+    camera that got lost; looks alone do not, since walls look alike.
+    """
+
+    translation: float = 0.1  # as a share of the depth that is seen: 25 cm at 2.5 m
+    rotation_rad: float = 0.26  # 15 degrees
+    looks: float = 0.3  # length of the difference of descriptors
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """The recurrent state after one image, and what it takes to recognise the place.
+
+    Tensors stay on the network's device. A state is 4 MB with the published networks.
+    """
+
+    stamp_ns: int
+    segment: int
+    state: RecurrentState  # batch 1; not copied, for a step leaves it untouched
+    scale: float  # metres per unit of the network
+    T_map_segment: Transform  # of the camera in which the state's world begins, metres
+    T_map_camera: Transform
+    points: Tensor  # [h, w, 3] float16, metres in the camera's optical frame
+    confidence: Tensor  # [h, w] float16
+    rgb: npt.NDArray[np.uint8]  # [h, w, 3]
+    intrinsics: Intrinsics  # of the three above
+    median_confidence: float  # of the whole image
+    depth_m: float  # median
+    descriptor: Descriptor
+
+
+def describe(features: Tensor, width: int) -> Tensor:
+    """Say what an image looks like as a whole.
+
+    Args:
+        features: [1, gh, gw, E], from `Network.encode`.
+        width: channels used, from the first; pixels may follow the encoder's own.
+
+    Returns:
+        [C] on the same device, of length 1: the mean over each cell of a coarse grid. Nothing
+        waits for the device.
+    """
+    channels = features[..., :width].float().permute(0, 3, 1, 2)  # [1, E, gh, gw]
+    return F.normalize(F.adaptive_avg_pool2d(channels, GRID).flatten(), dim=0)
+
+
+def thinned(image: Tensor) -> Tensor:
+    """Leave every n-th row and column of an image [H, W, ...], about 3000 pixels: [h, w, ...]."""
+    stride = _stride(*image.shape[:2])
+    return image[stride // 2 :: stride, stride // 2 :: stride]
+
+
+def thinned_picture(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The colours around the pixels that `thinned` leaves, [H, W, 3] → [h, w, 3]."""
+    stride = _stride(*rgb.shape[:2])
+    averaged = cv2.blur(rgb, (stride, stride))
+    return np.ascontiguousarray(averaged[stride // 2 :: stride, stride // 2 :: stride])
+
+
+def thinned_intrinsics(intrinsics: Intrinsics) -> Intrinsics:
+    """Those of the image that `thinned` leaves."""
+    first = (stride := _stride(intrinsics.height, intrinsics.width)) // 2
+    return Intrinsics(
+        intrinsics.fx / stride,
+        intrinsics.fy / stride,
+        (intrinsics.cx - first) / stride,
+        (intrinsics.cy - first) / stride,
+        len(range(first, intrinsics.width, stride)),
+        len(range(first, intrinsics.height, stride)),
+    )
+
+
+def _stride(height: int, width: int) -> int:
+    return ceil(sqrt(height * width / _SAMPLES))
+
+
+class SnapshotStore:
+    """A bounded number of snapshots, spread over the places that were seen.
+
+    When it is full, a view must be farther from all that are kept than the nearest two of them are
+    from each other, and one of these two goes.
+    """
+
+    def __init__(self, capacity: int = 64, novelty: Novelty | None = None) -> None:
+        """Begin empty.
+
+        Raises:
+            ValueError: `capacity` is below 1.
+        """
+        if capacity < 1:
+            raise ValueError(f"capacity: must be at least 1, got {capacity}")
+        self._capacity = capacity
+        self._novelty = novelty or Novelty()
+        self.clear()
+
+    def __len__(self) -> int:
+        return len(self._snapshots)
+
+    @property
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """All of them, the oldest first."""
+        return tuple(self._snapshots)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._snapshots: list[Snapshot] = []
+        self._apart = np.empty((0, 0))  # [N, N], infinite on the diagonal
+
+    def restore(self, snapshots: Iterable[Snapshot]) -> None:
+        """Keep these and no others, the oldest first; of too many, those most apart."""
+        self.clear()
+        for snapshot in snapshots:
+            self._add(snapshot)
+
+    def offer(
+        self,
+        *,
+        stamp_ns: int,
+        segment: int,
+        state: RecurrentState,
+        scale: float,
+        T_map_segment: Transform,
+        T_map_camera: Transform,
+        points: Tensor,
+        confidence: Tensor,
+        rgb: npt.NDArray[np.uint8],
+        intrinsics: Intrinsics,
+        median_confidence: float,
+        descriptor: Tensor,
+    ) -> bool:
+        """Keep a snapshot of an image just tracked, unless one of the same view is kept already.
+
+        Nothing is computed on the device before that is known, and it is known from the pose
+        alone as long as the camera goes on; else `descriptor` is downloaded.
+
+        Args:
+            stamp_ns: of the image.
+            segment: number of the state's segment.
+            state: batch 1, after the image; nobody must write into it later.
+            scale: metres per unit of the network.
+            T_map_segment: pose of the segment's first camera, metres.
+            T_map_camera: pose of the image's camera, metres.
+            points: [H, W, 3] metres, in the camera's optical frame.
+            confidence: [H, W].
+            rgb: [H, W, 3] as the network saw it.
+            intrinsics: of the network's image.
+            median_confidence: of `confidence`.
+            descriptor: [C] from `describe`.
+
+        Returns:
+            Whether it was kept. What is not finite or lies behind the camera never is.
+        """
+        least = 1.0
+        if len(self._snapshots) == self._capacity > 1:
+            least = max(least, self._apart.min())
+        near = self._apart_in_place(T_map_camera) < least
+        if near.any():
+            looks = descriptor.cpu().numpy()
+            if (self._apart_in_looks(looks, near.nonzero()[0]) < least).any():
+                return False
+        points = thinned(points)
+        numbers = torch.cat((descriptor, points[..., 2].median()[None])).cpu().numpy()
+        if not (np.isfinite(numbers).all() and numbers[-1] > 0):
+            return False
+        self._add(
+            Snapshot(
+                stamp_ns=stamp_ns,
+                segment=segment,
+                state=state,
+                scale=scale,
+                T_map_segment=T_map_segment,
+                T_map_camera=T_map_camera,
+                points=points.half(),
+                confidence=thinned(confidence).half(),
+                rgb=thinned_picture(rgb),
+                intrinsics=thinned_intrinsics(intrinsics),
+                median_confidence=median_confidence,
+                depth_m=float(numbers[-1]),
+                descriptor=numbers[:-1],
+            )
+        )
+        return True
+
+    def most_alike(self, descriptor: Descriptor, count: int) -> list[Snapshot]:
+        """Return the snapshots that look most like a descriptor, at most `count`, best first."""
+        order = np.argsort(self._apart_in_looks(descriptor), kind="stable")
+        return [self._snapshots[i] for i in order[:count]]
+
+    def _add(self, snapshot: Snapshot) -> None:
+        row = np.maximum(
+            self._apart_in_place(snapshot.T_map_camera), self._apart_in_looks(snapshot.descriptor)
+        )
+        self._apart = np.block([[self._apart, row[:, None]], [row[None], np.full((1, 1), np.inf)]])
+        self._snapshots.append(snapshot)
+        if len(self._snapshots) > self._capacity:
+            dispensable = self._dispensable()
+            del self._snapshots[dispensable]
+            self._apart = np.delete(
+                np.delete(self._apart, dispensable, axis=0), dispensable, axis=1
+            )
+
+    def _dispensable(self) -> int:
+        """Which of the two nearest to each other has another one near, or else is older.
+
+        Always dropping the older would eat up an even row of views from its old end.
+        """
+        one, other = sorted(np.unravel_index(self._apart.argmin(), self._apart.shape))
+        others = np.delete(self._apart[[one, other]], [one, other], axis=1)  # [2, N - 2]
+        to_one, to_other = others.min(axis=1, initial=np.inf)
+        return int(other if to_other < to_one else one)
+
+    def _apart_in_place(self, T_map_camera: Transform) -> npt.NDArray[np.float64]:
+        """Distances [N] of a pose from those that are kept."""
+        poses = np.array([s.T_map_camera for s in self._snapshots]).reshape(-1, 4, 4)
+        depth_m = np.array([s.depth_m for s in self._snapshots])
+        moved_m = np.linalg.norm(poses[:, :3, 3] - T_map_camera[:3, 3], axis=1)
+        cosine = (np.einsum("nij,ij->n", poses[:, :3, :3], T_map_camera[:3, :3]) - 1) / 2
+        turned_rad = np.arccos(cosine.clip(-1, 1))
+        limits = self._novelty
+        apart: npt.NDArray[np.float64] = np.hypot(
+            moved_m / (limits.translation * depth_m), turned_rad / limits.rotation_rad
+        )
+        return apart
+
+    def _apart_in_looks(
+        self, descriptor: Descriptor, among: Iterable[int] | None = None
+    ) -> npt.NDArray[np.float64]:
+        """Distances [N] of a descriptor from those that are kept, or from some of them."""
+        some = self._snapshots if among is None else [self._snapshots[i] for i in among]
+        kept = np.array([s.descriptor for s in some]).reshape(-1, len(descriptor))
+        apart: npt.NDArray[np.float64] = np.linalg.norm(kept - descriptor, axis=1)
+        return apart / self._novelty.looks
