@@ -68,7 +68,10 @@ class WrongUnit:
 
 
 def run(images=60, *, odometry=True, jitter=0.0, **values):
-    config = with_values(Config(every_frame=True, preprocessing="fast"), {**TOLERANT, **values})
+    config = with_values(
+        Config(every_frame=True, preprocessing="fast"),
+        {**TOLERANT, "recovery.snapshots": 0, **values},
+    )
     tracker = Tracker(Model(WrongUnit(jitter), torch.device("cpu"), WIDTH, {}, ""), config)
     rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     start = transform(euler2mat(0, 0, 1.0), (5.0, -3.0, 0.0))  # the odometry's origin is its own

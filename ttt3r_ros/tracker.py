@@ -189,6 +189,7 @@ class Tracker:
             frame.stamp_ns, rgb, T_odom_camera, points, confidence, median_confidence, intrinsics
         )
         state, reason = self.monitor.judge(signals), self.monitor.reason
+        found = None
         if state is not TrackingState.LOST and not segment.images:
             if found := self._find_place(features, rgb, intrinsics):
                 self._come_back(found)
@@ -213,7 +214,10 @@ class Tracker:
                     frame, features, points, confidence, rgb, intrinsics, median_confidence
                 )
             full = write and segment.written == self._reset_interval
-            if full or self._scale_is_news():
+            # A snapshot's state may be an old one: where states are not to grow old, it has said
+            # where the camera is, and a new one goes on.
+            old = found and self._reset_interval
+            if full or old or self._scale_is_news():
                 self._share_image(frame, features, prediction)
         depth = math.nan if signals.depth is None else signals.depth
         self._covariance.update(self._T_odom_camera, signals, state, depth)
