@@ -11,6 +11,7 @@ from launch_ros.substitutions import FindPackageShare
 # Parameters that may be given as arguments, and then beat the parameter file.
 PARAMETERS = {
     "checkpoint": (str, "file of weights, .safetensors or official .pth"),
+    "session": (str, "folder of ~/save_session to go on from"),
     "image_transport": (str, "raw, or compressed to subscribe to <image>/compressed"),
     "use_sim_time": (bool, "true while a bag plays with its clock"),
 }
