@@ -10,6 +10,7 @@ import pytest
 from revisit import AGAIN, ANOTHER_SEED, IMAGES, MOST_DEG, MOST_M, PERIOD_NS, Room, error
 
 from ttt3r_ros.config import Config, with_values
+from ttt3r_ros.geometry import inverse
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.session import SessionError, made_for, save_session
 from ttt3r_ros.tracking_state import TrackingState
@@ -40,7 +41,7 @@ def session(way, tmp_path_factory):
     """A session's folder, and the results that led to it."""
     subject, results = followed(way)
     folder = tmp_path_factory.mktemp("sessions") / "one"
-    save_session(folder, subject.session(), made_for(subject.model, CONFIG))
+    save_session(folder, subject.session(), made_for(CONFIG, subject.model.image_size))
     return folder, results, len(subject.map)
 
 
@@ -64,8 +65,61 @@ def test_a_camera_that_was_carried_in_the_dark_to_a_known_place_is_back_in_the_m
         assert metres < MOST_M and degrees < MOST_DEG
     # odom goes on as if nothing had happened; the correction is the map's.
     np.testing.assert_allclose(back[0].T_odom_camera, last.T_odom_camera, atol=1e-9)
+    for before, after, v, w in zip(back, back[1:], views, views[1:], strict=False):
+        true = inverse(v.T_world_camera) @ w.T_world_camera
+        step = inverse(before.T_odom_camera) @ after.T_odom_camera
+        assert np.linalg.norm((inverse(true) @ step)[:3, 3]) < 0.05
+    # odom was blind for a while; the map knows where the camera is.
+    in_odom, in_map = (
+        np.sqrt(np.trace(c[:3, :3])) for c in (back[0].pose_covariance, back[0].map_pose_covariance)
+    )
+    assert in_map < 0.15 < in_odom
     assert np.linalg.norm(back[0].T_map_odom[:3, 3]) > 0.1
     assert all(np.array_equal(r.T_map_odom, back[0].T_map_odom) for r in back[1:])
+
+
+def test_a_hand_may_be_in_the_picture_before_a_place_is_recognised(room, way):
+    subject, results = followed(way)
+    subject.process(dark(0))
+    other = Room(ANOTHER_SEED).again((IMAGES + 1) * PERIOD_NS, 3)
+    points, poses = len(subject.map), len(subject.session().trajectory)
+    before = [subject.process(view.frame) for view in other]
+    assert not any(result.is_placed for result in before)
+    # Nothing goes into the map as long as its place there is looked for.
+    assert (len(subject.map), len(subject.session().trajectory)) == (points, poses)
+    views = room.again((IMAGES + 4) * PERIOD_NS)
+    back = [subject.process(view.frame) for view in views]
+    found = next(result for result in back if result.seam.endswith("back in the map"))
+    assert found.is_placed and back[-1].is_placed
+    metres, degrees = error(
+        results[AGAIN].T_map_camera, way[AGAIN], back[-1].T_map_camera, views[-1]
+    )
+    assert metres < MOST_M and degrees < MOST_DEG
+    assert len(subject.session().trajectory) > poses
+
+
+def test_a_place_is_not_looked_for_for_ever(way):
+    subject, _ = followed(way)
+    subject.process(dark(0))
+    views = Room(ANOTHER_SEED).again((IMAGES + 1) * PERIOD_NS, 8)
+    placed = [subject.process(view.frame).is_placed for view in views]
+    assert (
+        placed == [False] * 5 + [True] * 3
+    )  # the first is LOST, four were no use, so is the fifth
+
+
+def test_a_known_scale_goes_on_after_coming_back(room, way):
+    """Samples of the scale are in the unit of the state that is left, so they are taken anew."""
+    values = {"scale_source": "camera_height", "camera_height_m": 1.2, "segment.scale_from": "seam"}
+    subject, results = followed(way, **values)
+    assert results[-1].scale != 1.0
+    subject.process(dark(0))
+    back = [subject.process(view.frame) for view in room.again((IMAGES + 1) * PERIOD_NS, 3)]
+    found = next(result for result in back if result.seam.endswith("back in the map"))
+    taken = {snapshot.scale for snapshot in subject.session().snapshots}
+    assert 1.0 not in taken  # places seen before the scale was known are not remembered
+    assert found.scale in taken
+    assert np.isnan(back[-1].scale_spread)
 
 
 def test_without_snapshots_a_lost_camera_goes_on_from_the_last_pose(room, way):
@@ -100,6 +154,8 @@ def test_from_a_session_the_same_map_goes_on_where_a_view_is_recognised(room, wa
         assert metres < MOST_M and degrees < MOST_DEG
     assert result.state is TRACKING
     assert len(subject.map) >= points
+    deviation = np.sqrt(np.trace(result.map_pose_covariance[:3, :3]))
+    assert 0.02 < deviation < 0.3
 
 
 def test_from_a_session_nothing_is_tracked_in_another_room(session):
@@ -109,7 +165,22 @@ def test_from_a_session_nothing_is_tracked_in_another_room(session):
         result = subject.process(view.frame)
         assert result.state is LOST
         assert result.reason == "no place of the session has been recognised yet"
+        assert np.trace(result.map_pose_covariance[:3, :3]) > 1e5
     assert len(subject.map) == points
+
+
+def test_a_session_keeps_its_places_however_few_may_be_remembered(session):
+    folder = str(session[0])
+    one, all_of_them = (
+        Pipeline.from_config(with_values(CONFIG, {"session": folder, "recovery.snapshots": most}))
+        for most in (0, 64)
+    )
+    assert len(one.session().snapshots) == len(all_of_them.session().snapshots) > 3
+
+
+def test_a_session_may_be_in_the_home_folder(session, monkeypatch):
+    monkeypatch.setenv("HOME", str(session[0].parent))
+    assert len(Pipeline.from_config(replace(CONFIG, session="~/one")).map) == session[2]
 
 
 def test_a_session_goes_on_to_be_saved(room, session, tmp_path):

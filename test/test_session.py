@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from small_network import small_checkpoint, small_network
 from snapshot_examples import offered
 
@@ -145,6 +146,16 @@ def test_when_writing_fails_the_old_session_stays_and_nothing_else(folder, monke
     assert len(load(folder).snapshots) == 3
 
 
+def test_a_full_disk_is_an_os_error_whoever_writes(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise SafetensorError("I/O error: File too large")
+
+    monkeypatch.setattr(subject, "save_file", fail)
+    with pytest.raises(OSError, match="File too large"):
+        save_session(tmp_path / "one", make_session(1), OWNER)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
     session = make_session()
     session.snapshots[1].state.tokens[0, 0, 0] = torch.nan
@@ -241,8 +252,8 @@ def test_a_pose_that_is_none_is_an_error(folder):
 
 def test_states_belong_to_the_weights_the_rule_and_the_size():
     config = Config(checkpoint=small_checkpoint(), device="cpu", damping=0.5)
-    owner = made_for(load_model(config), config)
+    owner = made_for(config, load_model(config).image_size)
     assert (owner.update_rule, owner.damping, owner.image_size) == ("ttt3r", 0.5, 128)
     assert len(owner.checkpoint_sha256) == 64
-    shipped = made_for(load_model(config), replace(config, checkpoint=""))
+    shipped = made_for(replace(config, checkpoint=""), load_model(config).image_size)
     assert shipped.checkpoint_sha256 != owner.checkpoint_sha256

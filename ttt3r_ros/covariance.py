@@ -49,6 +49,9 @@ _TURN_SCALE = 0.05  # of rotations
 # Nothing is known of the motion between images that were not followed.
 _BLIND_SPEED = 0.12  # d per second
 _BLIND_TURN_RAD = 0.4  # per second
+# Errors of recognised places for each axis, see `benchmarks/evaluate_relocalization.py`.
+_RECOGNISED = 0.015  # of d
+_RECOGNISED_RAD = 0.015
 _MOST = np.array([1e6] * 3 + [math.pi**2] * 3 + [1.0] * 2)  # variances
 
 
@@ -66,6 +69,21 @@ def moved(covariance: Covariance, T_new_old: Transform) -> Covariance:
     """
     adjoint = _adjoint(T_new_old)
     return _symmetric(adjoint @ covariance @ adjoint.T)
+
+
+UNKNOWN: Covariance = np.diag(_MOST[:6])  # of a pose of which nothing is known
+
+
+def recognised_covariance(depth_m: float) -> Covariance:
+    """The covariance [6, 6] of a pose in the map where a place has been recognised.
+
+    Relative to what the map has there; what the map itself is wrong by is not in it.
+
+    Args:
+        depth_m: a typical depth of the place.
+    """
+    place = _RECOGNISED * (depth_m if math.isfinite(depth_m) and depth_m > 0 else 1.0)
+    return np.diag([place**2] * 3 + [_RECOGNISED_RAD**2] * 3)
 
 
 class PoseCovariance:
@@ -192,6 +210,8 @@ class PoseCovariance:
         rates = np.diag([speed**2] * 3 + [_BLIND_TURN_RAD**2] * 3)
         self._all[:6, :6] += rates * ((self._blind_s + dt_s) ** 2 - self._blind_s**2)
         self._blind_s += dt_s
+        if not self._depth_m:  # nothing is known of distances yet
+            rates[:3, :3] = np.diag(_MOST[:3])
         self.twist = _bounded(rates)
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -66,7 +67,7 @@ class Pipeline:
         return cls(model, config)
 
     def process(self, frame: Frame, left_out_ns: int | None = None) -> FrameResult:
-        """Track one image and merge its points into the map, unless it is LOST.
+        """Track one image and merge its points into the map, if its place there is known.
 
         Args:
             frame: the image.
@@ -91,8 +92,8 @@ class Pipeline:
         if self._lost and not lost_before:
             _log.warning("tracking is lost: %s", result.reason)
         if result.seam:
-            _log.info("segment %d begins without a shared image: %s", result.segment, result.seam)
-        if not self._lost:
+            _log.info("segment %d: %s", result.segment, result.seam)
+        if result.is_placed:
             self._insert(result)
             self._trajectory.append(result.stamp_ns, result.T_map_camera)
         return result
@@ -132,15 +133,16 @@ class Pipeline:
         return Session(snapshots, self.map.to_tensors(), self._trajectory.poses())
 
     def _go_on_from(self, folder: str) -> None:
+        path = Path(folder).expanduser()
         state = self.model.network.initial_state()
-        owner = made_for(self.model, self.config)
+        owner = made_for(self.config, self.model.image_size)
         voxel_size, device = self.config.map.voxel_size, self.model.device
-        session = load_session(folder, owner, state, voxel_size, device)
+        session = load_session(path, owner, state, voxel_size, device)
         self._tracker.recognise(session.snapshots)
         self.map = VoxelMap.from_tensors(session.map_tensors, self.config.map.max_points, device)
         for stamp_ns, T_map_camera in session.trajectory:
             self._trajectory.append(stamp_ns, T_map_camera)
-        _log.info("%s: looking for one of its %d places", folder, len(session.snapshots))
+        _log.info("%s: looking for one of its %d places", path, len(session.snapshots))
 
     def clock_jumped(self, now_ns: int) -> None:
         """Reset if the clock is now before the last image by `time.jump_back_s` or more.

@@ -27,7 +27,7 @@ from ttt3r_ros.config import Config
 from ttt3r_ros.geometry import Intrinsics, Transform
 from ttt3r_ros.mapping.export import write_ply
 from ttt3r_ros.mapping.voxel_map import check_map_tensors
-from ttt3r_ros.model import SHIPPED, Model
+from ttt3r_ros.model import SHIPPED
 from ttt3r_ros.network.state import RecurrentState
 from ttt3r_ros.snapshots import Snapshot
 from ttt3r_ros.trajectory import TumWriter, read_tum
@@ -67,7 +67,7 @@ class Session:
     trajectory: Sequence[tuple[int, Transform]]  # stamps in ns and T_map_camera
 
 
-def made_for(model: Model, config: Config) -> MadeFor:
+def made_for(config: Config, image_size: int) -> MadeFor:
     """Say what the states of a network belong to; reads the file of weights once.
 
     Raises:
@@ -77,7 +77,7 @@ def made_for(model: Model, config: Config) -> MadeFor:
     with Path(config.checkpoint or SHIPPED).open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    return MadeFor(digest.hexdigest(), config.update_rule, config.damping, model.image_size)
+    return MadeFor(digest.hexdigest(), config.update_rule, config.damping, image_size)
 
 
 def save_session(folder: str | Path, session: Session, owner: MadeFor) -> None:
@@ -204,8 +204,11 @@ def _write(folder: Path, session: Session, owner: MadeFor) -> None:
             if name.startswith(_STATE_PREFIX) and not tensor.isfinite().all():
                 raise SessionError(f"{folder.name}: snapshot {i}: {name} is not finite")
             tensors[f"{i}.{name}"] = tensor
-    save_file(tensors, folder / _SNAPSHOTS)
-    save_file(dict(session.map_tensors), folder / _MAP)
+    try:
+        save_file(tensors, folder / _SNAPSHOTS)
+        save_file(dict(session.map_tensors), folder / _MAP)
+    except SafetensorError as error:  # of a full disk, too
+        raise OSError(str(error)) from error
     mean = session.map_tensors["mean"]
     points = np.ascontiguousarray(mean[:, :3].numpy())
     write_ply(folder / _CLOUD, points, mean[:, 3:].round().to(torch.uint8).numpy())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image in, camera pose and points in the odometry frame out.
+"""Image in, camera pose in odometry and map frame and points in the camera's frame out.
 
 The tracker owns the recurrent state and the segments: stretches of images with one state, whose
 poses are relative to the segment's first camera. A Sim(3), `T_odom_segment` and `scale`, ties them
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ttt3r_ros.appearance import Thumbnail, thumbnail
 from ttt3r_ros.config import Config, ConfigError
-from ttt3r_ros.covariance import PoseCovariance
+from ttt3r_ros.covariance import UNKNOWN, PoseCovariance, recognised_covariance
 from ttt3r_ros.floor import floor_height
 from ttt3r_ros.focal import robust_focal
 from ttt3r_ros.geometry import Intrinsics, Transform, inverse, optical_mount, orthonormal
@@ -46,6 +46,7 @@ from ttt3r_ros.tracking_state import TrackingMonitor, TrackingState
 from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError
 
 _UNRECOGNISED = "no place of the session has been recognised yet"
+_TRIES = 5  # images of a segment in which a place is looked for
 _FOCALS = 31  # images whose focal estimates the median is taken of
 
 
@@ -60,6 +61,8 @@ class _Segment:
     seam: str  # why no image is shared with the segment before, else empty
     images: int = 0  # tracked, the shared one included
     written: int = 0  # into the state, the shared one not counted
+    tries: int = 0  # at recognising a place
+    is_recognised: bool = False
 
 
 class Tracker:
@@ -92,7 +95,7 @@ class Tracker:
             self._reset_interval = int(model.settings.get("segment.reset_interval", 0))
         self.monitor = TrackingMonitor(config.tracking)
         self._meter = SignalMeter()
-        self._covariance = PoseCovariance()
+        self._covariance, self._map_covariance = PoseCovariance(), PoseCovariance()
         self.snapshots = SnapshotStore(max(1, config.recovery.snapshots))
         self.T_odom_first_camera = optical_mount()
         self.reset()
@@ -110,6 +113,7 @@ class Tracker:
         self._meter.reset()
         self.monitor.reset()
         self._covariance.reset()
+        self._map_covariance.reset()
         self._size: tuple[int, ...] | None = None  # of the network's image
         self._written: Thumbnail | None = None  # of the last image in the state, with motion_gate
         self._focals: deque[float] = deque(maxlen=_FOCALS)
@@ -125,8 +129,10 @@ class Tracker:
     def recognise(self, snapshots: Iterable[Snapshot]) -> None:
         """Track nothing before one of the places given is recognised, whose map goes on."""
         self.reset()
-        self.snapshots.restore(snapshots)
-        self._unrecognised = len(self.snapshots) > 0
+        places = list(snapshots)
+        self.snapshots = SnapshotStore(max(1, len(places), self._config.recovery.snapshots))
+        self.snapshots.restore(places)
+        self._unrecognised = len(places) > 0
 
     def start_segment(self, seam: str) -> None:
         """Go on from the last pose with a new state; `seam` says why, if without a shared image."""
@@ -190,15 +196,18 @@ class Tracker:
         )
         state, reason = self.monitor.judge(signals), self.monitor.reason
         found = None
-        if state is not TrackingState.LOST and not segment.images:
+        if state is not TrackingState.LOST and self._is_looking():
+            segment.tries += 1
             if found := self._find_place(features, rgb, intrinsics):
-                self._come_back(found)
+                if not segment.images:
+                    T_odom_camera = self._T_odom_camera
+                self._come_back(found, T_odom_camera)
                 prediction, median_confidence = found.prediction, found.median_confidence
                 T_segment_camera = inverse(found.T_map_segment) @ found.T_map_camera
-                T_odom_camera = self._T_odom_camera
                 points, confidence = segment.scale * prediction.points[0], prediction.confidence[0]
             elif self._unrecognised:
                 state, reason = TrackingState.LOST, _UNRECOGNISED
+        is_placed = state is not TrackingState.LOST and not self._is_looking()
         if state is TrackingState.LOST:
             self.start_segment(f"tracking was lost: {reason}")
         else:
@@ -209,7 +218,7 @@ class Tracker:
             if focal is not None:
                 self._focals.append(focal)
             self._compare_scale(frame, prediction, T_segment_camera)
-            if state is TrackingState.TRACKING and write and intrinsics:
+            if state is TrackingState.TRACKING and is_placed and write and intrinsics:
                 self._remember(
                     frame, features, points, confidence, rgb, intrinsics, median_confidence
                 )
@@ -221,6 +230,12 @@ class Tracker:
                 self._share_image(frame, features, prediction)
         depth = math.nan if signals.depth is None else signals.depth
         self._covariance.update(self._T_odom_camera, signals, state, depth)
+        T_map_camera = self._T_map_odom @ self._T_odom_camera
+        self._map_covariance.update(T_map_camera, signals, state, depth)
+        if found:
+            self._map_covariance.set(T_map_camera, recognised_covariance(found.snapshot.depth_m))
+        elif self._unrecognised:
+            self._map_covariance.set(T_map_camera, UNKNOWN)
         known = self._scale_source.estimate() if self._scale_source else None
         return FrameResult(
             stamp_ns=frame.stamp_ns,
@@ -229,14 +244,16 @@ class Tracker:
             reason=reason,
             T_odom_camera=self._T_odom_camera,
             T_map_odom=self._T_map_odom,
+            is_placed=is_placed,
             pose_covariance=self._covariance.pose,
+            map_pose_covariance=self._map_covariance.pose,
             twist_covariance=self._covariance.twist,
             points=points,
             confidence=confidence,
             rgb=rgb,
             intrinsics=intrinsics,
             segment=segment.number,
-            seam=segment.seam if state is TrackingState.INITIALIZING else "",
+            seam=segment.seam if found or state is TrackingState.INITIALIZING else "",
             images_since_reset=self._images,
             mean_gain=mean_gain,
             median_confidence=median_confidence,
@@ -245,11 +262,23 @@ class Tracker:
             step_s=time.perf_counter() - started,
         )
 
+    def _is_looking(self) -> bool:
+        """Whether the segment began somewhere unknown, and a known place may still be recognised.
+
+        Whoever uncovers a lens may be in the picture at first.
+        """
+        segment = self._segment
+        began_alone = segment.seam != "" or self._unrecognised
+        return (
+            began_alone
+            and not segment.is_recognised
+            and segment.tries < _TRIES
+            and len(self.snapshots) > 0
+        )
+
     def _find_place(
         self, features: Tensor, rgb: npt.NDArray[np.uint8], intrinsics: Intrinsics | None
     ) -> Relocalization | None:
-        if not len(self.snapshots):
-            return None
         with torch.inference_mode(), self._precision():
             return relocalize(
                 self._model.network,
@@ -260,11 +289,18 @@ class Tracker:
                 candidates=self._config.recovery.candidates,
             )
 
-    def _come_back(self, found: Relocalization) -> None:
-        """Go on from a snapshot's state: in odom at the last known pose, in the map where it is."""
+    def _come_back(self, found: Relocalization, T_odom_camera: Transform) -> None:
+        """Go on from a snapshot's state: in odom where the camera is, in the map where it was."""
         segment = self._segment
-        segment.state, segment.scale = found.state, found.snapshot.scale
-        self._T_map_odom = found.T_map_camera @ inverse(self._T_odom_camera)
+        segment.state, segment.scale, segment.is_recognised = (
+            found.state,
+            found.snapshot.scale,
+            True,
+        )
+        if self._scale_source:  # its samples are in the unit of the state that is left
+            self._scale_source.reset()
+            self._scale_taken = False
+        self._T_map_odom = found.T_map_camera @ inverse(T_odom_camera)
         segment.T_odom_segment = inverse(self._T_map_odom) @ found.T_map_segment
         segment.seam = f"{segment.seam}; back in the map" if segment.seam else "back in the map"
         self._unrecognised = False
@@ -282,6 +318,8 @@ class Tracker:
     ) -> None:
         if not self._config.recovery.snapshots:
             return
+        if self._scale_source and not self._scale_taken:
+            return  # whoever came back here would be back in another unit
         segment = self._segment
         with torch.inference_mode():
             self.snapshots.offer(
@@ -343,8 +381,10 @@ class Tracker:
             source.add(frame.stamp_ns, segment.number, place, frame.T_odometry_camera)
         elif isinstance(source, HeightScale):
             points, confidence = prediction.points[0], prediction.confidence[0]
+            # Of the two frames it is the map that is level even after a fall in the dark.
+            T_map_camera = self._T_map_odom @ self._T_odom_camera
             floor = floor_height(
-                points, confidence, self._T_odom_camera, min_confidence=self._min_confidence
+                points, confidence, T_map_camera, min_confidence=self._min_confidence
             )
             source.add(floor)
 

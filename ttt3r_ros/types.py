@@ -66,14 +66,16 @@ class FrameResult:
     reason: str  # what is wrong with the image, else empty
     T_odom_camera: Transform  # camera: optical frame; translation in metres
     T_map_odom: Transform  # changes when a place is recognised, else the identity
+    is_placed: bool  # its place in the map may be relied on: not LOST, nor still looked for
     pose_covariance: Covariance  # of T_odom_camera, see `covariance`
+    map_pose_covariance: Covariance  # of T_map_camera
     twist_covariance: Covariance  # of the camera's velocity, in its own axes
     points: Tensor  # [H, W, 3] metres in the camera's optical frame
     confidence: Tensor  # [H, W], 1 to infinity
     rgb: npt.NDArray[np.uint8]  # [H, W, 3], what the network saw
     intrinsics: Intrinsics | None  # of the network's image; None: too few good points to tell
     segment: int  # count of recurrent states begun before this one, since the last reset
-    seam: str  # why a segment without a shared image begins here, else empty
+    seam: str  # why a segment without a shared image begins, or went on elsewhere, here; else empty
     images_since_reset: int  # LOST ones do not count
     mean_gain: float  # mean over the state tokens of the state's update gain, 0 to 1
     median_confidence: float

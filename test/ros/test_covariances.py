@@ -16,7 +16,7 @@ from ttt3r_ros.types import FrameResult
 AHEAD_M = 2.0
 
 
-def result(variances, T_map_odom):
+def result(variances, T_map_odom, map_variances=(0,) * 6):
     return FrameResult(
         stamp_ns=0,
         frame_id="camera",
@@ -24,7 +24,9 @@ def result(variances, T_map_odom):
         reason="",
         T_odom_camera=transform(np.eye(3), (AHEAD_M, 0, 0)),
         T_map_odom=T_map_odom,
+        is_placed=True,
         pose_covariance=np.diag(variances).astype(float),
+        map_pose_covariance=np.diag(map_variances).astype(float),
         twist_covariance=np.diag(variances).astype(float),
         points=torch.zeros(1, 1, 3),
         confidence=torch.ones(1, 1),
@@ -57,10 +59,12 @@ def test_a_turning_camera_makes_the_base_behind_it_uncertain_sideways():
     assert matrix(yaw.pose.covariance)[1, 5] < 0
 
 
-def test_a_pose_in_a_map_that_is_turned_has_its_covariance_turned():
+def test_a_pose_in_the_map_has_the_maps_own_covariance():
     T_map_odom = transform(euler2mat(0, 0, np.pi / 2), (3.0, 4.0, 0.0))
-    variances = [1, 2, 3, 0, 0, 0]
-    message = map_pose_message(result(variances, T_map_odom), MOUNT, "map")
-    np.testing.assert_allclose(matrix(message.pose.covariance).diagonal()[:3], [2, 1, 3])
+    shown = result([9] * 6, T_map_odom, map_variances=[1, 2, 3, 0, 0, 0.01])
+    message = map_pose_message(shown, MOUNT, "map")
+    # The camera is 2 m ahead of the base, which in the map is along y.
+    expected = [1 + 0.01 * AHEAD_M**2, 2, 3, 0, 0, 0.01]
+    np.testing.assert_allclose(matrix(message.pose.covariance).diagonal(), expected)
     p = message.pose.pose.position
     np.testing.assert_allclose((p.x, p.y, p.z), (3.0, 4.0, 0.0), atol=1e-12)

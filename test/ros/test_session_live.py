@@ -76,7 +76,7 @@ def test_a_node_started_from_a_session_is_back_in_the_same_map(
     another_robot.wait_until(lambda: another_robot.node.count_subscribers("/tf") > 1)
     for view in room.again(int(LATER_S * 1e9)):
         status = send(another_robot, view)
-    assert status.state == TrackingStatus.TRACKING and status.segment == 0
+    assert status.state == TrackingStatus.TRACKING
     now = poses.wait(lambda m: m.header.stamp == status.header.stamp)
     assert now.header.frame_id == "map"
     metres, degrees = error(pose(then), way[AGAIN], pose(now), view)
@@ -109,6 +109,25 @@ def test_a_session_that_cannot_be_written_is_an_answer(robot, room, tmp_path):
     answer = robot.call("save_session")
     assert not answer.success and "file" in answer.message
     assert send(robot, room.view(0.6, 600_000_000)).state == TrackingStatus.TRACKING
+
+
+@pytest.mark.parametrize("where", ["take", "write"])
+def test_whatever_goes_wrong_with_saving_there_is_an_answer(
+    robot, room, tmp_path, monkeypatch, where
+):
+    def fail(*arguments):
+        raise RuntimeError("out of something")
+
+    start(robot, room, output_dir=str(tmp_path))
+    send(robot, room.view(0.0, 0))
+    target = "pipeline.Pipeline.session" if where == "take" else "ros.worker.save_session"
+    monkeypatch.setattr(f"ttt3r_ros.{target}", fail)
+    if where == "write":
+        for view in room.way()[1:5]:
+            send(robot, view)
+    for _ in range(2):  # the first one that fails does not stop the next
+        answer = robot.call("save_session")
+        assert not answer.success and "out of something" in answer.message
 
 
 def test_a_node_that_is_not_configured_has_nothing_to_save(robot):

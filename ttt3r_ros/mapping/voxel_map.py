@@ -33,7 +33,7 @@ _ROWS: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {  # type and shape of o
 class MapCloud:
     """A copy of the map's points on the host."""
 
-    points: npt.NDArray[np.float32]  # [N, 3] metres in the odometry frame
+    points: npt.NDArray[np.float32]  # [N, 3] metres in the map's frame
     colours: npt.NDArray[np.uint8]  # [N, 3] RGB
 
 
@@ -75,7 +75,7 @@ class VoxelMap:
         """Merge one image's points.
 
         Args:
-            points: float [N, 3], metres in the odometry frame; those that are not finite or
+            points: float [N, 3], metres in the map's frame; those that are not finite or
                 farther than 2^20 voxels from the origin are left out.
             colours: [N, 3], RGB, 0 to 255.
             weights: float [N]; only their ratios matter. Points whose weight is not finite and

@@ -93,7 +93,8 @@ def odometry_message(
     message.header = _header(result.stamp_ns, odom_frame)
     T_odom_base = mount.odom_to_base(result.T_odom_camera)
     message.pose.pose = pose_message(T_odom_base)
-    message.pose.covariance = _base_covariance(result, mount, np.eye(4)).flatten()
+    covariance = _at_base(result.pose_covariance, result.T_odom_camera, T_odom_base)
+    message.pose.covariance = covariance.flatten()
     if previous is not None:
         message.twist.twist = _twist(
             inverse(previous[1]) @ T_odom_base, (result.stamp_ns - previous[0]) / NS_PER_S
@@ -107,18 +108,20 @@ def map_pose_message(
 ) -> PoseWithCovarianceStamped:
     """Return the pose of the base in the map."""
     message = PoseWithCovarianceStamped(header=_header(result.stamp_ns, map_frame))
-    T_map_base = result.T_map_odom @ mount.odom_to_base(result.T_odom_camera)
+    T_map_camera = result.T_map_camera
+    T_map_base = mount.odom_to_base(T_map_camera)
     message.pose.pose = pose_message(T_map_base)
-    message.pose.covariance = _base_covariance(result, mount, result.T_map_odom).flatten()
+    covariance = _at_base(result.map_pose_covariance, T_map_camera, T_map_base)
+    message.pose.covariance = covariance.flatten()
     return message
 
 
-def _base_covariance(result: FrameResult, mount: Mount, T_parent_odom: Transform) -> Covariance:
-    """The base's, about the axes of the parent frame."""
-    T_odom_base = mount.odom_to_base(result.T_odom_camera)
-    lever = transform(np.eye(3), result.T_odom_camera[:3, 3] - T_odom_base[:3, 3])
-    turn = transform(T_parent_odom[:3, :3], np.zeros(3))
-    return moved(moved(result.pose_covariance, lever), turn)
+def _at_base(
+    covariance: Covariance, T_parent_camera: Transform, T_parent_base: Transform
+) -> Covariance:
+    """Transfer the covariance of the camera's pose to the base's."""
+    lever = T_parent_camera[:3, 3] - T_parent_base[:3, 3]
+    return moved(covariance, transform(np.eye(3), lever))
 
 
 def depth_message(result: FrameResult, min_confidence: float, max_depth_m: float) -> Image:

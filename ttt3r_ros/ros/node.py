@@ -236,7 +236,8 @@ class TTT3RNode(LifecycleNode):
             return response
         name = datetime.now(timezone.utc).strftime("session_%Y%m%d_%H%M%S_%f")
         folder = Path(self._node_config.output_dir).expanduser() / name
-        executor, saved = self.executor, Future[Exception | None]()
+        executor = self.executor
+        saved: Future[Exception | None] = Future()
 
         def done(error: Exception | None) -> None:
             saved.set_result(error)

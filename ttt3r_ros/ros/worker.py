@@ -86,7 +86,6 @@ class Worker:
         self._log = node.get_logger()
         self._pipeline = pipeline
         self._outputs = outputs
-        self._config = pipeline.config  # of which the session depends on what never changes
         self._node_config = node_config
         self._give_up = give_up
         self._mailbox: Mailbox[_Waiting] = Mailbox(queue_size)
@@ -171,22 +170,19 @@ class Worker:
             done: called in another thread, with what went wrong, or None once it is whole.
         """
 
-        def write(session: Session) -> None:
-            error: Exception | None = None
-            try:
-                folder.parent.mkdir(parents=True, exist_ok=True)
-                save_session(folder, session, made_for(self._pipeline.model, self._config))
-            except (OSError, SessionError) as caught:
-                error = caught
-            done(error)
-
         def take() -> None:
             try:
                 session = self._pipeline.session()
-            except SessionError as error:
+            except Exception as error:  # whatever it is, there has to be an answer
                 done(error)
+                if not isinstance(error, SessionError):
+                    raise
             else:
-                threading.Thread(target=write, args=(session,), name="ttt3r_save").start()
+                # The thread holds no network, so that `end` frees it.
+                config, image_size = self._pipeline.config, self._pipeline.model.image_size
+                threading.Thread(
+                    target=_write_session, args=(folder, session, config, image_size, done)
+                ).start()
 
         self._mailbox.request(take)
 
@@ -281,3 +277,19 @@ class Worker:
         executor = self._node.executor
         if executor is not None:
             executor.create_task(callback, *args)
+
+
+def _write_session(
+    folder: Path,
+    session: Session,
+    config: Config,
+    image_size: int,
+    done: Callable[[Exception | None], None],
+) -> None:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        save_session(folder, session, made_for(config, image_size))
+    except Exception as error:  # whatever it is, there has to be an answer
+        done(error)
+    else:
+        done(None)
