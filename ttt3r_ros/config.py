@@ -313,6 +313,9 @@ class NodeConfig:
     base_frame: str = _setting("", "the robot's frame; empty: topmost ancestor of the camera frame")
     odom_frame: str = _setting("odom", "continuous frame the poses are given in")
     map_frame: str = _setting("map", "parent of the odometry frame")
+    odometry_frame: str = _setting(
+        "", "TF frame of the robot's odometry for scale_source odom; empty: the topic odometry"
+    )
     camera_pose: tuple[float, ...] = _setting(
         (), "x y z roll pitch yaw of the camera's body in base_frame; empty: looked up in TF"
     )
@@ -327,6 +330,11 @@ class NodeConfig:
     )
 
     def __post_init__(self) -> None:
+        if self.publish_odom_tf and self.odometry_frame == self.odom_frame:
+            raise ConfigError(
+                f"odometry_frame: {self.odometry_frame!r} is the frame this node publishes in: "
+                "set publish_odom_tf to false, or odom_frame to another one"
+            )
         if len(self.camera_pose) not in (0, 6):
             raise ConfigError(
                 f"camera_pose: empty or six numbers x y z roll pitch yaw, got {self.camera_pose}"

@@ -38,6 +38,7 @@ from rclpy.task import Future
 from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import Trigger
+from tf2_msgs.msg import TFMessage
 
 from ttt3r_ros.camera_info import CameraModel
 from ttt3r_ros.config import ConfigError
@@ -122,7 +123,7 @@ class TTT3RNode(LifecycleNode):
         listener = self._listener = FrameListener(self)
         odometry = None
         if self._config.scale_source == "odom":
-            odometry = RobotOdometry(self.get_logger())
+            odometry = RobotOdometry(self.get_logger(), config.odometry_frame)
         worker = self._configured_worker()
         worker.prepare(
             self._camera,
@@ -133,7 +134,9 @@ class TTT3RNode(LifecycleNode):
         if odometry:
             qos = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
             self._active_subscriptions.append(
-                self.create_subscription(Odometry, "odometry", odometry.update, qos)
+                self.create_subscription(TFMessage, "/tf", odometry.update_tf, qos)
+                if config.odometry_frame
+                else self.create_subscription(Odometry, "odometry", odometry.update, qos)
             )
         self._active_timers = [
             self._create_timer(1 / self._config.map.publish_hz, self._on_map_due)

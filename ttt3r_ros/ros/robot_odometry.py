@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from geometry_msgs.msg import Point, Quaternion, Vector3
 from nav_msgs.msg import Odometry
 from rclpy.impl.rcutils_logger import RcutilsLogger
+from std_msgs.msg import Header
+from tf2_msgs.msg import TFMessage
 
 from ttt3r_ros.geometry import Transform, transform_from_quaternion
 from ttt3r_ros.odometry_buffer import OdometryBuffer
@@ -15,37 +18,58 @@ _WARNING_PERIOD_S = 5.0
 
 
 class RobotOdometry:
-    """The last messages of an odometry topic; threads may share it."""
+    """The last poses of the robot's frames by its odometry; threads may share it."""
 
-    def __init__(self, log: RcutilsLogger) -> None:
-        """Begin without messages."""
+    def __init__(self, log: RcutilsLogger, tf_frame: str = "") -> None:
+        """Begin without poses.
+
+        Args:
+            log: for what is left out.
+            tf_frame: the odometry's frame in TF; empty: it comes as messages.
+        """
         self._log = log
-        self._buffer = OdometryBuffer()
-        self._base_frame = ""
+        self._tf_frame = tf_frame
+        self._buffers: dict[str, OdometryBuffer] = {}  # by the child frame
 
     def update(self, message: Odometry) -> None:
         """Take a message; one that is no pose is left out with a warning."""
-        p, q = message.pose.pose.position, message.pose.pose.orientation
-        self._base_frame = message.child_frame_id
-        try:
-            pose = transform_from_quaternion((p.x, p.y, p.z), (q.w, q.x, q.y, q.z))
-            self._buffer.add(stamp_ns(message.header.stamp), pose)
-        except ValueError as error:
-            self._log.warning(
-                f"odometry: left out: {error}", throttle_duration_sec=_WARNING_PERIOD_S
-            )
+        pose = message.pose.pose
+        self._add(message.header, message.child_frame_id, pose.position, pose.orientation)
+
+    def update_tf(self, message: TFMessage) -> None:
+        """Take the transforms from the odometry's frame."""
+        for edge in message.transforms:
+            if edge.header.frame_id == self._tf_frame:
+                t = edge.transform
+                self._add(edge.header, edge.child_frame_id, t.translation, t.rotation)
 
     def camera_pose(self, at_ns: int, mount: Mount) -> Transform | None:
         """Return the camera's pose in the odometry's frame, None if it is not known (yet).
 
         It has to be of the frame that the camera's mount is known in.
         """
-        if self._base_frame not in ("", mount.base_frame):
-            self._log.warning(
-                f"odometry: is of {self._base_frame}, the camera's mount is known on "
-                f"{mount.base_frame}: set base_frame to {self._base_frame}",
-                throttle_duration_sec=_WARNING_PERIOD_S,
-            )
+        # An odometry that does not say what it is of is of the base.
+        buffer = self._buffers.get(mount.base_frame) or self._buffers.get("")
+        if buffer is None:
+            if self._buffers:
+                names = ", ".join(self._buffers)
+                self._log.warning(
+                    f"odometry: is of {names}, the camera's mount is known on "
+                    f"{mount.base_frame}: set base_frame to {names}",
+                    throttle_duration_sec=_WARNING_PERIOD_S,
+                )
             return None
-        T_odometry_base = self._buffer.at(at_ns)
+        T_odometry_base = buffer.at(at_ns)
         return None if T_odometry_base is None else T_odometry_base @ mount.T_base_camera
+
+    def _add(self, header: Header, child: str, p: Point | Vector3, q: Quaternion) -> None:
+        buffer = self._buffers.get(child) or OdometryBuffer()
+        try:
+            pose = transform_from_quaternion((p.x, p.y, p.z), (q.w, q.x, q.y, q.z))
+            buffer.add(stamp_ns(header.stamp), pose)
+        except ValueError as error:
+            self._log.warning(
+                f"odometry: left out: {error}", throttle_duration_sec=_WARNING_PERIOD_S
+            )
+        else:
+            self._buffers[child] = buffer
