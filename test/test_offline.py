@@ -39,6 +39,13 @@ def test_without_being_asked_no_depth_is_written(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["map.ply", "trajectory.tum"]
 
 
+def test_the_map_may_be_a_pcd_file(tmp_path):
+    subject = Pipeline.from_config(CONFIG)
+    run(frames(1), subject, tmp_path, map_format="pcd")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.pcd", "trajectory.tum"]
+    assert f"\nPOINTS {len(subject.map)}\n".encode() in (tmp_path / "map.pcd").read_bytes()
+
+
 def test_rejected_images_are_counted_and_the_run_goes_on(tmp_path):
     images = frames(3)
     summary = run([*images[:2], images[0], images[2]], Pipeline.from_config(CONFIG), tmp_path)

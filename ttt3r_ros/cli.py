@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttt3r_ros import __version__
-from ttt3r_ros.config import Config, ConfigError, Setting, settings, with_values
+from ttt3r_ros.config import Config, ConfigError, NodeConfig, Setting, settings, with_values
 from ttt3r_ros.scene_options import add_scene_arguments, scene_options
 
 if TYPE_CHECKING:
@@ -72,11 +72,15 @@ def _add_run(commands: Any) -> None:
         "run",
         help="process a bag or a folder of images",
         description="Process a rosbag2 or a folder of images without ROS. Writes trajectory.tum, "
-        "map.ply and, with --depth, depth images.",
+        "map.ply or map.pcd and, with --depth, depth images.",
     )
     parser.set_defaults(command=_run)
     parser.add_argument("input", type=Path, help="rosbag2 (mcap or sqlite3) or folder of images")
     _add_recording(parser)
+    formats = settings(NodeConfig)["map_format"].choices
+    parser.add_argument(
+        "--map-format", choices=formats, default=formats[0], help="default: %(default)s"
+    )
     _add_settings(parser)
 
 
@@ -114,7 +118,9 @@ def _run(args: argparse.Namespace) -> int:
     with _open(args) as source:
         pipeline = Pipeline.from_config(config)
         images = tqdm(source, unit=" images", total=len(source))
-        summary = run(images, pipeline, args.output, depth_images=args.depth)
+        summary = run(
+            images, pipeline, args.output, depth_images=args.depth, map_format=args.map_format
+        )
     return _tell(source, summary, args.output)
 
 
@@ -338,8 +344,6 @@ def _config(args: argparse.Namespace) -> Config:
 def _read_yaml(path: Path) -> dict[str, Any]:
     """Return the pipeline's settings of a ROS parameter file, by dotted name."""
     import yaml
-
-    from ttt3r_ros.config import NodeConfig
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -323,7 +323,16 @@ class NodeConfig:
     publish_odom_tf: bool = _setting(True, "publish odom -> base_frame", runtime=True)
     publish_map_tf: bool = _setting(True, "publish map -> odom", runtime=True)
     output_dir: str = _setting(
-        "~/.ros/ttt3r", "folder below which ~/save_session writes; it is made"
+        "~/.ros/ttt3r", "folder below which the ~/save_ services write; it is made"
+    )
+    map_format: str = _setting(
+        "ply", "of the file that ~/save_map writes", choices=("ply", "pcd"), runtime=True
+    )
+    save_on_shutdown: bool = _setting(
+        False,
+        "write map, trajectory and, if there is one, session below output_dir "
+        "when the node is shut down or cleaned up",
+        runtime=True,
     )
     publish_when_lost: bool = _setting(
         False, "publish depth, points and the last known pose of LOST images too", runtime=True

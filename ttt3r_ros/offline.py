@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from ttt3r_ros.config import ConfigError
-from ttt3r_ros.mapping.export import write_ply
+from ttt3r_ros.mapping.export import CLOUD_WRITERS
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.tracking_state import TrackingState
 from ttt3r_ros.trajectory import TumWriter
@@ -20,7 +20,7 @@ from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError
 
 _log = logging.getLogger(__name__)
 
-TRAJECTORY, MAP, DEPTH = "trajectory.tum", "map.ply", "depth"
+TRAJECTORY, MAP, DEPTH = "trajectory.tum", "map", "depth"
 _MAX_DEPTH_MM = 65535
 
 
@@ -41,19 +41,21 @@ def run(
     output: Path,
     *,
     depth_images: bool = False,
+    map_format: str = "ply",
     on_result: Callable[[Frame, FrameResult], None] | None = None,
 ) -> RunSummary:
     """Process images and write trajectory, map and, if wanted, depth images.
 
     `trajectory.tum` (poses of the camera's optical frame in the map) and `depth/<stamp in ns>.png`
-    (16 bits, millimetres, 0 is unknown) are written image by image, `map.ply` at the end, also
-    when the images end with an exception.
+    (16 bits, millimetres, 0 is unknown) are written image by image, `map.ply` or `map.pcd` at the
+    end, also when the images end with an exception.
 
     Args:
         frames: the images in order.
         pipeline: in front of its first image.
         output: the folder; made if it does not exist.
         depth_images: whether to write depth images.
+        map_format: one of `mapping.export.CLOUD_WRITERS`.
         on_result: is told of every image that was tracked and not LOST.
 
     Raises:
@@ -89,7 +91,7 @@ def run(
                     on_result(frame, result)
     finally:
         cloud = pipeline.map.cloud()
-        write_ply(output / MAP, cloud.points, cloud.colours)
+        CLOUD_WRITERS[map_format](output / f"{MAP}.{map_format}", cloud.points, cloud.colours)
         summary.map_points = len(cloud.points)
     return summary
 

@@ -130,7 +130,11 @@ class Pipeline:
         snapshots = self._tracker.snapshots.snapshots
         if not snapshots:
             raise SessionError("no place is remembered yet that one could come back to")
-        return Session(snapshots, self.map.to_tensors(), self._trajectory.poses())
+        return Session(snapshots, self.map.to_tensors(), self.trajectory())
+
+    def trajectory(self) -> list[tuple[int, Transform]]:
+        """Return a copy: stamps in nanoseconds and T_map_camera, thinned evenly to a bound."""
+        return self._trajectory.poses()
 
     def _go_on_from(self, folder: str) -> None:
         path = Path(folder).expanduser()

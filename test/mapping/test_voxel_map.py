@@ -1,74 +1,80 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
+from dictionary_map import SIZE, DictionaryMap, assert_same, insert, random_image
 
+from ttt3r_ros.mapping import voxel_map as subject
 from ttt3r_ros.mapping.voxel_map import VoxelMap
-
-SIZE = 0.1
-
-
-class DictionaryMap:
-    """The same map as plain Python: slow, obvious."""
-
-    def __init__(self, max_points: int) -> None:
-        self.voxels: dict[tuple[int, ...], dict] = {}
-        self.max_points = max_points
-        self.images = 0
-
-    def insert(self, points, colours, weights) -> None:
-        self.images += 1
-        seen: dict[tuple[int, ...], list[int]] = {}
-        for i, point in enumerate(points):
-            if np.isfinite(point).all():
-                seen.setdefault(tuple(math.floor(c / np.float32(SIZE)) for c in point), []).append(
-                    i
-                )
-        for cell in sorted(seen):
-            i = seen[cell]
-            values = np.concatenate([points[i], colours[i]], axis=1).astype(np.float64)
-            mean = (values * weights[i, None]).sum(0) / weights[i].sum()
-            weight = weights[i].mean()
-            voxel = self.voxels.setdefault(cell, dict(mean=np.zeros(6), weight=0.0, hits=0))
-            total = voxel["weight"] * (1 if voxel["hits"] < 100 else 0.99) + weight
-            voxel["mean"] = voxel["mean"] + (mean - voxel["mean"]) * weight / total
-            voxel["weight"] = total
-            voxel["hits"] += 1
-            voxel["seen"] = self.images
-        if len(self.voxels) > self.max_points:
-            useful = sorted(
-                self.voxels,
-                key=lambda c: -self.voxels[c]["hits"] / (1 + self.images - self.voxels[c]["seen"]),
-            )
-            kept = set(useful[: int(0.9 * self.max_points)])
-            self.voxels = {c: v for c, v in self.voxels.items() if c in kept}
-
-
-def random_image(rng, n=400, spread=1.0):
-    points = rng.normal(0, spread, (n, 3)).astype(np.float32)
-    return points, rng.integers(0, 256, (n, 3)), rng.uniform(0.5, 5, n).astype(np.float32)
-
-
-def insert(voxel_map, points, colours, weights) -> None:
-    voxel_map.insert(*(torch.from_numpy(a) for a in (points, colours, weights)))
 
 
 def test_the_map_equals_a_dictionary_of_voxels():
     rng = np.random.default_rng(0)
     voxel_map, twin = VoxelMap(SIZE, 100_000), DictionaryMap(100_000)
-    for _ in range(20):
+    for i in range(20):
         image = random_image(rng)
-        insert(voxel_map, *image)
-        twin.insert(*image)
-    cloud = voxel_map.cloud()
-    assert len(voxel_map) == len(twin.voxels) > 2048  # rows and table have grown on the way
-    expected = np.array([v["mean"] for v in twin.voxels.values()])
-    np.testing.assert_allclose(cloud.points, expected[:, :3], atol=1e-5)
-    np.testing.assert_allclose(cloud.colours, expected[:, 3:], atol=0.51)
+        insert(voxel_map, *image, segment=i % 3)
+        twin.insert(*image, segment=i % 3)
+    assert len(voxel_map) > 2048
+    assert_same(voxel_map, twin)
+
+
+def test_a_full_map_equals_a_dictionary_of_voxels():
+    rng = np.random.default_rng(6)
+    voxel_map, twin = VoxelMap(SIZE, 600), DictionaryMap(600)
+    for i in range(30):
+        camera = np.array([0.1 * i, 0, 0])
+        image = random_image(rng, 100, at=camera)
+        insert(voxel_map, *image, segment=i // 10, camera=camera)
+        twin.insert(*image, segment=i // 10, camera=camera)
+        assert_same(voxel_map, twin)
+    assert 580 < len(voxel_map) <= 600
+
+
+def test_a_map_that_looks_at_samples_keeps_its_bound_and_what_was_seen_often(monkeypatch):
+    monkeypatch.setattr(subject, "_LEAST_SAMPLE", 16)
+    rng = np.random.default_rng(7)
+    voxel_map = VoxelMap(SIZE, 2000)
+    wall = random_image(rng, 500)
+    for _ in range(20):
+        insert(voxel_map, *wall)
+    for _ in range(200):
+        insert(voxel_map, *random_image(rng, 30, spread=5.0))
+        assert len(voxel_map) <= 2000
+    assert len(voxel_map) > 1900
+    hits = voxel_map.to_tensors()["hits"]
+    assert (hits >= 20).sum() > 0.97 * len(np.unique(np.floor(wall[0] / SIZE), axis=0))
+
+
+def test_an_image_with_more_voxels_than_the_map_may_have_leaves_its_heaviest():
+    voxel_map = VoxelMap(SIZE, 1000)
+    insert(voxel_map, *random_image(np.random.default_rng(8), 100, at=(50, 0, 0)))
+    points = np.float32([[0.1 * i + 0.05, 0.05, 0.05] for i in range(1500)])
+    weights = np.linspace(1, 2, 1500, dtype=np.float32)
+    insert(voxel_map, points, np.zeros((1500, 3), int), weights)
+    assert len(voxel_map) == 1000
+    np.testing.assert_allclose(np.sort(voxel_map.cloud().points[:, 0]), points[500:, 0], atol=1e-5)
+
+
+def test_a_stored_voxel_takes_at_most_64_bytes_with_its_share_of_the_table():
+    voxel_map = VoxelMap(SIZE, 2000)
+    before = voxel_map.nbytes
+    for i in range(10):
+        insert(voxel_map, *random_image(np.random.default_rng(i), 500, spread=3.0))
+    assert voxel_map.nbytes == before and len(voxel_map) > 1900
+    assert before <= 64 * 2000
+
+
+def test_newcomers_are_shown_when_they_have_been_seen_often_enough():
+    voxel_map = VoxelMap(SIZE, 1000)
+    points = np.float32([[0.05, 0.05, 0.05], [1.05, 0.05, 0.05]])
+    for n in (2, 2, 1):
+        insert(voxel_map, points[:n], np.full((n, 3), 7), np.ones(n, np.float32))
+    assert [len(voxel_map.cloud(hits).points) for hits in (1, 2, 3, 4)] == [2, 2, 1, 0]
+    np.testing.assert_allclose(voxel_map.cloud(3).points, points[:1])
+    assert len(voxel_map) == 2
 
 
 def test_an_old_voxel_still_follows_its_surface():
@@ -160,10 +166,13 @@ def test_a_map_from_its_tensors_goes_on_as_the_map_itself():
     np.testing.assert_array_equal(one.cloud().points, other.cloud().points)
     for _ in range(6):  # the map gets full on the way
         image = random_image(rng)
-        insert(one, *image)
-        insert(other, *image)
-        assert len(one) == len(other) and one.images == other.images
-        np.testing.assert_allclose(one.cloud().points, other.cloud().points, atol=1e-6)
+        for voxel_map in (one, other):
+            insert(voxel_map, *image, segment=1, camera=np.array([5.0, 0, 0]))
+        assert one.images == other.images
+        ours, theirs = one.to_tensors(), other.to_tensors()
+        order, their_order = ours["key"].argsort(), theirs["key"].argsort()
+        for name in ("key", "mean", "weight", "lead", "hits", "seen", "segment"):
+            assert torch.equal(ours[name][order], theirs[name][their_order]), name
 
 
 def test_the_tensors_of_a_map_are_a_copy_and_an_empty_map_has_some_too():
@@ -183,7 +192,7 @@ def test_a_map_with_more_voxels_than_it_may_have_keeps_the_most_useful():
     for _ in range(3):
         insert(voxel_map, *wall)
     small = VoxelMap.from_tensors(voxel_map.to_tensors(), 1000)
-    assert len(small) == 900
+    assert len(small) == 1000 and (small.to_tensors()["hits"] >= 3).sum() > 800
     insert(small, *random_image(rng, 50))
     assert len(small) <= 1000
 

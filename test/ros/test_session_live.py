@@ -13,8 +13,10 @@ from robot import Robot, camera_info_message, image_message, stamp
 from sensor_msgs.msg import CameraInfo
 from tf2_msgs.msg import TFMessage
 
+from ttt3r_ros.config import Config
 from ttt3r_ros.geometry import optical_mount, transform_from_quaternion
 from ttt3r_ros.msg import TrackingStatus
+from ttt3r_ros.pipeline import Pipeline
 
 SHIPPED = {"checkpoint": "", "every_frame": True}
 LATER_S = 100.0
@@ -111,29 +113,16 @@ def test_a_session_that_cannot_be_written_is_an_answer(robot, room, tmp_path):
     assert send(robot, room.view(0.6, 600_000_000)).state == TrackingStatus.TRACKING
 
 
-@pytest.mark.parametrize("where", ["take", "write"])
-def test_whatever_goes_wrong_with_saving_there_is_an_answer(
-    robot, room, tmp_path, monkeypatch, where
-):
-    def fail(*arguments):
-        raise RuntimeError("out of something")
-
-    start(robot, room, output_dir=str(tmp_path))
-    send(robot, room.view(0.0, 0))
-    target = "pipeline.Pipeline.session" if where == "take" else "ros.worker.save_session"
-    monkeypatch.setattr(f"ttt3r_ros.{target}", fail)
-    if where == "write":
-        for view in room.way()[1:5]:
-            send(robot, view)
-    for _ in range(2):  # the first one that fails does not stop the next
-        answer = robot.call("save_session")
-        assert not answer.success and "out of something" in answer.message
-
-
-def test_a_node_that_is_not_configured_has_nothing_to_save(robot):
-    robot.start(autostart=False)
-    answer = robot.call("save_session")
-    assert not answer.success and "not configured" in answer.message
+def test_a_session_is_among_what_is_saved_at_the_nodes_end(robot, room, tmp_path):
+    start(robot, room, output_dir=str(tmp_path), save_on_shutdown=True, map_format="pcd")
+    for view in room.way()[:5]:
+        send(robot, view)
+    robot.in_node(robot.node.trigger_deactivate)
+    robot.in_node(robot.node.trigger_cleanup)
+    kinds = sorted(f"{path.name.partition('_')[0]}{path.suffix}" for path in tmp_path.iterdir())
+    assert kinds == ["map.pcd", "session", "trajectory.tum"]
+    (folder,) = tmp_path.glob("session_*")
+    assert Pipeline.from_config(Config(session=str(folder), device="cpu")).trajectory()
 
 
 def test_a_session_that_does_not_exist_is_one_error(robot, tmp_path, capfd):

@@ -1,32 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 """The accumulating map: one weighted mean point and colour per voxel, bounded in number.
 
-Voxels lie in dense rows; an open-addressing hash table, vectorised over all voxels of an image,
-finds a voxel's row. The cost of an image depends on its own voxels, not on the map's.
+Voxels lie in dense rows and are found through a hash table, so the cost of an image depends on its
+own voxels, not on the map's. Elsewhere: what a row holds (`voxels`), the table (`voxel_table`),
+which voxels go when the map is full (`usefulness`) and which are seen through (`carving`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ttt3r_ros.geometry import Intrinsics, Transform, Vector
+from ttt3r_ros.mapping.carving import is_seen_through
+from ttt3r_ros.mapping.usefulness import usefulness
+from ttt3r_ros.mapping.voxel_table import SLOTS_PER_ROW, VoxelTable
+from ttt3r_ros.mapping.voxels import COLUMNS, Voxels, merge_equal_keys, weighted_mean
+
 _CELL_BITS = 21  # of each axis in a key: 2^20 voxels to either side, 52 km at 5 cm
-_EMPTY = -1  # no key is negative
-_HASH_FACTOR = -7046029254386353131  # 2^64 / golden ratio as a signed integer (Knuth, TAOCP 6.4)
-_MEMORY = 100  # images that a voxel's mean follows, however often it has been seen
-_KEPT_WHEN_FULL = 0.9  # share of `max_points`; the next images then find room
-_ROWS: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {  # type and shape of one voxel's
-    "key": (torch.int64, ()),
-    "mean": (torch.float32, (6,)),
-    "weight": (torch.float32, ()),
-    "hits": (torch.int32, ()),
-    "seen": (torch.int32, ()),
-}
+_SAMPLED = 8  # voxels looked at for each one that is forgotten
+_LEAST_SAMPLE = 8192  # voxels: below this the calls cost more than the work
+_BATCHES = 256  # a full map makes room for 1/256 of itself at once, not for every newcomer
+_CARVED = 1 << 17  # rows looked at by `carve`, in turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,11 @@ class VoxelMap:
     """Merges points into voxels.
 
     Each image counts once for a voxel, with the mean position, colour and weight of its points
-    there. When more than `max_points` voxels exist, those with the least
-    hits / (1 + images since last seen) go, so that noise seen once goes before old walls.
+    there. All memory, 60 bytes for each of `max_points`, is reserved at the start.
+
+    When newcomers find no room, the least useful voxels of a random sample go, see `usefulness`.
+    The sample keeps the work in proportion to the newcomers; sorting the whole of a full map of
+    2 million would hold up the camera for a second. A map of up to 8192 voxels is its own sample.
     """
 
     def __init__(
@@ -59,19 +62,39 @@ class VoxelMap:
         self._max_points = max_points
         self._device = torch.device(device)
         self._images = 0
+        self._revision = 0
         self._count = 0
-        self._allocate_rows(1024)
-        self._allocate_table(4096)
+        self._carve_cursor = 0
+        self._camera: Vector | None = None  # [3] metres in the map's frame
+        self._voxels = Voxels.allocate(max_points, self._device)
+        self._table = VoxelTable(self._voxels.key)
 
     def __len__(self) -> int:
         return self._count
 
     @property
     def images(self) -> int:
-        """Number of images inserted; changes whenever the map does."""
+        """Number of images inserted."""
         return self._images
 
-    def insert(self, points: Tensor, colours: Tensor, weights: Tensor) -> None:
+    @property
+    def revision(self) -> int:
+        """A number that changes whenever the map does."""
+        return self._revision
+
+    @property
+    def nbytes(self) -> int:
+        """Memory reserved on the device; it never grows."""
+        return self._table.nbytes + sum(c.nbytes for c in self._voxels.columns().values())
+
+    def insert(
+        self,
+        points: Tensor,
+        colours: Tensor,
+        weights: Tensor,
+        segment: int = 0,
+        camera: Vector | None = None,
+    ) -> None:
         """Merge one image's points.
 
         Args:
@@ -80,6 +103,8 @@ class VoxelMap:
             colours: [N, 3], RGB, 0 to 255.
             weights: float [N]; only their ratios matter. Points whose weight is not finite and
                 positive are left out.
+            segment: that the image belongs to, see `move`.
+            camera: [3], where it was taken, metres in the map's frame. None: as the one before.
 
         Raises:
             ValueError: the shapes do not belong together.
@@ -91,44 +116,106 @@ class VoxelMap:
                 f"{list(points.shape)}, {list(colours.shape)}, {list(weights.shape)}"
             )
         self._images += 1
-        cells = torch.floor(points / self._voxel_size)
-        inside = (cells.abs() < 1 << (_CELL_BITS - 1)).all(dim=1)  # false for NaN too
+        self._revision += 1
+        self._camera = self._camera if camera is None else camera
+        keys, inside = self._keys_of(points)
         inside &= weights.isfinite() & (weights > 0)
-        keys, voxel = torch.unique(_pack(cells[inside].long()), return_inverse=True)
-        if not len(keys):
-            return
-        mean, weight = _reduce(
-            torch.cat([points[inside], colours[inside].to(points.dtype)], dim=1),
-            weights[inside].to(points.dtype),
-            voxel,
-            len(keys),
+        keys, voxel = torch.unique(keys[inside], return_inverse=True)
+        values = torch.cat([points[inside], colours[inside].to(points.dtype)], dim=1)
+        weights = weights[inside].to(points.dtype)
+        weight = weighted_mean(weights[:, None], torch.ones_like(weights), voxel, len(keys))[:, 0]
+        new = Voxels(
+            key=keys,
+            mean=weighted_mean(values, weights, voxel, len(keys)),
+            weight=weight,
+            lead=weight,
+            hits=keys.new_ones(len(keys), dtype=torch.int32),
+            seen=keys.new_full((len(keys),), self._images, dtype=torch.int32),
+            segment=keys.new_full((len(keys),), segment, dtype=torch.int32),
         )
-        self._reserve(len(keys))
-        rows = self._rows_of(keys)
-        # Beyond the memory's length old weight fades, so that an old map still follows.
-        fading = torch.where(self._hits[rows] < _MEMORY, 1.0, 1 - 1 / _MEMORY)
-        total = self._weight[rows] * fading + weight
-        self._mean[rows] += (mean - self._mean[rows]) * (weight / total)[:, None]
-        self._weight[rows] = total
-        self._hits[rows] += 1
-        self._seen[rows] = self._images
-        if self._count > self._max_points:
-            self._forget_least_useful()
+        rows = self._table.rows(keys)
+        self._voxels.fade(rows[rows >= 0])
+        self._merge(rows, new)
 
-    def cloud(self) -> MapCloud:
-        """Return a copy of all points; the order is that of first sight."""
-        mean = self._mean[: self._count]
+    def move(self, segment: int, T: Transform) -> None:
+        """Move the voxels of a segment and merge them into the grid where they come to lie.
+
+        Where they meet voxels of other segments, hits and weights add up. What gets farther than
+        2^20 voxels from the origin is left out.
+
+        Args:
+            segment: as given to `insert`. Points of it in voxels where another segment has more
+                weight stay, those of others in its own go along.
+            T: float64 [4, 4], from where things are to where they shall be; the rotation may be
+                multiplied by a scale.
+
+        Raises:
+            ValueError: `T` is no such transform.
+        """
+        _check_similarity(T)
+        mine = (self._voxels.segment[: self._count] == segment).nonzero()[:, 0]
+        if not len(mine):
+            return
+        self._revision += 1
+        moved = self._voxels[mine]
+        self._remove(mine)
+        pose = torch.as_tensor(T, dtype=torch.float32, device=self._device)
+        moved.mean[:, :3] = moved.mean[:, :3] @ pose[:3, :3].T + pose[:3, 3]
+        keys, inside = self._keys_of(moved.mean[:, :3])
+        moved = merge_equal_keys(replace(moved, key=keys)[inside])
+        self._merge(self._table.rows(moved.key), moved)
+
+    def carve(
+        self, depth: Tensor, intrinsics: Intrinsics, T_map_camera: Transform, margin: float = 0.1
+    ) -> None:
+        """Take a hit from voxels that a camera sees through; those without any go.
+
+        One call looks at 131 072 voxels at most and the next one goes on from there, so in a map
+        of 2 million each is looked at by every 16th image. Voxels of the last image inserted are
+        left alone.
+
+        Args:
+            depth: float [H, W], metres along z; NaN or 0 where it is not known surely.
+            intrinsics: of `depth`.
+            T_map_camera: pose of the camera's optical frame.
+            margin: share of the depth that a voxel must at least be in front of it, beside two
+                voxel edges.
+
+        Raises:
+            ValueError: `depth` is not of the size that the intrinsics tell.
+        """
+        if self._carve_cursor >= self._count:
+            self._carve_cursor = 0
+        rows = slice(self._carve_cursor, min(self._carve_cursor + _CARVED, self._count))
+        self._carve_cursor = rows.stop
+        voxels = self._voxels
+        through = is_seen_through(
+            voxels.mean[rows, :3], depth, intrinsics, T_map_camera, margin, 2 * self._voxel_size
+        )
+        through &= voxels.seen[rows] != self._images
+        voxels.hits[rows] -= through.int()
+        gone = (voxels.hits[rows] <= 0).nonzero()[:, 0]
+        if len(gone):
+            self._revision += 1
+            self._remove(gone + rows.start)
+
+    def cloud(self, min_hits: int = 1) -> MapCloud:
+        """Return a copy of the points of voxels with enough hits, in no particular order."""
+        mean = self._voxels.mean[: self._count]
+        if min_hits > 1:
+            mean = mean[self._voxels.hits[: self._count] >= min_hits]
         colours = mean[:, 3:].round().to(torch.uint8)
         return MapCloud(mean[:, :3].cpu().numpy().copy(), colours.cpu().numpy())
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Return a copy of all that the map is on the host; `from_tensors` reads it back.
 
-        Beside one row per voxel, in the order of first sight, there are `images` and `voxel_size`.
+        Beside one row per voxel there are `images` and `voxel_size`.
         """
-        tensors = {}
-        for name in _ROWS:
-            tensors[name] = getattr(self, f"_{name}")[: self._count].to("cpu", copy=True)
+        tensors = {
+            name: column[: self._count].to("cpu", copy=True)
+            for name, column in self._voxels.columns().items()
+        }
         tensors["images"] = torch.tensor(self._images)
         tensors["voxel_size"] = torch.tensor(self._voxel_size, dtype=torch.float64)
         return tensors
@@ -148,85 +235,66 @@ class VoxelMap:
             ValueError: as `check_map_tensors`.
         """
         check_map_tensors(tensors)
-        count = len(tensors["key"])
         result = cls(float(tensors["voxel_size"]), max_points, device)
         result._images = int(tensors["images"])
-        result._reserve(count)
-        for name in _ROWS:
-            getattr(result, f"_{name}")[:count] = tensors[name].to(device)
-        result._count = count
-        result._index_rows()
-        if count > max_points:
-            result._forget_least_useful()
+        voxels = Voxels(**{name: tensors[name].to(device) for name in COLUMNS})
+        if len(voxels.key) > max_points:
+            useful = result._usefulness(voxels, slice(None))
+            voxels = voxels[useful.topk(max_points, sorted=False).indices]
+        result._append(voxels)
         return result
 
-    def _rows_of(self, keys: Tensor) -> Tensor:
-        """Return the rows [M] of distinct keys [M], appending rows for new ones."""
-        slots = self._slots_of(keys)
-        rows = self._row_at[slots]
-        new = rows == _EMPTY
-        added = int(new.sum())
-        rows[new] = torch.arange(self._count, self._count + added, device=self._device)
-        self._row_at[slots] = rows
-        self._key[rows[new]] = keys[new]
-        self._count += added
-        return rows
+    def _keys_of(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys [N] of points [N, 3], and where they are any, bool [N]."""
+        cells = torch.floor(points / self._voxel_size)
+        inside = (cells.abs() < 1 << (_CELL_BITS - 1)).all(dim=1)  # false for NaN too
+        x, y, z = (cells.long() + (1 << (_CELL_BITS - 1))).unbind(dim=1)
+        return (x << 2 * _CELL_BITS) | (y << _CELL_BITS) | z, inside
 
-    def _slots_of(self, keys: Tensor) -> Tensor:
-        """Find the table slots of distinct keys [M], claiming empty ones: linear probing."""
-        mask = len(self._key_at) - 1
-        slots = ((keys * _HASH_FACTOR) >> 32) & mask
-        pending = torch.arange(len(keys), device=self._device)
-        while len(pending):
-            slot, key = slots[pending], keys[pending]
-            empty = self._key_at[slot] == _EMPTY
-            # Of several keys after one slot one write stays; the others read it back and go on.
-            self._key_at[slot[empty]] = key[empty]
-            pending = pending[self._key_at[slot] != key]
-            slots[pending] = (slots[pending] + 1) & mask
-        return slots
+    def _merge(self, rows: Tensor, new: Voxels) -> None:
+        """Merge voxels [M] of distinct keys into their rows [M], appending those whose row is -1.
 
-    def _reserve(self, added: int) -> None:
-        """Make room for `added` more voxels; the table stays at most half full."""
-        needed = self._count + added
-        if needed > len(self._key):
-            old = (self._key, self._mean, self._weight, self._hits, self._seen)
-            self._allocate_rows(max(needed, 2 * len(self._key)))
-            new = (self._key, self._mean, self._weight, self._hits, self._seen)
-            for source, target in zip(old, new, strict=True):
-                target[: self._count] = source[: self._count]
-        if 2 * needed > len(self._key_at):
-            self._allocate_table(2 * needed)
-            self._index_rows()
+        Those that have a row come first: being seen just now, they survive making room.
+        """
+        known = rows >= 0
+        self._voxels.merge(rows[known], new[known])
+        new = new[~known]
+        if len(new.key) > self._max_points:
+            new = new[new.weight.topk(self._max_points).indices]
+        self._make_room(len(new.key))
+        self._append(new)
 
-    def _forget_least_useful(self) -> None:
-        age = self._images - self._seen[: self._count]
-        usefulness = self._hits[: self._count] / (1 + age)
-        kept = torch.topk(usefulness, int(_KEPT_WHEN_FULL * self._max_points), sorted=False).indices
-        kept = kept.sort().values
-        self._count = len(kept)
-        for values in (self._key, self._mean, self._weight, self._hits, self._seen):
-            values[: self._count] = values[kept]
-        self._weight[self._count :] = 0  # rows given out again start from nothing
-        self._hits[self._count :] = 0
-        self._allocate_table(len(self._key_at))
-        self._index_rows()
+    def _append(self, new: Voxels) -> None:
+        begin, self._count = self._count, self._count + len(new.key)
+        self._voxels[begin : self._count] = new
+        self._table.add(torch.arange(begin, self._count, device=self._device))
 
-    def _index_rows(self) -> None:
-        rows = torch.arange(self._count, device=self._device)
-        self._row_at[self._slots_of(self._key[: self._count])] = rows
+    def _make_room(self, added: int) -> None:
+        excess = self._count + added - self._max_points
+        if excess <= 0:
+            return
+        excess = min(max(excess, self._max_points // _BATCHES), self._count)
+        while excess > 0:
+            sampled = max(_LEAST_SAMPLE, _SAMPLED * excess)
+            rows = self._table.next_sample(SLOTS_PER_ROW * sampled)
+            useful = self._usefulness(self._voxels, rows)
+            least = useful.topk(min(excess, len(rows)), largest=False, sorted=False).indices
+            self._remove(rows[least])
+            excess -= len(least)
 
-    def _allocate_rows(self, size: int) -> None:
-        self._key = torch.full((size,), _EMPTY, dtype=torch.int64, device=self._device)
-        self._mean = torch.zeros((size, 6), device=self._device)  # x y z in metres, r g b
-        self._weight = torch.zeros(size, device=self._device)
-        self._hits = torch.zeros(size, dtype=torch.int32, device=self._device)
-        self._seen = torch.zeros(size, dtype=torch.int32, device=self._device)
+    def _usefulness(self, voxels: Voxels, rows: Tensor | slice) -> Tensor:
+        return usefulness(voxels, rows, self._images, self._camera, self._voxel_size)
 
-    def _allocate_table(self, size: int) -> None:
-        size = 1 << (size - 1).bit_length()
-        self._key_at = torch.full((size,), _EMPTY, dtype=torch.int64, device=self._device)
-        self._row_at = torch.full((size,), _EMPTY, dtype=torch.int64, device=self._device)
+    def _remove(self, rows: Tensor) -> None:
+        """Take distinct rows out; the last rows take their places."""
+        self._table.remove(rows)
+        count = self._count - len(rows)
+        tail = torch.ones(len(rows), dtype=torch.bool, device=self._device)
+        tail[rows[rows >= count] - count] = False
+        last, holes = tail.nonzero()[:, 0] + count, rows[rows < count]
+        self._table.renumber(last, holes)
+        self._voxels[holes] = self._voxels[last]
+        self._count = count
 
 
 def check_map_tensors(tensors: Mapping[str, Tensor]) -> None:
@@ -237,7 +305,7 @@ def check_map_tensors(tensors: Mapping[str, Tensor]) -> None:
             it.
     """
     count = len(tensors["key"]) if "key" in tensors else 0
-    expected = {name: (dtype, (count, *shape)) for name, (dtype, shape) in _ROWS.items()}
+    expected = {name: (dtype, (count, *shape)) for name, (dtype, shape) in COLUMNS.items()}
     expected |= {"images": (torch.int64, ()), "voxel_size": (torch.float64, ())}
     if tensors.keys() != expected.keys():
         raise ValueError(f"map: expected {sorted(expected)}, got {sorted(tensors)}")
@@ -252,15 +320,10 @@ def check_map_tensors(tensors: Mapping[str, Tensor]) -> None:
         raise ValueError("key: expected distinct numbers that are not negative")
 
 
-def _pack(cells: Tensor) -> Tensor:
-    """Join integer cells [N, 3] into keys [N]."""
-    x, y, z = (cells + (1 << (_CELL_BITS - 1))).unbind(dim=1)
-    return (x << 2 * _CELL_BITS) | (y << _CELL_BITS) | z
-
-
-def _reduce(values: Tensor, weights: Tensor, group: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    """Return weighted means [G, D] of values [N, D] and mean weights [G] by group [N]."""
-    weight_sum = values.new_zeros(groups).index_add_(0, group, weights)
-    value_sum = values.new_zeros(groups, values.shape[1])
-    value_sum.index_add_(0, group, values * weights[:, None])
-    return value_sum / weight_sum[:, None], weight_sum / torch.bincount(group, minlength=groups)
+def _check_similarity(T: Transform) -> None:
+    if T.shape == (4, 4) and np.isfinite(T).all() and np.linalg.det(T[:3, :3]) > 0:
+        square = T[:3, :3] @ T[:3, :3].T  # the squared scale times the identity
+        scale = np.trace(square) / 3
+        if np.allclose(square / scale, np.eye(3), atol=1e-6) and (T[3] == (0, 0, 0, 1)).all():
+            return
+    raise ValueError(f"T: expected a rotation, scale and translation [4, 4], got {T.tolist()}")

@@ -12,7 +12,6 @@ import gc
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +47,7 @@ from ttt3r_ros.ros.log import send_logs_to
 from ttt3r_ros.ros.outputs import Outputs
 from ttt3r_ros.ros.parameters import change_settings, declare_parameters, read_parameters
 from ttt3r_ros.ros.robot_odometry import RobotOdometry
+from ttt3r_ros.ros.saving import SAVED, NothingToSaveError, take
 from ttt3r_ros.ros.transforms import FrameListener
 from ttt3r_ros.ros.worker import Worker
 from ttt3r_ros.session import SessionError
@@ -80,9 +80,8 @@ class TTT3RNode(LifecycleNode):
         self._config, self._node_config = read_parameters(self)
         self.add_on_set_parameters_callback(self._on_parameters)
         self.create_service(Trigger, "~/reset", self._on_reset)
-        # It waits, which keeps all others of its callback group waiting.
-        alone = MutuallyExclusiveCallbackGroup()
-        self.create_service(Trigger, "~/save_session", self._on_save_session, callback_group=alone)
+        for what in SAVED:
+            self._create_save_service(what)
         self._jump_handle = self.get_clock().create_jump_callback(
             JumpThreshold(
                 min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False
@@ -173,6 +172,14 @@ class TTT3RNode(LifecycleNode):
         self._end_worker()
         super().destroy_node()
 
+    def _create_save_service(self, what: str) -> None:
+        async def save(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+            return await self._on_save(what, response)
+
+        # It waits, which keeps all others of its callback group waiting.
+        alone = MutuallyExclusiveCallbackGroup()
+        self.create_service(Trigger, f"~/save_{what}", save, callback_group=alone)
+
     def _subscribe(self, image_topic: str) -> None:
         every_frame = self._config.every_frame
         reliable = every_frame or self._node_config.image_reliability == "reliable"
@@ -204,10 +211,25 @@ class TTT3RNode(LifecycleNode):
     def _end_worker(self) -> None:
         self._stop_listening()
         if self._worker is not None:
-            self._worker.end()
+            pipeline = self._worker.end()
             self._worker = None
+            if self._node_config.save_on_shutdown:
+                self._save_all(pipeline)
+            del pipeline
             gc.collect()
             torch.cuda.empty_cache()
+
+    def _save_all(self, pipeline: Pipeline) -> None:
+        """Write all there is; an error in one keeps neither the others nor the end from coming."""
+        for what in SAVED:
+            try:
+                path = take(what, pipeline, self._node_config)()
+            except NothingToSaveError as error:
+                self.get_logger().info(f"{what} not saved: {error}")
+            except Exception as error:  # whatever it is, the node is to end
+                self.get_logger().error(f"{what} not saved: {error}")
+            else:
+                self.get_logger().info(f"saved {path}")
 
     def _configured_worker(self) -> Worker:
         if self._worker is None:
@@ -230,29 +252,25 @@ class TTT3RNode(LifecycleNode):
             response.message = "the node is not configured, there is nothing to reset"
         return response
 
-    async def _on_save_session(
-        self, request: Trigger.Request, response: Trigger.Response
-    ) -> Trigger.Response:
-        """Answer when the folder is whole; images go on meanwhile."""
+    async def _on_save(self, what: str, response: Trigger.Response) -> Trigger.Response:
+        """Answer when it is whole; images go on meanwhile."""
         if self._worker is None:
             response.message = "the node is not configured, there is nothing to save"
             return response
-        name = datetime.now(timezone.utc).strftime("session_%Y%m%d_%H%M%S_%f")
-        folder = Path(self._node_config.output_dir).expanduser() / name
         executor = self.executor
-        saved: Future[Exception | None] = Future()
+        saved: Future[Path | Exception] = Future()
 
-        def done(error: Exception | None) -> None:
-            saved.set_result(error)
+        def done(outcome: Path | Exception) -> None:
+            saved.set_result(outcome)
             if executor is not None:
                 executor.create_task(lambda: None)  # wakes it, so that it looks at `saved`
 
-        self._worker.save_session(folder, done)
-        error = await saved
-        response.success = error is None
-        response.message = str(folder) if error is None else str(error)
-        (self.get_logger().info if error is None else self.get_logger().error)(
-            f"~/save_session: {response.message}"
+        self._worker.save(what, done)
+        outcome = await saved
+        response.success = isinstance(outcome, Path)
+        response.message = str(outcome)
+        (self.get_logger().info if response.success else self.get_logger().error)(
+            f"~/save_{what}: {response.message}"
         )
         return response
 

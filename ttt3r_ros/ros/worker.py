@@ -22,9 +22,9 @@ from ttt3r_ros.ros.conversions import frame_from_image, stamp_ns
 from ttt3r_ros.ros.mailbox import Mailbox
 from ttt3r_ros.ros.outputs import Outputs
 from ttt3r_ros.ros.robot_odometry import RobotOdometry
+from ttt3r_ros.ros.saving import NothingToSaveError, take
 from ttt3r_ros.ros.stream import StreamCounter, StreamCounts
 from ttt3r_ros.ros.transforms import FrameConflict, Mount
-from ttt3r_ros.session import Session, SessionError, made_for, save_session
 from ttt3r_ros.types import Frame, FrameRejected, TrackingError
 
 _WARNING_PERIOD_S = 5.0  # of repeated warnings about images
@@ -121,10 +121,11 @@ class Worker:
         self._mailbox.shut()
         self._activation = None
 
-    def end(self) -> None:
-        """Wait for the image in work and end the thread."""
+    def end(self) -> Pipeline:
+        """Wait for the image in work and end the thread; return what is the caller's alone now."""
         self._mailbox.close()
         self._thread.join()
+        return self._pipeline
 
     def image(self, message: ImageMessage) -> bool:
         """Leave an image; return whether it replaces one that was waiting."""
@@ -162,29 +163,25 @@ class Worker:
 
         self._mailbox.request(change)
 
-    def save_session(self, folder: Path, done: Callable[[Exception | None], None]) -> None:
-        """Write what it takes to come back to the map, between two images and beside the next.
+    def save(self, what: str, done: Callable[[Path | Exception], None]) -> None:
+        """Write something below `output_dir`: copied between two images, written beside the next.
 
         Args:
-            folder: is made.
-            done: called in another thread, with what went wrong, or None once it is whole.
+            what: one of `saving.SAVED`.
+            done: called in another thread, with its path once it is whole, or what went wrong.
         """
 
-        def take() -> None:
+        def copy() -> None:
             try:
-                session = self._pipeline.session()
+                write = take(what, self._pipeline, self._node_config)
             except Exception as error:  # whatever it is, there has to be an answer
                 done(error)
-                if not isinstance(error, SessionError):
+                if not isinstance(error, NothingToSaveError):
                     raise
             else:
-                # The thread holds no network, so that `end` frees it.
-                config, image_size = self._pipeline.config, self._pipeline.model.image_size
-                threading.Thread(
-                    target=_write_session, args=(folder, session, config, image_size, done)
-                ).start()
+                threading.Thread(target=_write, args=(write, done)).start()
 
-        self._mailbox.request(take)
+        self._mailbox.request(copy)
 
     def send_map(self) -> None:
         """Publish the map after the image in work, if it has changed."""
@@ -279,17 +276,10 @@ class Worker:
             executor.create_task(callback, *args)
 
 
-def _write_session(
-    folder: Path,
-    session: Session,
-    config: Config,
-    image_size: int,
-    done: Callable[[Exception | None], None],
-) -> None:
+def _write(write: Callable[[], Path], done: Callable[[Path | Exception], None]) -> None:
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        save_session(folder, session, made_for(config, image_size))
+        path = write()
     except Exception as error:  # whatever it is, there has to be an answer
         done(error)
     else:
-        done(None)
+        done(path)
