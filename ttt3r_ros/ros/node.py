@@ -269,9 +269,11 @@ class TTT3RNode(LifecycleNode):
         outcome = await saved
         response.success = isinstance(outcome, Path)
         response.message = str(outcome)
-        (self.get_logger().info if response.success else self.get_logger().error)(
-            f"~/save_{what}: {response.message}"
-        )
+        # Two calls, for rclpy keeps each place in the code to its first severity.
+        if response.success:
+            self.get_logger().info(f"~/save_{what}: {response.message}")
+        else:
+            self.get_logger().error(f"~/save_{what}: {response.message}")
         return response
 
     def _on_clock_jump(self, jump: TimeJump) -> None:

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that appear under their name when they are whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Give a file beside `path` to write; it takes that name at the end of the context.
+
+    A file that has that name already stays as it was until then, and after an exception.
+
+    Args:
+        path: of the file, in a folder that exists.
+
+    Raises:
+        OSError: the file cannot be written; it names `path`, and nothing is left behind.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield unfinished
+        # Else the name may reach the disk before the content, and some disks are full only now.
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            unfinished.unlink()
+        if isinstance(error, OSError):
+            # A full disk's own error names no file, others the one beside.
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
