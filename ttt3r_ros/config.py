@@ -146,6 +146,27 @@ class MapConfig:
     pixel_stride: int = _setting(
         1, "every n-th row and column goes into the map", low=1, high=64, runtime=True
     )
+    min_hits: int = _setting(
+        1, "voxels seen by fewer images are kept but not shown", low=1, high=100, runtime=True
+    )
+    max_range_m: float = _setting(
+        20.0,
+        "points farther from the camera are left out of the map",
+        unit="m",
+        low=0.1,
+        runtime=True,
+    )
+    edge_filter: float = _setting(
+        0.05,
+        "pixels at jumps of depth above this share of it are left out of the map; 0: none",
+        low=0.0,
+        runtime=True,
+    )
+    carve: bool = _setting(
+        False,
+        "voxels that the camera sees through lose a hit, and go at none; for places that change",
+        runtime=True,
+    )
     publish_hz: float = _setting(
         1.0, "rate of ~/cloud_map while it changes", unit="Hz", low=0.01, high=100.0
     )

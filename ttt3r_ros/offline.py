@@ -90,7 +90,7 @@ def run(
                 if on_result:
                     on_result(frame, result)
     finally:
-        cloud = pipeline.map.cloud()
+        cloud = pipeline.map.cloud(pipeline.config.map.min_hits)
         CLOUD_WRITERS[map_format](output / f"{MAP}.{map_format}", cloud.points, cloud.colours)
         summary.map_points = len(cloud.points)
     return summary

@@ -11,6 +11,7 @@ import torch
 
 from ttt3r_ros.config import Config
 from ttt3r_ros.geometry import Transform
+from ttt3r_ros.mapping.filters import off_edges, within_range
 from ttt3r_ros.mapping.voxel_map import VoxelMap
 from ttt3r_ros.model import Model, load_model
 from ttt3r_ros.session import Session, SessionError, load_session, made_for
@@ -158,16 +159,24 @@ class Pipeline:
             self.reset(f"the clock jumped back by {back_s:.3f} s")
 
     def _insert(self, result: FrameResult) -> None:
-        config = self.config
-        stride = slice(None, None, config.map.pixel_stride)
-        good = result.usable(config.confidence.min, config.depth.max_m)[stride, stride]
+        config, limits = self.config, self.config.map
+        usable = result.usable(config.confidence.min, config.depth.max_m)  # [H, W]
+        depth = result.points[..., 2]
+        if limits.carve and result.intrinsics:
+            self.map.carve(depth.where(usable, 0.0), result.intrinsics, result.T_map_camera)
+        if limits.edge_filter:
+            usable &= off_edges(depth, limits.edge_filter)
+        usable &= within_range(result.points, limits.max_range_m)
+        stride = slice(None, None, limits.pixel_stride)
+        good = usable[stride, stride]
         camera_points = result.points[stride, stride][good]  # [N, 3]
         pose = torch.as_tensor(result.T_map_camera, dtype=torch.float32, device=self.model.device)
         colours = torch.as_tensor(result.rgb, device=self.model.device)[stride, stride][good]
         # Errors of depth grow with its square, so weights fall with it.
         weights = result.confidence[stride, stride][good]
         weights = weights / camera_points[:, 2].clamp(min=_NEAR_M).square()
-        self.map.insert(camera_points @ pose[:3, :3].T + pose[:3, 3], colours, weights)
+        points = camera_points @ pose[:3, :3].T + pose[:3, 3]
+        self.map.insert(points, colours, weights, result.segment, result.T_map_camera[:3, 3])
 
     def _empty_map(self) -> VoxelMap:
         return VoxelMap(self.config.map.voxel_size, self.config.map.max_points, self.model.device)

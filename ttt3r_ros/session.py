@@ -37,6 +37,7 @@ FORMAT = "ttt3r_ros session 1"
 
 _ABOUT, _SNAPSHOTS, _MAP = "session.json", "snapshots.safetensors", "map.safetensors"
 _CLOUD, _TRAJECTORY = "map.ply", "trajectory.tum"
+_NO_SEGMENT = -1  # those of before have numbers that will be given again
 _STATE_PREFIX = "state."
 # float64 and int64 go into the JSON file: the values are few and exact there.
 _NUMBERS = ("stamp_ns", "segment", "scale", "median_confidence", "depth_m")
@@ -156,6 +157,7 @@ def load_session(
         for name, found in (("voxels", len(map_tensors["key"])), ("poses", len(stamps))):
             if about[name] != found:
                 raise ValueError(f"{about[name]} {name} expected, {found} found")
+        map_tensors["segment"].fill_(_NO_SEGMENT)
     except SessionError:
         raise
     except KeyError as error:
@@ -208,7 +210,7 @@ def _write(folder: Path, session: Session, owner: MadeFor) -> None:
         save_file(tensors, folder / _SNAPSHOTS)
         save_file(dict(session.map_tensors), folder / _MAP)
     except SafetensorError as error:  # of a full disk, too
-        raise OSError(str(error)) from error
+        raise OSError(f"{folder}: {error}") from error
     mean = session.map_tensors["mean"]
     points = np.ascontiguousarray(mean[:, :3].numpy())
     write_ply(folder / _CLOUD, points, mean[:, 3:].round().to(torch.uint8).numpy())

@@ -76,6 +76,7 @@ class Robot:
             "tf_wait_s": 0.0,
             "device": "cpu",
             "checkpoint": small_checkpoint(),
+            "map.edge_filter": 0.0,  # the depth of random weights is nothing but edges
             **parameters,
         }
         self.node = TTT3RNode(

@@ -133,40 +133,32 @@ class VoxelMap:
             seen=keys.new_full((len(keys),), self._images, dtype=torch.int32),
             segment=keys.new_full((len(keys),), segment, dtype=torch.int32),
         )
-        rows = self._table.rows(keys)
-        self._voxels.fade(rows[rows >= 0])
-        self._merge(rows, new)
+        self._merge(new, fading=True)
 
-    def move(self, segment: int, T: Transform) -> None:
-        """Move the voxels of a segment and merge them into the grid where they come to lie.
+    def move(self, T_by_segment: Mapping[int, Transform]) -> None:
+        """Move the voxels of segments and merge them into the grid where they come to lie.
 
         Where they meet voxels of other segments, hits and weights add up. What gets farther than
-        2^20 voxels from the origin is left out.
+        2^20 voxels from the origin is left out. Segments that are corrected together belong into
+        one call: they meet where they come to lie, not on the way.
 
         Args:
-            segment: as given to `insert`. Points of it in voxels where another segment has more
-                weight stay, those of others in its own go along.
-            T: float64 [4, 4], from where things are to where they shall be; the rotation may be
-                multiplied by a scale.
+            T_by_segment: for segments as given to `insert`, float64 [4, 4], from where things are
+                to where they shall be; the rotation may be multiplied by a scale. Points of a
+                segment in voxels where another one has more weight stay with that one.
 
         Raises:
-            ValueError: `T` is no such transform.
+            ValueError: a transform is none; nothing has moved.
         """
-        _check_similarity(T)
-        mine = (self._voxels.segment[: self._count] == segment).nonzero()[:, 0]
-        if not len(mine):
-            return
+        for segment, T in T_by_segment.items():
+            _check_similarity(segment, T)
         self._revision += 1
-        moved = self._voxels[mine]
-        self._remove(mine)
-        pose = torch.as_tensor(T, dtype=torch.float32, device=self._device)
-        moved.mean[:, :3] = moved.mean[:, :3] @ pose[:3, :3].T + pose[:3, 3]
-        keys, inside = self._keys_of(moved.mean[:, :3])
-        moved = merge_equal_keys(replace(moved, key=keys)[inside])
-        self._merge(self._table.rows(moved.key), moved)
+        moved = [self._take_moved(segment, T) for segment, T in T_by_segment.items()]
+        for voxels in moved:
+            self._merge(voxels)
 
     def carve(
-        self, depth: Tensor, intrinsics: Intrinsics, T_map_camera: Transform, margin: float = 0.1
+        self, depth: Tensor, intrinsics: Intrinsics, T_map_camera: Transform, margin: float = 0.2
     ) -> None:
         """Take a hit from voxels that a camera sees through; those without any go.
 
@@ -184,10 +176,8 @@ class VoxelMap:
         Raises:
             ValueError: `depth` is not of the size that the intrinsics tell.
         """
-        if self._carve_cursor >= self._count:
-            self._carve_cursor = 0
         rows = slice(self._carve_cursor, min(self._carve_cursor + _CARVED, self._count))
-        self._carve_cursor = rows.stop
+        self._carve_cursor = rows.stop if rows.stop < self._count else 0
         voxels = self._voxels
         through = is_seen_through(
             voxels.mean[rows, :3], depth, intrinsics, T_map_camera, margin, 2 * self._voxel_size
@@ -196,8 +186,8 @@ class VoxelMap:
         voxels.hits[rows] -= through.int()
         gone = (voxels.hits[rows] <= 0).nonzero()[:, 0]
         if len(gone):
-            self._revision += 1
             self._remove(gone + rows.start)
+        self._revision += 1
 
     def cloud(self, min_hits: int = 1) -> MapCloud:
         """Return a copy of the points of voxels with enough hits, in no particular order."""
@@ -251,16 +241,31 @@ class VoxelMap:
         x, y, z = (cells.long() + (1 << (_CELL_BITS - 1))).unbind(dim=1)
         return (x << 2 * _CELL_BITS) | (y << _CELL_BITS) | z, inside
 
-    def _merge(self, rows: Tensor, new: Voxels) -> None:
-        """Merge voxels [M] of distinct keys into their rows [M], appending those whose row is -1.
+    def _take_moved(self, segment: int, T: Transform) -> Voxels:
+        """Take a segment's voxels out of the map and return them as they shall be put back."""
+        rows = (self._voxels.segment[: self._count] == segment).nonzero()[:, 0]
+        voxels = self._voxels[rows]
+        self._remove(rows)
+        pose = torch.as_tensor(T, dtype=torch.float32, device=self._device)
+        points = voxels.mean[:, :3] @ pose[:3, :3].T + pose[:3, 3]
+        keys, inside = self._keys_of(points)
+        mean = torch.cat([points, voxels.mean[:, 3:]], dim=1)
+        return merge_equal_keys(replace(voxels, key=keys, mean=mean)[inside.nonzero()[:, 0]])
 
-        Those that have a row come first: being seen just now, they survive making room.
+    def _merge(self, new: Voxels, fading: bool = False) -> None:
+        """Merge voxels [M] of distinct keys into those of the map, or append them.
+
+        Those that are there come first: being seen just now, they survive making room.
         """
-        known = rows >= 0
-        self._voxels.merge(rows[known], new[known])
-        new = new[~known]
-        if len(new.key) > self._max_points:
-            new = new[new.weight.topk(self._max_points).indices]
+        rows = self._table.rows(new.key)
+        known, fresh = (rows >= 0).nonzero()[:, 0], (rows < 0).nonzero()[:, 0]
+        rows = rows[known]
+        if fading:
+            self._voxels.fade(rows)
+        self._voxels.merge(rows, new[known])
+        new = new[fresh]
+        if len(fresh) > self._max_points:
+            new = new[new.weight.topk(self._max_points, sorted=False).indices]
         self._make_room(len(new.key))
         self._append(new)
 
@@ -320,10 +325,13 @@ def check_map_tensors(tensors: Mapping[str, Tensor]) -> None:
         raise ValueError("key: expected distinct numbers that are not negative")
 
 
-def _check_similarity(T: Transform) -> None:
+def _check_similarity(segment: int, T: Transform) -> None:
     if T.shape == (4, 4) and np.isfinite(T).all() and np.linalg.det(T[:3, :3]) > 0:
         square = T[:3, :3] @ T[:3, :3].T  # the squared scale times the identity
         scale = np.trace(square) / 3
         if np.allclose(square / scale, np.eye(3), atol=1e-6) and (T[3] == (0, 0, 0, 1)).all():
             return
-    raise ValueError(f"T: expected a rotation, scale and translation [4, 4], got {T.tolist()}")
+    raise ValueError(
+        f"T of segment {segment}: expected a rotation, scale and translation [4, 4], "
+        f"got {T.tolist()}"
+    )

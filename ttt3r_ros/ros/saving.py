@@ -57,7 +57,8 @@ def take(what: str, pipeline: Pipeline, node_config: NodeConfig) -> Callable[[],
 
 
 def _map(pipeline: Pipeline, node_config: NodeConfig) -> tuple[str, Write]:
-    cloud, form = pipeline.map.cloud(), node_config.map_format
+    cloud = pipeline.map.cloud(pipeline.config.map.min_hits)
+    form = node_config.map_format
     if not len(cloud.points):
         raise NothingToSaveError("the map is empty")
     write_cloud = CLOUD_WRITERS[form]

@@ -91,7 +91,7 @@ class Worker:
         self._mailbox: Mailbox[_Waiting] = Mailbox(queue_size)
         self._activation: _Activation | None = None
         self._last_stamp_ns = 0  # of the last tracked image
-        self._sent_map: tuple[VoxelMap, int] = (pipeline.map, 0)  # which, after how many images
+        self._sent_map: tuple[VoxelMap, int] = (pipeline.map, 0)  # which, at which revision
         self._map_requested = False
         self._thread = threading.Thread(target=self._work, name="ttt3r_worker", daemon=True)
         self._thread.start()
@@ -265,10 +265,11 @@ class Worker:
     def _take_map(self) -> None:
         """Copy the map for the executor's thread, which serialises it."""
         self._map_requested = False
-        current = (self._pipeline.map, self._pipeline.map.images)
+        current = (self._pipeline.map, self._pipeline.map.revision)
         if current != self._sent_map:
             self._sent_map = current
-            self._in_executor(self._outputs.map, self._pipeline.map.cloud(), self._last_stamp_ns)
+            cloud = self._pipeline.map.cloud(self._pipeline.config.map.min_hits)
+            self._in_executor(self._outputs.map, cloud, self._last_stamp_ns)
 
     def _in_executor(self, callback: Callable[..., None], *args: object) -> None:
         executor = self._node.executor

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from dictionary_map import SIZE, DictionaryMap, assert_same, insert, random_image
+
+from ttt3r_ros.geometry import inverse, transform, transform_from_quaternion
+from ttt3r_ros.mapping.voxel_map import VoxelMap
+
+COLOURS, ONE = np.zeros((1, 3), int), np.ones(1, np.float32)
+
+
+def similarity(scale, translation):
+    T = transform_from_quaternion(translation, (0.97, 0.1, -0.1, 0.2))
+    T[:3, :3] *= scale
+    return T
+
+
+def see(voxel_map, x, segment, times=1):
+    for _ in range(times):
+        insert(voxel_map, np.float32([[x, 0.05, 0.05]]), COLOURS, ONE, segment=segment)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.7, 1.4])
+def test_moved_segments_equal_those_of_a_dictionary(scale):
+    rng = np.random.default_rng(1)
+    voxel_map, twin = VoxelMap(SIZE, 10_000), DictionaryMap(10_000)
+    for i in range(12):
+        image = random_image(rng, 150, spread=0.4)
+        insert(voxel_map, *image, segment=i // 2 % 3)
+        twin.insert(*image, segment=i // 2 % 3)
+        if i % 4 == 3:
+            T = similarity(scale, rng.normal(0, 0.2, 3))
+            voxel_map.move({1: T})
+            twin.move({1: T})
+            assert_same(voxel_map, twin)
+            other = similarity(scale, rng.normal(0, 0.2, 3))
+            voxel_map.move({2: other, 0: T})
+            twin.move({2: other, 0: T})
+            assert_same(voxel_map, twin)
+
+
+def test_points_that_lie_apart_move_as_they_are_and_come_back():
+    rng = np.random.default_rng(2)
+    grid = np.stack(np.meshgrid(*[np.arange(6)] * 3), -1).reshape(-1, 3)
+    points = (0.4 * grid + rng.uniform(0.01, 0.09, grid.shape)).astype(np.float32)
+    voxel_map = VoxelMap(SIZE, 1000)
+    insert(voxel_map, points, 40 * grid, np.ones(len(grid), np.float32), segment=4)
+    T = similarity(1.0, (1.0, -2.0, 0.5))
+    voxel_map.move({4: T})
+    expected = points @ T[:3, :3].T + T[:3, 3]
+    by_colour = np.lexsort(voxel_map.cloud().colours.T), np.lexsort(40 * grid.T)
+    np.testing.assert_allclose(
+        voxel_map.cloud().points[by_colour[0]], expected[by_colour[1]], atol=1e-5
+    )
+    voxel_map.move({4: inverse(T)})
+    order = np.lexsort(voxel_map.cloud().colours.T)
+    np.testing.assert_allclose(voxel_map.cloud().points[order], points[by_colour[1]], atol=1e-5)
+
+
+def test_other_segments_stay():
+    voxel_map = VoxelMap(SIZE, 1000)
+    see(voxel_map, 0.05, segment=1)
+    see(voxel_map, 1.05, segment=2)
+    before = voxel_map.revision
+    voxel_map.move({3: transform(np.eye(3), (5, 0, 0))})
+    np.testing.assert_allclose(sorted(voxel_map.cloud().points[:, 0]), [0.05, 1.05], atol=1e-6)
+    voxel_map.move({2: transform(np.eye(3), (5, 0, 0))})
+    assert voxel_map.revision != before
+    np.testing.assert_allclose(sorted(voxel_map.cloud().points[:, 0]), [0.05, 6.05], atol=1e-6)
+
+
+def test_where_segments_meet_means_and_hits_come_together():
+    voxel_map = VoxelMap(SIZE, 1000)
+    see(voxel_map, 0.02, segment=1, times=3)
+    see(voxel_map, 1.06, segment=2)
+    voxel_map.move({2: transform(np.eye(3), (-1, 0, 0))})
+    assert len(voxel_map) == 1
+    np.testing.assert_allclose(voxel_map.cloud(min_hits=4).points, [[0.03, 0.05, 0.05]], atol=1e-6)
+
+
+def test_segments_that_move_together_do_not_meet_on_the_way():
+    voxel_map = VoxelMap(SIZE, 1000)
+    see(voxel_map, 0.05, segment=1)
+    see(voxel_map, 1.05, segment=2)
+    T = transform(np.eye(3), (1, 0, 0))
+    voxel_map.move({1: T, 2: T})
+    np.testing.assert_allclose(sorted(voxel_map.cloud().points[:, 0]), [1.05, 2.05], atol=1e-6)
+
+
+def test_voxels_of_one_segment_that_meet_do_not_get_more_hits():
+    voxel_map = VoxelMap(SIZE, 1000)
+    see(voxel_map, 0.05, segment=1)
+    see(voxel_map, 0.15, segment=1, times=2)
+    voxel_map.move({1: np.diag([0.5, 0.5, 0.5, 1.0])})
+    assert [len(voxel_map.cloud(hits).points) for hits in (1, 2, 3)] == [1, 1, 0]
+
+
+def test_a_voxel_moves_with_the_segment_that_has_most_weight_in_it():
+    voxel_map = VoxelMap(SIZE, 1000)
+    see(voxel_map, 0.05, segment=1, times=3)
+    see(voxel_map, 0.05, segment=2, times=2)
+    assert voxel_map.to_tensors()["segment"].tolist() == [1]
+    see(voxel_map, 0.05, segment=2, times=2)
+    assert voxel_map.to_tensors()["segment"].tolist() == [2]
+
+
+def test_what_is_moved_out_of_the_grid_is_left_out():
+    voxel_map = VoxelMap(SIZE, 1000)
+    see(voxel_map, 0.05, segment=1)
+    voxel_map.move({1: transform(np.eye(3), (1e9, 0, 0))})
+    assert len(voxel_map) == 0
+    see(voxel_map, 0.05, segment=1)
+    assert len(voxel_map) == 1
+
+
+@pytest.mark.parametrize(
+    "T",
+    [
+        np.eye(3),
+        np.diag([1.0, 1, -1, 1]),
+        np.diag([1.0, 1, 2, 1]),
+        np.diag([1.0, 1, 1, 2]),
+        np.diag([0.0, 0, 0, 1]),
+        transform(np.eye(3), (np.nan, 0, 0)),
+    ],
+)
+def test_what_is_no_rotation_with_scale_is_named_and_changes_nothing(T):
+    voxel_map = VoxelMap(SIZE, 1000)
+    see(voxel_map, 0.05, segment=1)
+    before = voxel_map.to_tensors()
+    with pytest.raises(
+        ValueError, match="T of segment 1: expected a rotation, scale and translation"
+    ):
+        voxel_map.move({1: T})
+    assert all(torch.equal(v, before[name]) for name, v in voxel_map.to_tensors().items())
