@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,12 @@ import torch
 from test_tracker import CONFIG, frames
 
 from ttt3r_ros.config import with_values
-from ttt3r_ros.geometry import optical_mount
+from ttt3r_ros.geometry import Intrinsics, optical_mount
+from ttt3r_ros.mapping.voxel_map import VoxelMap
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.types import Frame, FrameRejected
+
+CAMERA = Intrinsics(100.0, 100.0, 63.5, 47.5, 128, 96)
 
 
 def pipeline(**values):
@@ -36,6 +40,36 @@ def test_points_are_left_out_by_confidence_depth_and_stride():
     assert 0 < len_of_map(frame, **{"map.pixel_stride": 4}) <= everything
     assert len_of_map(frame, **{"confidence.min": 1e6}) == 0
     assert len_of_map(frame, **{"depth.max_m": 0.1}) < everything
+
+
+def test_points_are_left_out_by_range_and_at_jumps_of_depth():
+    frame = frames(1)[0]
+    everything = len_of_map(frame)
+    result = pipeline().process(frame)
+    distances = result.points[result.usable(1.5, 20.0)].norm(dim=-1)
+    assert 0 < len_of_map(frame, **{"map.max_range_m": float(distances.median())}) < everything
+    assert 0 < len_of_map(frame, **{"map.edge_filter": 0.5}) < everything
+
+
+def test_what_the_camera_sees_through_is_carved_if_that_is_wanted(monkeypatch):
+    carved = []
+    monkeypatch.setattr(VoxelMap, "carve", lambda self, *arguments: carved.append(arguments))
+    for carve in (False, True):
+        subject = pipeline(**{"map.carve": carve, "confidence.min": 1.0})
+        result = subject.process(replace(frames(1)[0], intrinsics=CAMERA))
+        assert len(carved) == int(carve)
+    depth, intrinsics, pose = carved[0]
+    usable = result.usable(1.0, 20.0)
+    assert torch.equal(depth[usable], result.points[..., 2][usable]) and not depth[~usable].any()
+    assert intrinsics == result.intrinsics
+    np.testing.assert_array_equal(pose, result.T_map_camera)
+
+
+def test_voxels_belong_to_the_segment_of_their_image():
+    subject = pipeline(**{"segment.reset_interval": 2})
+    results = [subject.process(frame) for frame in frames(6)]
+    segments = set(subject.map.to_tensors()["segment"].tolist())
+    assert segments == {result.segment for result in results} == {0, 1, 2}
 
 
 def len_of_map(frame, **values):

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The true surface that a map is compared with: what cameras at known places saw of it.
+
+Samples come from true depth images, of a bag or a simulated room: what no camera saw is not part
+of the surface. Of simulated rooms the exact distance to any point is known besides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ttt3r_ros.evaluation.evaluation_error import EvaluationError
+from ttt3r_ros.evaluation.ground_truth import GroundTruth
+from ttt3r_ros.evaluation.map_metrics import Numbers, Points, Surface, estimated_normals
+from ttt3r_ros.geometry import Intrinsics, Transform
+from ttt3r_ros.simulation.furniture import BOXES, CYLINDERS
+from ttt3r_ros.simulation.room import Rooms
+
+SPACING_M = 0.02
+_AT_ONCE = 1_000_000  # points that wait before they are thinned
+_STEP_M = 1e-4  # of the differences that make normals
+
+
+class SurfaceSamples:
+    """Points seen, thinned as they come: of each cell of `spacing_m` the first one stays."""
+
+    def __init__(self, spacing_m: float = SPACING_M) -> None:
+        self._spacing_m = spacing_m
+        self._parts: list[Points] = []
+        self._waiting = 0
+
+    def add(self, points: Points) -> None:
+        """Take points [N, 3], metres in the world."""
+        self._parts.append(self._thinned(points))
+        self._waiting += len(self._parts[-1])
+        if self._waiting > _AT_ONCE:
+            self._parts, self._waiting = [self.points()], 0
+
+    def points(self) -> Points:
+        """Return those kept, [M, 3]."""
+        return self._thinned(np.concatenate([np.empty((0, 3)), *self._parts]))
+
+    def _thinned(self, points: Points) -> Points:
+        cells = np.floor(points / self._spacing_m).astype(np.int64)
+        keys = (cells[:, 0] << 42) + (cells[:, 1] << 21) + cells[:, 2]
+        _, first = np.unique(keys, return_index=True)
+        return points[np.sort(first)]
+
+
+def depth_points(
+    depth_m: npt.NDArray[np.floating], lens: Intrinsics, T_world_camera: Transform
+) -> Points:
+    """Return the points [N, 3] in the world that a depth image shows.
+
+    Args:
+        depth_m: [H, W] metres along the optical axis; not finite or not above 0 where unknown.
+        lens: of an image with the same view, perhaps of another size.
+        T_world_camera: of the optical frame.
+    """
+    rows, columns = np.nonzero(np.isfinite(depth_m) & (depth_m > 0))
+    z = depth_m[rows, columns].astype(np.float64)
+    # Pixel centres are at integers, so images of other sizes meet at their corners, -0.5.
+    u = (columns + 0.5) * lens.width / depth_m.shape[1] - 0.5
+    v = (rows + 0.5) * lens.height / depth_m.shape[0] - 0.5
+    seen = np.column_stack(((u - lens.cx) / lens.fx * z, (v - lens.cy) / lens.fy * z, z))
+    points: Points = seen @ T_world_camera[:3, :3].T + T_world_camera[:3, 3]
+    return points
+
+
+def surface_of_stream(
+    stamps_ns: Iterable[int], truth: GroundTruth, lens: Intrinsics, spacing_m: float = SPACING_M
+) -> Surface:
+    """Collect the surface that a bag's true depth and poses show; normals are estimated.
+
+    Args:
+        stamps_ns: of the images that the map was made from, in order.
+        truth: of the bag; its poses set the frame of the surface.
+        lens: of the images; depth is registered to them.
+        spacing_m: between points.
+
+    Raises:
+        EvaluationError: no stamp has both a true pose and true depth.
+        SourceError: the bag is damaged.
+    """
+    samples = SurfaceSamples(spacing_m)
+    for stamp_ns in stamps_ns:
+        _, poses = truth.poses(np.array([stamp_ns], np.int64))
+        depth_m = truth.depth.at(stamp_ns) if truth.depth else None
+        if poses and depth_m is not None:
+            samples.add(depth_points(depth_m, lens, poses[0]))
+    points = samples.points()
+    if not len(points):
+        raise EvaluationError("true surface: no image has both a true pose and true depth")
+    return Surface(points, estimated_normals(points))
+
+
+def surface_of_room(rooms: Rooms, samples: SurfaceSamples) -> Surface:
+    """Return what was seen of a room, with exact normals.
+
+    Args:
+        rooms: one room.
+        samples: of its true depth images.
+    """
+    points = samples.points()
+    steps = _STEP_M * np.eye(3)
+    slope = np.column_stack(
+        [room_distance(rooms, points + s) - room_distance(rooms, points - s) for s in steps]
+    )
+    return Surface(points, slope / np.linalg.norm(slope, axis=1, keepdims=True))
+
+
+def room_distance(rooms: Rooms, points: Points) -> Numbers:
+    """Return the signed distance of points to all surfaces of a room, seen or not.
+
+    Exact in free space, where it is above 0. Behind surfaces it is below 0 and exact but where
+    solids overlap, such as in a wardrobe that is cut by another box; there it is one of the depths
+    below the solids' own surfaces, the largest.
+
+    Args:
+        rooms: one room.
+        points: [N, 3] metres in the room's world.
+
+    Returns:
+        [N] metres.
+
+    Raises:
+        EvaluationError: not one room.
+    """
+    if len(rooms) != 1:
+        raise EvaluationError(f"rooms: expected one, got {len(rooms)}")
+    centre, half, yaw = (
+        tensor[0].double().cpu()
+        for tensor in (rooms.solid_centre, rooms.solid_half, rooms.solid_yaw)
+    )
+    sin, cos = yaw.sin(), yaw.cos()
+    result = torch.full((len(points),), torch.inf, dtype=torch.float64)
+    for number in range(len(centre)):
+        x, y, z = (torch.from_numpy(points) - centre[number]).unbind(dim=1)
+        local = torch.stack(
+            (cos[number] * x + sin[number] * y, cos[number] * y - sin[number] * x, z), dim=1
+        )
+        if number <= BOXES:
+            distance = _outside(local.abs() - half[number])
+        elif number <= BOXES + CYLINDERS:
+            across = local[:, :2].norm(dim=1) - half[number, 0]
+            distance = _outside(torch.stack((across, z.abs() - half[number, 2]), dim=1))
+        else:
+            distance = local.norm(dim=1) - half[number, 0]
+        result = torch.minimum(result, distance if number else -distance)  # 0 is seen from inside
+    return result.numpy()
+
+
+def _outside(beyond: torch.Tensor) -> torch.Tensor:
+    """Signed distance [N] to a box from how far points are beyond its faces, [N, axes]."""
+    distance: torch.Tensor = torch.linalg.vector_norm(beyond.clamp(min=0), dim=1)
+    return distance + beyond.amax(dim=1).clamp(max=0)
