@@ -18,7 +18,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -519,11 +518,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "size": f"{model.image_size}x{3 * model.image_size // 4}",
         "plan": asdict(plan),
         "seconds": time.perf_counter() - began_s,
-        "checkpoint": circumstances.checkpoint(config),
-        "hardware": circumstances.hardware(model.device),
-        "versions": circumstances.versions(),
-        "date": date.today().isoformat(),
-        "commit": circumstances.commit(),
+        **circumstances.of_run(config, model.device),
     }
     print(markdown(summary, about))
     if arguments.json:

@@ -22,7 +22,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import date
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -568,11 +567,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "intervals": plan.intervals,
         "gain_interval": plan.gain_interval,
         "processes": processes,
-        "checkpoint": circumstances.checkpoint(config),
-        "hardware": circumstances.hardware(model.device),
-        "versions": circumstances.versions(),
-        "date": date.today().isoformat(),
-        "commit": circumstances.commit(),
+        **circumstances.of_run(config, model.device),
         "steps": measure_steps(plan, model, arguments.timed),
     }
     began_s = time.perf_counter()

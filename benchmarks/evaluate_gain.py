@@ -19,7 +19,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -360,11 +359,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "size": f"{model.image_size}x{3 * model.image_size // 4}",
         "plan": asdict(plan),
         "seconds": time.perf_counter() - began_s,
-        "checkpoint": circumstances.checkpoint(config),
-        "hardware": circumstances.hardware(model.device),
-        "versions": circumstances.versions(),
-        "date": date.today().isoformat(),
-        "commit": circumstances.commit(),
+        **circumstances.of_run(config, model.device),
     }
     print(markdown(rows, about))
     if arguments.json:

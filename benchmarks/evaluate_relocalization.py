@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -366,11 +365,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "novelty": asdict(Novelty()),
         "snapshots": snapshots,
         "seconds": time.perf_counter() - began_s,
-        "checkpoint": circumstances.checkpoint(config),
-        "hardware": circumstances.hardware(model.device),
-        "versions": circumstances.versions(),
-        "date": date.today().isoformat(),
-        "commit": circumstances.commit(),
+        **circumstances.of_run(config, model.device),
     }
     print(markdown(summary, about))
     if arguments.json:

@@ -8,7 +8,6 @@ two only the trajectory is read back.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -29,6 +28,7 @@ from ttt3r_ros.mapping.export import write_ply
 from ttt3r_ros.mapping.voxel_map import check_map_tensors
 from ttt3r_ros.model import SHIPPED
 from ttt3r_ros.network.state import RecurrentState
+from ttt3r_ros.sha256 import sha256
 from ttt3r_ros.snapshots import Snapshot
 from ttt3r_ros.trajectory import TumWriter, read_tum
 
@@ -74,11 +74,8 @@ def made_for(config: Config, image_size: int) -> MadeFor:
     Raises:
         OSError: the file of weights cannot be read.
     """
-    digest = hashlib.sha256()
-    with Path(config.checkpoint or SHIPPED).open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return MadeFor(digest.hexdigest(), config.update_rule, config.damping, image_size)
+    digest = sha256(Path(config.checkpoint or SHIPPED))
+    return MadeFor(digest, config.update_rule, config.damping, image_size)
 
 
 def save_session(folder: str | Path, session: Session, owner: MadeFor) -> None:

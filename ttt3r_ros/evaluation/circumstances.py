@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import os
 import platform
 import subprocess
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 import ttt3r_ros
 from ttt3r_ros.config import Config
 from ttt3r_ros.model import SHIPPED
+from ttt3r_ros.sha256 import sha256
 
 
 def versions() -> dict[str, str | None]:
@@ -58,13 +59,15 @@ def checkpoint(config: Config) -> dict[str, str]:
     return {"name": path.name if config.checkpoint else "shipped", "sha256": sha256(path)}
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def of_run(config: Config, device: torch.device) -> dict[str, Any]:
+    """Return what the numbers of a benchmark were got with, weights and date among it."""
+    return {
+        "checkpoint": checkpoint(config),
+        "hardware": hardware(device),
+        "versions": versions(),
+        "date": date.today().isoformat(),
+        "commit": commit(),
+    }
 
 
 def _cpu() -> str:

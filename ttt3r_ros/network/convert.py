@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from ttt3r_ros.network.checkpoint_error import CheckpointError
 from ttt3r_ros.network.config import NetworkConfig
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.network.safetensors_writer import write_safetensors
+from ttt3r_ros.sha256 import sha256
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -47,7 +47,7 @@ def convert(
         image_size=checkpoint.image_size,
         licence=checkpoint.licence,
         settings=checkpoint.settings,
-        source=f"{checkpoint.path.name} sha256:{_sha256(checkpoint.path)}",
+        source=f"{checkpoint.path.name} sha256:{sha256(checkpoint.path)}",
         dtype=dtype,
     )
 
@@ -104,11 +104,3 @@ def write_checkpoint(
         raise CheckpointError(f"{path}: cannot be written: {error}") from error
     finally:
         part.unlink(missing_ok=True)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
