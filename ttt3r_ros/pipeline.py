@@ -48,10 +48,8 @@ class Pipeline:
         self._tracker = Tracker(model, config)
         self._lost = False
         self.last_reset_reason = ""
-        self.map = self._empty_map()
         self._trajectory = ThinnedTrajectory(_TRAJECTORY)
-        if config.session:
-            self._go_on_from(config.session)
+        self.map = self._go_on_from(config.session) if config.session else self._empty_map()
 
     @classmethod
     def from_config(cls, config: Config) -> Pipeline:
@@ -105,7 +103,7 @@ class Pipeline:
         self._guard.last_ns = None
         self._tracker.reset()
         self._lost = False
-        self.map = self._empty_map()
+        self.map.clear()
         self._trajectory = ThinnedTrajectory(_TRAJECTORY)
         self.last_reset_reason = reason
 
@@ -137,17 +135,17 @@ class Pipeline:
         """Return a copy: stamps in nanoseconds and T_map_camera, thinned evenly to a bound."""
         return self._trajectory.poses()
 
-    def _go_on_from(self, folder: str) -> None:
+    def _go_on_from(self, folder: str) -> VoxelMap:
         path = Path(folder).expanduser()
         state = self.model.network.initial_state()
         owner = made_for(self.config, self.model.image_size)
         voxel_size, device = self.config.map.voxel_size, self.model.device
         session = load_session(path, owner, state, voxel_size, device)
         self._tracker.recognise(session.snapshots)
-        self.map = VoxelMap.from_tensors(session.map_tensors, self.config.map.max_points, device)
         for stamp_ns, T_map_camera in session.trajectory:
             self._trajectory.append(stamp_ns, T_map_camera)
         _log.info("%s: looking for one of its %d places", path, len(session.snapshots))
+        return VoxelMap.from_tensors(session.map_tensors, self.config.map.max_points, device)
 
     def clock_jumped(self, now_ns: int) -> None:
         """Reset if the clock is now before the last image by `time.jump_back_s` or more.

@@ -102,6 +102,9 @@ def save_session(folder: str | Path, session: Session, owner: MadeFor) -> None:
     try:
         unfinished.mkdir()
         _write(unfinished, session, owner)
+        for path in unfinished.iterdir():  # before they have their names, as `whole_file` does
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
         _put_in_place(unfinished, folder)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -34,7 +34,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     except BaseException as error:
         with suppress(OSError):
             unfinished.unlink()
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.errno:
             # A full disk's own error names no file, others the one beside.
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import resource
 import struct
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -87,21 +88,24 @@ def test_an_older_file_is_replaced_and_nothing_else_is_left(tmp_path, write, rea
     assert [file.name for file in tmp_path.iterdir()] == ["map"]
 
 
-@pytest.fixture
+@contextmanager
 def little_room():
-    """Files may grow to 1000 bytes: as on a full disk, writing fails half way."""
+    """Files may grow to 1000 bytes: as on a full disk, writing fails half way.
+
+    Meanwhile nothing else may be written, not even what pytest says of its progress.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @FORMATS
-def test_without_room_the_older_file_stays_and_the_error_names_it(
-    tmp_path, little_room, write, read
-):
+def test_without_room_the_older_file_stays_and_the_error_names_it(tmp_path, write, read):
     write(tmp_path / "map", *cloud(5))
-    with pytest.raises(OSError, match=r"/map'$") as caught:
+    with pytest.raises(OSError, match=r"/map'$") as caught, little_room():
         write(tmp_path / "map", *cloud(5000))
     assert caught.value.filename == str(tmp_path / "map")
     assert len(read(tmp_path / "map")[0]) == 5

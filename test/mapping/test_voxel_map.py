@@ -213,3 +213,18 @@ def test_tensors_that_are_no_map_are_named(name, tensor, message):
     insert(voxel_map, points, np.zeros((3, 3), int), np.ones(3, np.float32))
     with pytest.raises(ValueError, match=message):
         VoxelMap.from_tensors({**voxel_map.to_tensors(), name: tensor}, 1000)
+
+
+def test_a_map_that_was_cleared_is_as_a_new_one_in_the_same_memory():
+    points, colours = torch.rand(500, 3), torch.rand(500, 3) * 255
+    subject, new = VoxelMap(0.05, 1000), VoxelMap(0.05, 1000)
+    subject.insert(points + 1, colours, torch.ones(500))
+    before, reserved = subject.revision, subject.nbytes
+    subject.clear()
+    assert len(subject) == subject.images == 0 and len(subject.cloud().points) == 0
+    assert subject.revision > before and subject.nbytes == reserved
+    for one in (subject, new):
+        one.insert(points, colours, torch.ones(500))
+    expected = new.to_tensors()
+    for name, tensor in subject.to_tensors().items():
+        assert torch.equal(tensor, expected[name]), name

@@ -72,6 +72,13 @@ class VoxelMap:
     def __len__(self) -> int:
         return self._count
 
+    def clear(self) -> None:
+        """Take everything out; the memory stays reserved."""
+        self._images = self._count = self._carve_cursor = 0
+        self._camera = None
+        self._table.clear()
+        self._revision += 1
+
     @property
     def images(self) -> int:
         """Number of images inserted."""
@@ -270,9 +277,10 @@ class VoxelMap:
         self._append(new)
 
     def _append(self, new: Voxels) -> None:
-        begin, self._count = self._count, self._count + len(new.key)
-        self._voxels[begin : self._count] = new
-        self._table.add(torch.arange(begin, self._count, device=self._device))
+        begin, end = self._count, self._count + len(new.key)
+        self._voxels[begin:end] = new
+        self._table.add(torch.arange(begin, end, device=self._device))
+        self._count = end  # last of all: without memory for the above they are not there
 
     def _make_room(self, added: int) -> None:
         excess = self._count + added - self._max_points

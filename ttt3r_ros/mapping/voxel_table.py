@@ -31,6 +31,11 @@ class VoxelTable:
         self._row_at = torch.full((self._size,), _EMPTY, dtype=torch.int32, device=keys.device)
         self._cursor = 0
 
+    def clear(self) -> None:
+        """Take all rows out."""
+        self._row_at.fill_(_EMPTY)
+        self._cursor = 0
+
     @property
     def nbytes(self) -> int:
         """Memory of the table itself."""

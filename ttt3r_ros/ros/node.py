@@ -332,6 +332,9 @@ def main(args: list[str] | None = None) -> int:
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except Exception:
+        if rclpy.ok():  # else it is what was in work when the process was told to end
+            raise
     finally:
         node.destroy_node()
         rclpy.try_shutdown()

@@ -60,7 +60,8 @@ def _map(pipeline: Pipeline, node_config: NodeConfig) -> tuple[str, Write]:
     cloud = pipeline.map.cloud(pipeline.config.map.min_hits)
     form = node_config.map_format
     if not len(cloud.points):
-        raise NothingToSaveError("the map is empty")
+        least = pipeline.config.map.min_hits
+        raise NothingToSaveError(f"no voxel of the map was seen by {least} images")
     write_cloud = CLOUD_WRITERS[form]
     return f".{form}", lambda path: write_cloud(path, cloud.points, cloud.colours)
 

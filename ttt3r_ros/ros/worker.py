@@ -16,7 +16,6 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from ttt3r_ros.camera_info import CameraModel
 from ttt3r_ros.config import Config, NodeConfig
-from ttt3r_ros.mapping.voxel_map import VoxelMap
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.ros.conversions import frame_from_image, stamp_ns
 from ttt3r_ros.ros.mailbox import Mailbox
@@ -91,7 +90,10 @@ class Worker:
         self._mailbox: Mailbox[_Waiting] = Mailbox(queue_size)
         self._activation: _Activation | None = None
         self._last_stamp_ns = 0  # of the last tracked image
-        self._sent_map: tuple[VoxelMap, int] = (pipeline.map, 0)  # which, at which revision
+        # Its revision, and the hits that a voxel needed; an empty map need not be sent.
+        self._sent_map: tuple[int, int] | None = None
+        if not len(pipeline.map):
+            self._sent_map = (pipeline.map.revision, pipeline.config.map.min_hits)
         self._map_requested = False
         self._thread = threading.Thread(target=self._work, name="ttt3r_worker", daemon=True)
         self._thread.start()
@@ -199,6 +201,7 @@ class Worker:
                 else:
                     item()
             except torch.OutOfMemoryError as error:
+                self._mailbox.shut()
                 self._in_executor(self._give_up, error)
             except Exception:  # whatever it is, the next item may be a good one
                 if self._node.context.ok():  # else the process is ending, and nothing is heard
@@ -265,7 +268,7 @@ class Worker:
     def _take_map(self) -> None:
         """Copy the map for the executor's thread, which serialises it."""
         self._map_requested = False
-        current = (self._pipeline.map, self._pipeline.map.revision)
+        current = (self._pipeline.map.revision, self._pipeline.config.map.min_hits)
         if current != self._sent_map:
             self._sent_map = current
             cloud = self._pipeline.map.cloud(self._pipeline.config.map.min_hits)
