@@ -77,10 +77,6 @@ def _add_run(commands: Any) -> None:
     parser.set_defaults(command=_run)
     parser.add_argument("input", type=Path, help="rosbag2 (mcap or sqlite3) or folder of images")
     _add_recording(parser)
-    formats = settings(NodeConfig)["map_format"].choices
-    parser.add_argument(
-        "--map-format", choices=formats, default=formats[0], help="default: %(default)s"
-    )
     _add_settings(parser)
 
 
@@ -93,6 +89,10 @@ def _add_recording(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-frames", type=int, metavar="N", help="stop after n images")
     parser.add_argument("--rate", type=float, default=30.0, help="images/s of a folder [Hz]")
     parser.add_argument("--depth", action="store_true", help="write depth images too")
+    formats = settings(NodeConfig)["map_format"].choices
+    parser.add_argument(
+        "--map-format", choices=formats, default=formats[0], help="default: %(default)s"
+    )
 
 
 def _open(args: argparse.Namespace) -> Source:
@@ -180,7 +180,14 @@ def _evaluate(args: argparse.Namespace) -> int:
         _open(args) as source,
         tqdm(source, unit=" images", total=len(source)) as images,
     ):
-        report, summary = evaluate(images, truth, config, args.output, depth_images=args.depth)
+        report, summary = evaluate(
+            images,
+            truth,
+            config,
+            args.output,
+            depth_images=args.depth,
+            map_format=args.map_format,
+        )
     print(format_report(report))
     return _tell(source, summary, args.output)
 

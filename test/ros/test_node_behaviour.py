@@ -24,6 +24,7 @@ from tolerant import TOLERANT
 
 from ttt3r_ros.config import Config
 from ttt3r_ros.geometry import inverse, optical_mount, transform, transform_from_quaternion
+from ttt3r_ros.mapping.voxel_map import VoxelMap
 from ttt3r_ros.model import load_model
 from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.pipeline import Pipeline
@@ -325,7 +326,7 @@ def test_without_device_memory_the_node_gives_up_and_frees_it(robot, monkeypatch
     def fail(*_):
         raise torch.OutOfMemoryError("no memory left")
 
-    monkeypatch.setattr(Pipeline, "_empty_map", fail)
+    monkeypatch.setattr(VoxelMap, "clear", fail)
     robot.call("reset")
     robot.wait_until(lambda: robot.images.get_subscription_count() == 0)
     robot.wait_until(lambda: robot.node._worker is None)

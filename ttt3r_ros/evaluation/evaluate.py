@@ -43,6 +43,7 @@ def evaluate(
     output: Path,
     *,
     depth_images: bool = False,
+    map_format: str = "ply",
 ) -> tuple[dict[str, Any], RunSummary]:
     """Process images, compare with the truth and write `report.json` beside what `run` writes.
 
@@ -52,6 +53,7 @@ def evaluate(
         config: settings of the pipeline.
         output: the folder; made if it does not exist.
         depth_images: as `run`.
+        map_format: as `run`.
 
     Returns:
         What is in the report, and what became of the images.
@@ -78,6 +80,7 @@ def evaluate(
             Pipeline(model, config),
             output,
             depth_images=depth_images,
+            map_format=map_format,
             on_result=listener.take,
         )
         run_s = time.perf_counter() - began_s - listener.spent_s

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,10 +38,14 @@ class StreamCounter:
             max_gap_s: a longer gap between stamps is a pause and no loss; 0: there is none.
         """
         self._max_gap_ns = max_gap_s * NS_PER_S or math.inf
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._received = self._processed = self._replaced = self._rejected = self._lost = 0
         self._last_ns: int | None = None
         self._steps_ns: deque[int] = deque(maxlen=_STEPS)
+
+    def at_once(self) -> AbstractContextManager[bool]:
+        """Let several counts change together: nobody else counts or reads within the context."""
+        return self._lock
 
     def received(self, stamp_ns: int) -> None:
         """Count an image, and estimate from its stamp how many did not arrive before it.

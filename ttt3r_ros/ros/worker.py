@@ -135,11 +135,13 @@ class Worker:
         if activation is None:
             return False
         received_ns = stamp_ns(message.header.stamp)
-        activation.counter.received(received_ns)
-        replaces = self._mailbox.put(_Waiting(activation, message, activation.last_received_ns))
+        # No status may tell of the image and not yet of the one that it replaces.
+        with activation.counter.at_once():
+            activation.counter.received(received_ns)
+            replaces = self._mailbox.put(_Waiting(activation, message, activation.last_received_ns))
+            if replaces:
+                activation.counter.replaced()
         activation.last_received_ns = received_ns
-        if replaces:
-            activation.counter.replaced()
         return replaces
 
     def reset(self, reason: str) -> None:
