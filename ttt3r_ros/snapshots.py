@@ -163,8 +163,8 @@ class SnapshotStore:
     ) -> bool:
         """Keep a snapshot of an image just tracked, unless one of the same view is kept already.
 
-        Nothing is computed on the device before that is known, and it is known from the pose
-        alone as long as the camera goes on; else `descriptor` is downloaded.
+        Only `descriptor` is downloaded to find out, and that only if a snapshot is near by its
+        pose. Nothing else is copied before that is known.
 
         Args:
             stamp_ns: of the image.

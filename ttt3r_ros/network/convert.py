@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +17,7 @@ from ttt3r_ros.network.config import NetworkConfig
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.network.safetensors_writer import write_safetensors
 from ttt3r_ros.sha256 import sha256
+from ttt3r_ros.whole_file import whole_file
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -96,11 +96,8 @@ def write_checkpoint(
         "settings": json.dumps(dict(settings)),
         "source": source,
     }
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        write_safetensors(part, tensors, metadata, DTYPES[dtype])
-        os.replace(part, path)
+        with whole_file(path) as unfinished:
+            write_safetensors(unfinished, tensors, metadata, DTYPES[dtype])
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be written: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
