@@ -51,6 +51,27 @@ def test_points_are_left_out_by_range_and_at_jumps_of_depth():
     assert 0 < len_of_map(frame, **{"map.edge_filter": 0.5}) < everything
 
 
+@pytest.mark.parametrize("fit", ["crop", "resize"])
+def test_masked_pixels_are_left_out_of_the_map_and_change_nothing_else(fit):
+    frame = frames(1, height=120, width=128)[0]  # of which a crop cuts rows
+    mask = np.zeros((120, 128), bool)
+    mask[:, :64] = True  # all that the camera sees on the left
+    values = {"confidence.min": 1.0, "map.voxel_size": 0.001, "fit": fit}
+    plain, subject = pipeline(**values), pipeline(**values)
+    result = plain.process(frame)
+    masked = subject.process(replace(frame, mask=mask))
+    assert torch.equal(masked.points, result.points)
+    np.testing.assert_array_equal(masked.T_odom_camera, result.T_odom_camera)
+    right = result.usable(1.0, 20.0)[:, 64:]
+    assert 0.9 * int(right.sum()) < len(subject.map) <= int(right.sum()) < len(plain.map)
+    assert len_of_map(replace(frame, mask=np.ones_like(mask)), **values) == 0
+
+
+def test_a_mask_of_another_size_is_refused():
+    with pytest.raises(FrameRejected, match=r"mask: is \[48, 64\], the image \[96, 128\]"):
+        replace(frames(1)[0], mask=np.zeros((48, 64), bool))
+
+
 def test_what_the_camera_sees_through_is_carved_if_that_is_wanted(monkeypatch):
     carved = []
     monkeypatch.setattr(VoxelMap, "carve", lambda self, *arguments: carved.append(arguments))

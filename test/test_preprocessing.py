@@ -15,9 +15,11 @@ import torch
 
 from ttt3r_ros.geometry import Intrinsics
 from ttt3r_ros.preprocessing import (
+    FITS,
     crop_transform,
     network_size,
     resize_and_crop,
+    resize_mask,
     to_network_input,
 )
 
@@ -149,6 +151,21 @@ def test_intrinsics_follow_the_pixels(size, image_size, fit):
         pixel, seen = source_pixel(axis)
         expected = (pixel - new_c) / new_f * f + c
         assert abs((seen - expected).mean()) < 0.02 * max(1.0, f / new_f)
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_a_mask_covers_what_the_image_shows_of_it(fit):
+    mask = np.zeros((353, 500), bool)
+    mask[100:200, 300:420] = True
+    rgb = np.repeat(255 * mask[..., None].astype(np.uint8), 3, axis=2)
+    pixels, plan = resize_and_crop(rgb, 128, fit=fit, method="fast")
+    small = resize_mask(mask, plan)
+    assert small.shape == pixels.shape[:2]
+    assert small[pixels[..., 0] > 64].all()
+    grown = small.sum() / (pixels[..., 0] > 127).sum()
+    assert 1 <= grown < 1.2  # a rim of one pixel at most
+    with pytest.raises(ValueError, match=r"mask: expected \[353, 500\], got \[500, 353\]"):
+        resize_mask(mask.T, plan)
 
 
 def test_the_centre_of_an_image_stays_the_centre():

@@ -170,6 +170,13 @@ class MapConfig:
     publish_hz: float = _setting(
         1.0, "rate of ~/cloud_map while it changes", unit="Hz", low=0.01, high=100.0
     )
+    publish_max_points: int = _setting(
+        500_000,
+        "~/cloud_map is thinned evenly to this; saved maps are not",
+        low=1,
+        high=50_000_000,
+        runtime=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +284,11 @@ class Config:
         "exact: through Pillow, as published; fast: one antialiased bicubic filter; "
         "auto: exact with every_frame, else fast",
         choices=("auto", "exact", "fast"),
+    )
+    fit: str = _setting(
+        "crop",
+        "crop: cut the image to whole patches; resize: squeeze it, for comparing with papers",
+        choices=("crop", "resize"),
     )
     every_frame: bool = _setting(
         False, "process every image, none is replaced by a newer one (bags, tests)"

@@ -14,6 +14,7 @@ from ttt3r_ros.geometry import Transform
 from ttt3r_ros.mapping.filters import off_edges, within_range
 from ttt3r_ros.mapping.voxel_map import VoxelMap
 from ttt3r_ros.model import Model, load_model
+from ttt3r_ros.preprocessing import Mask, resize_mask
 from ttt3r_ros.session import Session, SessionError, load_session, made_for
 from ttt3r_ros.time_guard import StampStep, TimeGuard
 from ttt3r_ros.tracker import Tracker
@@ -93,7 +94,7 @@ class Pipeline:
         if result.seam:
             _log.info("segment %d: %s", result.segment, result.seam)
         if result.is_placed:
-            self._insert(result)
+            self._insert(result, frame.mask)
             self._trajectory.append(result.stamp_ns, result.T_map_camera)
         return result
 
@@ -156,9 +157,12 @@ class Pipeline:
         if back_s > 0 and back_s >= self.config.time.jump_back_s:
             self.reset(f"the clock jumped back by {back_s:.3f} s")
 
-    def _insert(self, result: FrameResult) -> None:
+    def _insert(self, result: FrameResult, mask: Mask | None) -> None:
         config, limits = self.config, self.config.map
         usable = result.usable(config.confidence.min, config.depth.max_m)  # [H, W]
+        if mask is not None:
+            ignored = torch.from_numpy(resize_mask(mask, result.crop))
+            usable &= ~ignored.to(usable.device)
         depth = result.points[..., 2]
         if limits.carve and result.intrinsics:
             self.map.carve(depth.where(usable, 0.0), result.intrinsics, result.T_map_camera)

@@ -31,6 +31,7 @@ _LANCZOS = 1
 _BICUBIC = 3
 
 RgbImage = npt.NDArray[np.uint8]  # [H, W, 3]
+Mask = npt.NDArray[np.bool_]  # [H, W]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,26 @@ def resize_and_crop(
     scaled = (_scale_exact if method == "exact" else _scale_fast)(rgb, plan)
     crop = scaled[plan.top : plan.top + plan.height, plan.left : plan.left + plan.width]
     return np.array(crop, order="C"), plan
+
+
+def resize_mask(mask: Mask, plan: CropTransform) -> Mask:
+    """Return a mask [H, W] of the source image as one of the network's image, bool [h, w].
+
+    A pixel is set where it shows any of the source's pixels that are set.
+
+    Raises:
+        ValueError: it is of an image of another size.
+    """
+    if mask.shape != (plan.source_height, plan.source_width):
+        raise ValueError(
+            f"mask: expected [{plan.source_height}, {plan.source_width}], got {list(mask.shape)}"
+        )
+    cropped = plan.fit == "crop"
+    size = (plan.scaled_height, plan.scaled_width) if cropped else (plan.height, plan.width)
+    shares = interpolate(torch.from_numpy(mask)[None, None].float(), size, mode="area")[0, 0]
+    crop = shares[plan.top : plan.top + plan.height, plan.left : plan.left + plan.width]
+    result: Mask = (crop > 0).numpy()
+    return result
 
 
 def to_network_input(rgb: RgbImage, device: str | torch.device = "cpu") -> Tensor:

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from statistics import median
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +51,14 @@ _TRIES = 5  # images of a segment in which a place is looked for
 _FOCALS = 31  # images whose focal estimates the median is taken of
 
 
+class _NetworkImage(TypedDict):
+    """What `preprocessing` has to know of it."""
+
+    image_size: int
+    patch_size: int
+    fit: str
+
+
 @dataclass(slots=True)
 class _Segment:
     """One recurrent state, and where the camera stood when it began."""
@@ -82,13 +91,17 @@ class Tracker:
             ConfigError: `scale_source` needs a setting that is not given.
         """
         self._model = model
-        self._patch_size = model.network.config.patch_size
         self._config = config
         self._scale_source = _scale_source(config)
         self._min_confidence = config.confidence.min
         self._method = config.preprocessing
         if self._method == "auto":
             self._method = "exact" if config.every_frame else "fast"
+        self._network_image = _NetworkImage(
+            image_size=model.image_size,
+            patch_size=model.network.config.patch_size,
+            fit=config.fit,
+        )
         self._dtype = getattr(torch, "float32" if config.dtype == "auto" else config.dtype)
         self._reset_interval = config.segment.reset_interval
         if self._reset_interval < 0:
@@ -157,7 +170,7 @@ class Tracker:
         """
         height, width = frame.rgb.shape[:2]
         try:
-            crop_transform(width, height, self._model.image_size, patch_size=self._patch_size)
+            crop_transform(width, height, **self._network_image)
         except ValueError as error:
             raise FrameRejected(str(error)) from error
 
@@ -169,9 +182,7 @@ class Tracker:
             TrackingError: the network's answer is not finite; a new segment has begun.
         """
         started = time.perf_counter()
-        rgb, crop = resize_and_crop(
-            frame.rgb, self._model.image_size, patch_size=self._patch_size, method=self._method
-        )
+        rgb, crop = resize_and_crop(frame.rgb, method=self._method, **self._network_image)
         if self._size not in (None, rgb.shape):
             self.start_segment(f"image size changed to {frame.rgb.shape[1]}x{frame.rgb.shape[0]}")
             self._focals.clear()
@@ -251,6 +262,7 @@ class Tracker:
             points=points,
             confidence=confidence,
             rgb=rgb,
+            crop=crop,
             intrinsics=intrinsics,
             segment=segment.number,
             seam=segment.seam if found or state is TrackingState.INITIALIZING else "",

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ttt3r_ros.covariance import Covariance
 from ttt3r_ros.geometry import Intrinsics, Transform
+from ttt3r_ros.preprocessing import CropTransform
 from ttt3r_ros.tracking_state import TrackingState
 
 if TYPE_CHECKING:
@@ -30,13 +31,15 @@ class Frame:
     """One image of one camera.
 
     Raises:
-        FrameRejected: the pixels are not uint8 [H, W, 3], or the intrinsics are of another size.
+        FrameRejected: the pixels are not uint8 [H, W, 3], or mask or intrinsics of another size.
     """
 
     stamp_ns: int  # of the image itself, nanoseconds
     rgb: npt.NDArray[np.uint8]  # [H, W, 3]
     intrinsics: Intrinsics | None = None  # of `rgb`; None: to be estimated
     frame_id: str = ""  # the camera's optical frame
+    # [H, W] pixels that are left out of the map, as of people and the robot itself; None: none.
+    mask: npt.NDArray[np.bool_] | None = None
     # The camera's pose by another odometry, in the frame of that; None: not known.
     T_odometry_camera: Transform | None = None
 
@@ -46,6 +49,10 @@ class Frame:
                 f"image: expected uint8 [H, W, 3], got {self.rgb.dtype} {list(self.rgb.shape)}"
             )
         size = (self.rgb.shape[1], self.rgb.shape[0])
+        if self.mask is not None and self.mask.shape != self.rgb.shape[:2]:
+            raise FrameRejected(
+                f"mask: is {list(self.mask.shape)}, the image {list(self.rgb.shape[:2])}"
+            )
         if self.intrinsics and (self.intrinsics.width, self.intrinsics.height) != size:
             raise FrameRejected(
                 f"camera_info: is for {self.intrinsics.width}x{self.intrinsics.height}, "
@@ -73,6 +80,7 @@ class FrameResult:
     points: Tensor  # [H, W, 3] metres in the camera's optical frame
     confidence: Tensor  # [H, W], 1 to infinity
     rgb: npt.NDArray[np.uint8]  # [H, W, 3], what the network saw
+    crop: CropTransform  # how that came from the camera's image
     intrinsics: Intrinsics | None  # of the network's image; None: too few good points to tell
     segment: int  # count of recurrent states begun before this one, since the last reset
     seam: str  # why a segment without a shared image begins, or went on elsewhere, here; else empty

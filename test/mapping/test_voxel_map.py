@@ -77,6 +77,21 @@ def test_newcomers_are_shown_when_they_have_been_seen_often_enough():
     assert len(voxel_map) == 2
 
 
+def test_a_copy_is_thinned_alike_everywhere_and_never_above_its_bound():
+    x, y = np.meshgrid(np.arange(40), np.arange(50))
+    wall = np.column_stack([x.ravel(), y.ravel(), 0 * x.ravel()]).astype(np.float32) + 0.5
+    voxel_map = VoxelMap(1.0, 10_000)
+    voxel_map.insert(torch.from_numpy(wall), torch.zeros(2000, 3), torch.ones(2000))
+    for most, expected in ((3000, 2000), (2000, 2000), (1999, 1000), (700, 667), (10, 10), (1, 1)):
+        assert len(voxel_map.cloud(max_points=most).points) == expected
+    thinned = voxel_map.cloud(max_points=700).points
+    counts, _, _ = np.histogram2d(
+        thinned[:, 0], thinned[:, 1], bins=(range(0, 41, 10), range(0, 51, 10))
+    )
+    assert counts.min() >= 30 and counts.max() <= 37  # of 100 in each part
+    assert len(voxel_map.cloud(min_hits=2, max_points=10).points) == 0
+
+
 def test_an_old_voxel_still_follows_its_surface():
     voxel_map, twin = VoxelMap(SIZE, 1000), DictionaryMap(1000)
     colours, weights = np.zeros((1, 3), int), np.float32([2.5])

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import TransformStamped
+from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
@@ -133,6 +135,13 @@ class Robot:
         future.add_done_callback(lambda _: done.set())
         assert done.wait(PATIENCE_S)
         return future.result()
+
+    def set_parameter(self, name: str, value: Any) -> SetParametersResult:
+        client = self.client.create_client(SetParameters, "ttt3r_node/set_parameters")
+        assert client.wait_for_service(PATIENCE_S)
+        parameter = Parameter(name, value=value).to_parameter_msg()
+        request = SetParameters.Request(parameters=[parameter])
+        return self.result_of(client.call_async(request)).results[0]
 
     def in_node(self, callback: Callable[[], Any]) -> Any:
         """Return what a callback returns in the thread of the node's executor."""

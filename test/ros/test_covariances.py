@@ -8,6 +8,7 @@ import torch
 from transforms3d.euler import euler2mat
 
 from ttt3r_ros.geometry import transform
+from ttt3r_ros.preprocessing import crop_transform
 from ttt3r_ros.ros.conversions import map_pose_message, odometry_message
 from ttt3r_ros.ros.transforms import Mount
 from ttt3r_ros.tracking_state import TrackingState
@@ -30,7 +31,8 @@ def result(variances, T_map_odom, map_variances=(0,) * 6):
         twist_covariance=np.diag(variances).astype(float),
         points=torch.zeros(1, 1, 3),
         confidence=torch.ones(1, 1),
-        rgb=np.zeros((1, 1, 3), np.uint8),
+        rgb=np.zeros((48, 64, 3), np.uint8),
+        crop=crop_transform(64, 48, 64),
         intrinsics=None,
         segment=0,
         seam="",

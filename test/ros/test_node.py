@@ -14,8 +14,7 @@ from geometry_msgs.msg import PoseWithCovarianceStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from nav_msgs.msg import Odometry
-from rcl_interfaces.srv import DescribeParameters, SetParameters
-from rclpy.parameter import Parameter
+from rcl_interfaces.srv import DescribeParameters
 from robot import LATCHED, PATIENCE_S, camera_info_message, image_message, picture, stamp
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from small_network import small_checkpoint
@@ -109,6 +108,54 @@ def test_the_map_reaches_those_who_join_late(robot):
     points = robot.send(at_s=1.0).map_points
     late = robot.listen_to_node(PointCloud2, "cloud_map", LATCHED)
     assert late.wait().width == points
+
+
+def test_a_large_map_is_thinned_for_publishing_and_whole_again_when_that_is_allowed(robot):
+    robot.start(map__publish_hz=20.0, map__publish_max_points=100)
+    points = robot.send(at_s=1.0).map_points
+    assert points > 200
+    clouds = robot.listen_to_node(PointCloud2, "cloud_map", LATCHED)
+    step = -(-points // 100)
+    assert clouds.wait().width == -(-points // step)
+    assert robot.set_parameter("map.publish_max_points", points).successful
+    assert clouds.wait(lambda message: message.width > 100).width == points
+
+
+def test_masked_pixels_stay_out_of_the_map_until_another_mask_comes(robot):
+    robot.start(tracking__odd_repeats=0, **TOLERANT)
+    masks = robot.client.create_publisher(Image, "mask", 1)
+    robot.wait_until(lambda: masks.get_subscription_count() > 0)
+
+    def send_mask(at_s, grey):
+        held = len(robot.node._masks._masks)
+        rows = np.full((48, 64), grey, np.uint8).tobytes()
+        masks.publish(image_message(at_s, encoding="mono8", step=64, data=rows))
+        robot.wait_until(lambda: len(robot.node._masks._masks) > held)
+
+    send_mask(5.0, 255)
+    assert [robot.send(at_s=at_s).map_points for at_s in (1.0, 1.1, 5.1)] == [0, 0, 0]
+    send_mask(5.2, 0)
+    assert robot.send(at_s=5.15).map_points == 0  # of before the second mask
+    assert robot.send(at_s=5.2).map_points > 0
+
+
+def test_a_mask_that_cannot_be_used_is_told_and_the_image_is_used(robot, capfd):
+    robot.start(**TOLERANT)
+    masks = robot.client.create_publisher(Image, "mask", 1)
+    robot.wait_until(lambda: masks.get_subscription_count() > 0)
+    masks.publish(image_message(1.0, picture()))
+    log = []
+
+    def said(text):
+        log.append(capfd.readouterr().err)
+        return text in "".join(log)
+
+    robot.wait_until(lambda: said("mask: not used: encoding: 'rgb8' is not one of"))
+    small = {"height": 4, "width": 4, "step": 4, "data": bytes(16 * [255])}
+    masks.publish(image_message(1.0, encoding="mono8", **small))
+    robot.wait_until(lambda: robot.node._masks._masks)
+    assert robot.send(at_s=1.0).map_points > 0
+    assert said("mask: not used: is 4x4, the image 64x48")
 
 
 def test_colours_of_the_cloud_are_those_of_the_image(robot):
@@ -265,23 +312,14 @@ def test_odometry_tells_the_velocity_in_the_moving_frame(robot, monkeypatch):
 def test_settings_marked_runtime_change_at_once_and_others_are_refused(robot):
     robot.start()
     depth = robot.listen_to_node(Image, "depth/image_rect")
-    client = robot.client.create_client(SetParameters, "ttt3r_node/set_parameters")
-    client.wait_for_service()
-
-    def set_parameter(name, value):
-        request = SetParameters.Request(
-            parameters=[Parameter(name, value=value).to_parameter_msg()]
-        )
-        return robot.result_of(client.call_async(request)).results[0]
-
     robot.send(at_s=1.0)
-    assert set_parameter("confidence.min", 1000.0).successful
+    assert robot.set_parameter("confidence.min", 1000.0).successful
     robot.send(at_s=1.1)
     first, second = (depth.wait(lambda m, t=t: m.header.stamp == stamp(t)) for t in (1.0, 1.1))
     assert np.isfinite(floats(first)).any() and np.isnan(floats(second)).all()
-    refused = set_parameter("confidence.min", 0.5)
+    refused = robot.set_parameter("confidence.min", 0.5)
     assert not refused.successful and "confidence.min" in refused.reason
-    assert not set_parameter("update_rule", "cut3r").successful
+    assert not robot.set_parameter("update_rule", "cut3r").successful
 
 
 def test_every_setting_is_described(robot):

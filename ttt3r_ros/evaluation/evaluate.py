@@ -28,7 +28,6 @@ from ttt3r_ros.geometry import Transform
 from ttt3r_ros.model import load_model
 from ttt3r_ros.offline import RunSummary, run
 from ttt3r_ros.pipeline import Pipeline
-from ttt3r_ros.preprocessing import crop_transform
 from ttt3r_ros.types import Frame, FrameResult
 
 REPORT = "report.json"
@@ -73,7 +72,7 @@ def evaluate(
     output.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         depth = stack.enter_context(DepthComparison(output)) if truth.depth else None
-        listener = _Listener(truth, depth, model.image_size, model.network.config.patch_size)
+        listener = _Listener(truth, depth)
         began_s = time.perf_counter()
         summary = run(
             frames,
@@ -114,11 +113,8 @@ class _Listener:
         self,
         truth: GroundTruth,
         depth: DepthComparison | None,
-        image_size: int,
-        patch_size: int,
     ) -> None:
         self._truth, self._depth = truth, depth
-        self._image_size, self._patch_size = image_size, patch_size
         self._stamps_ns: list[int] = []
         self._poses: list[Transform] = []
         self.steps_s: list[float] = []
@@ -136,9 +132,7 @@ class _Listener:
         self.steps_s.append(result.step_s)
         true_m = self._truth.depth.at(result.stamp_ns) if self._truth.depth else None
         if self._depth and true_m is not None:
-            height, width = frame.rgb.shape[:2]
-            crop = crop_transform(width, height, self._image_size, patch_size=self._patch_size)
-            self._depth.add(result.points[..., 2].cpu().numpy(), true_m, crop)
+            self._depth.add(result.points[..., 2].cpu().numpy(), true_m, result.crop)
         self.spent_s += time.perf_counter() - began_s
 
     def trajectory(self) -> dict[str, Any] | None:

@@ -33,8 +33,17 @@ _CARVED = 1 << 17  # rows looked at by `carve`, in turns
 class MapCloud:
     """A copy of the map's points on the host."""
 
-    points: npt.NDArray[np.float32]  # [N, 3] metres in the map's frame
-    colours: npt.NDArray[np.uint8]  # [N, 3] RGB
+    values: npt.NDArray[np.float32]  # [N, 6] x y z in metres in the map's frame, r g b to 255
+
+    @property
+    def points(self) -> npt.NDArray[np.float32]:
+        """Metres in the map's frame, [N, 3]."""
+        return self.values[:, :3]
+
+    @property
+    def colours(self) -> npt.NDArray[np.uint8]:
+        """RGB, [N, 3]."""
+        return self.values[:, 3:].round().astype(np.uint8)
 
 
 class VoxelMap:
@@ -196,13 +205,20 @@ class VoxelMap:
             self._remove(gone + rows.start)
         self._revision += 1
 
-    def cloud(self, min_hits: int = 1) -> MapCloud:
-        """Return a copy of the points of voxels with enough hits, in no particular order."""
+    def cloud(self, min_hits: int = 1, max_points: int | None = None) -> MapCloud:
+        """Return a copy of the points of voxels with enough hits, in no particular order.
+
+        Args:
+            min_hits: images that must have seen a voxel.
+            max_points: where there are more, only every second, third, ... of them: neighbours
+                are seen by the same images and stand together, so all places are thinned alike.
+        """
         mean = self._voxels.mean[: self._count]
         if min_hits > 1:
             mean = mean[self._voxels.hits[: self._count] >= min_hits]
-        colours = mean[:, 3:].round().to(torch.uint8)
-        return MapCloud(mean[:, :3].cpu().numpy().copy(), colours.cpu().numpy())
+        step = 1 if max_points is None else max(1, -(-len(mean) // max_points))
+        # All that tracking has to wait for is this copy.
+        return MapCloud(mean[::step].to("cpu", copy=True).numpy())
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Return a copy of all that the map is on the host; `from_tensors` reads it back.

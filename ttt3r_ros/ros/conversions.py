@@ -162,7 +162,7 @@ def points_message(result: FrameResult, min_confidence: float, max_depth_m: floa
 
 def map_message(cloud: MapCloud, stamp_ns: int, frame: str) -> PointCloud2:
     """Return the points of the map as a cloud."""
-    points = np.empty(len(cloud.points), _XYZ_RGB)
+    points = np.empty(len(cloud.values), _XYZ_RGB)
     _fill(points, cloud.points, cloud.colours)
     message = _cloud_message(points, _header(stamp_ns, frame))
     message.is_dense = True

@@ -44,6 +44,7 @@ from ttt3r_ros.config import ConfigError
 from ttt3r_ros.network.checkpoint_error import CheckpointError
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.ros.log import send_logs_to
+from ttt3r_ros.ros.masks import Masks
 from ttt3r_ros.ros.outputs import Outputs
 from ttt3r_ros.ros.parameters import change_settings, declare_parameters, read_parameters
 from ttt3r_ros.ros.robot_odometry import RobotOdometry
@@ -119,6 +120,7 @@ class TTT3RNode(LifecycleNode):
         config = self._node_config
         image_topic = self.resolve_topic_name("image")
         self._camera = CameraModel(image_topic)
+        self._masks = Masks()
         listener = self._listener = FrameListener(self)
         odometry = None
         if self._config.scale_source == "odom":
@@ -126,6 +128,7 @@ class TTT3RNode(LifecycleNode):
         worker = self._configured_worker()
         worker.prepare(
             self._camera,
+            self._masks,
             lambda frame: listener.find_mount(frame, self._node_config, self._outputs.own_edges),
             odometry,
         )
@@ -194,6 +197,7 @@ class TTT3RNode(LifecycleNode):
         self._active_subscriptions = [
             self.create_subscription(kind, image_topic, self._on_image, qos),
             self.create_subscription(CameraInfo, "camera_info", self._camera.update, qos),
+            self.create_subscription(Image, "mask", self._masks.update, qos),
         ]
         self.get_logger().info(f"waiting for images on {image_topic}")
 

@@ -19,6 +19,7 @@ from ttt3r_ros.config import Config, NodeConfig
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.ros.conversions import frame_from_image, stamp_ns
 from ttt3r_ros.ros.mailbox import Mailbox
+from ttt3r_ros.ros.masks import Masks
 from ttt3r_ros.ros.outputs import Outputs
 from ttt3r_ros.ros.robot_odometry import RobotOdometry
 from ttt3r_ros.ros.saving import NothingToSaveError, take
@@ -39,6 +40,7 @@ class _Activation:
     """What belongs to the images between one activation of the node and its end."""
 
     camera: CameraModel
+    masks: Masks
     find_mount: Callable[[str], Mount]
     odometry: RobotOdometry | None
     counter: StreamCounter
@@ -90,10 +92,8 @@ class Worker:
         self._mailbox: Mailbox[_Waiting] = Mailbox(queue_size)
         self._activation: _Activation | None = None
         self._last_stamp_ns = 0  # of the last tracked image
-        # Its revision, and the hits that a voxel needed; an empty map need not be sent.
-        self._sent_map: tuple[int, int] | None = None
-        if not len(pipeline.map):
-            self._sent_map = (pipeline.map.revision, pipeline.config.map.min_hits)
+        # What told the last map sent from others; an empty map need not be sent.
+        self._sent_map = None if len(pipeline.map) else self._map_to_send()
         self._map_requested = False
         self._thread = threading.Thread(target=self._work, name="ttt3r_worker", daemon=True)
         self._thread.start()
@@ -101,6 +101,7 @@ class Worker:
     def prepare(
         self,
         camera: CameraModel,
+        masks: Masks,
         find_mount: Callable[[str], Mount],
         odometry: RobotOdometry | None,
     ) -> None:
@@ -108,11 +109,12 @@ class Worker:
 
         Args:
             camera: what is known of the camera.
+            masks: of its images.
             find_mount: finds the mount of a camera frame; it may raise `FrameRejected`.
             odometry: of the robot, if the scale comes from it.
         """
         counter = StreamCounter(self._pipeline.config.time.max_gap_s)
-        self._activation = _Activation(camera, find_mount, odometry, counter)
+        self._activation = _Activation(camera, masks, find_mount, odometry, counter)
 
     def resume(self) -> None:
         """Take images from now on."""
@@ -213,6 +215,7 @@ class Worker:
         activation, message = waiting.activation, waiting.message
         try:
             frame = frame_from_image(message, activation.camera, self._node_config.camera_frame)
+            frame = replace(frame, mask=activation.masks.of(frame))
             mount = self._mount_of(activation, frame)
             if activation.odometry:
                 pose = activation.odometry.camera_pose(frame.stamp_ns, mount)
@@ -267,13 +270,19 @@ class Worker:
                 throttle_duration_sec=_LOSS_WARNING_PERIOD_S,
             )
 
+    def _map_to_send(self) -> tuple[int, int, int]:
+        """Return what tells the map that would be sent now from others."""
+        shown = self._pipeline.config.map
+        return self._pipeline.map.revision, shown.min_hits, shown.publish_max_points
+
     def _take_map(self) -> None:
         """Copy the map for the executor's thread, which serialises it."""
         self._map_requested = False
-        current = (self._pipeline.map.revision, self._pipeline.config.map.min_hits)
+        current = self._map_to_send()
         if current != self._sent_map:
             self._sent_map = current
-            cloud = self._pipeline.map.cloud(self._pipeline.config.map.min_hits)
+            _, min_hits, max_points = current
+            cloud = self._pipeline.map.cloud(min_hits, max_points)
             self._in_executor(self._outputs.map, cloud, self._last_stamp_ns)
 
     def _in_executor(self, callback: Callable[..., None], *args: object) -> None:

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Masks from the topic `mask`: which pixels of the camera's images stay out of the map."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+
+import numpy as np
+import numpy.typing as npt
+from sensor_msgs.msg import Image
+
+from ttt3r_ros.images import decode_image
+from ttt3r_ros.ros.conversions import stamp_ns
+from ttt3r_ros.types import Frame, FrameRejected
+
+_log = logging.getLogger(__name__)
+
+ENCODINGS = ("mono8", "8UC1")
+_KEPT = 8  # masks, for images that wait a little
+_SAME_NS = 10_000_000  # stamps that differ by less are of one moment
+
+Mask = npt.NDArray[np.bool_]  # [H, W]
+
+
+class Masks:
+    """The masks received last. Each holds from its stamp on until the next one comes.
+
+    One that comes before any other holds for older images too: what masks the robot itself may be
+    published once, with whatever stamp.
+    """
+
+    def __init__(self) -> None:
+        self._masks: deque[tuple[int, Mask]] = deque(maxlen=_KEPT)
+        self._warned: str = ""
+
+    def update(self, message: Image) -> None:
+        """Take a message; a bad one is not used, and a warning says why."""
+        try:
+            if message.encoding not in ENCODINGS:
+                raise FrameRejected(f"encoding: {message.encoding!r} is not one of {ENCODINGS}")
+            size = (message.height, message.width, message.step)
+            grey = decode_image("mono8", *size, message.is_bigendian, message.data)[..., 0]
+        except FrameRejected as error:
+            self._warn(f"not used: {error}")
+        else:
+            self._masks.append((stamp_ns(message.header.stamp), grey > 0))
+
+    def of(self, frame: Frame) -> Mask | None:
+        """Return the mask [H, W] of an image; None if there is none of its size."""
+        masks = list(self._masks)  # the executor's thread may add one meanwhile
+        if not masks:
+            return None
+        begun = [mask for stamp, mask in masks if stamp < frame.stamp_ns + _SAME_NS]
+        mask = begun[-1] if begun else masks[0][1]
+        if mask.shape == frame.rgb.shape[:2]:
+            return mask
+        size, image_size = ("x".join(map(str, m.shape[1::-1])) for m in (mask, frame.rgb))
+        self._warn(f"not used: is {size}, the image {image_size}")
+        return None
+
+    def _warn(self, reason: str) -> None:
+        if reason != self._warned:
+            self._warned = reason
+            _log.warning("mask: %s", reason)
