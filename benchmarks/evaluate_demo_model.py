@@ -35,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the packa
 
 from ttt3r_ros.config import Config
 from ttt3r_ros.evaluation import circumstances
+from ttt3r_ros.evaluation.drift_metrics import motion_errors
 from ttt3r_ros.evaluation.trajectory_metrics import trajectory_errors
 from ttt3r_ros.model import Model, load_model
 from ttt3r_ros.network.model import Network
@@ -256,27 +257,11 @@ def _guess(truth: Numbers, depth_m: Tensor, length: int) -> dict[str, float]:
 
 
 def _drift(found: Numbers, truth: Numbers) -> dict[str, float]:
-    """Errors of the motion over a metre of the true path, by its length; means, as KITTI's.
-
-    From every image to the first one that is `DRIFT_OVER_M` further along the path. NaN where the
-    path is shorter.
-    """
-    steps_m = np.linalg.norm(np.diff(truth[:, :3, 3], axis=0), axis=1)
-    path_m = np.concatenate(([0.0], steps_m.cumsum()))
-    stop = np.searchsorted(path_m, path_m + DRIFT_OVER_M)
-    start = np.flatnonzero(stop < len(path_m))
-    if not len(start):
-        return {"drift_percent": math.nan, "drift_deg_per_m": math.nan}
-    stop = stop[start]
-    true_motion = np.linalg.inv(truth[start]) @ truth[stop]
-    error = np.linalg.inv(true_motion) @ np.linalg.inv(found[start]) @ found[stop]
-    cosine = (np.trace(error[:, :3, :3], axis1=1, axis2=2) - 1) / 2
-    angle_deg = np.degrees(np.arccos(cosine.clip(-1, 1)))
-    travelled_m = path_m[stop] - path_m[start]
-    metres = np.linalg.norm(error[:, :3, 3], axis=1)
+    """Errors of the motion over a metre of the true path; NaN where the path is shorter."""
+    drift = next(iter(motion_errors(found, truth, [DRIFT_OVER_M])), None)
     return {
-        "drift_percent": float(100 * (metres / travelled_m).mean()),
-        "drift_deg_per_m": float((angle_deg / travelled_m).mean()),
+        "drift_percent": drift.trans_percent if drift else math.nan,
+        "drift_deg_per_m": drift.rot_deg_per_m if drift else math.nan,
     }
 
 

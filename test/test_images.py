@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zlib
 from array import array
 
@@ -311,12 +312,36 @@ def test_a_depth_png_is_millimetres():
     np.testing.assert_allclose(depth, [[np.nan, 2.5]])
 
 
+def compressed_depth(quantised, a=0.0, b=0.0):
+    return np.frombuffer(struct.pack("<iff", 0, a, b) + bytes(png(quantised)), np.uint8)
+
+
+def test_the_transport_compressed_depth_puts_a_header_before_the_png():
+    millimetres = np.array([[0, 2500], [1, 65535]], np.uint16)
+    for format in ("16UC1; compressedDepth", "16UC1; compressedDepth png"):
+        depth = decode_compressed_depth(compressed_depth(millimetres), format)
+        np.testing.assert_allclose(depth, [[np.nan, 2.5], [0.001, 65.535]], rtol=1e-6)
+    with pytest.raises(FrameRejected, match="no image after the header: 12 bytes"):
+        decode_compressed_depth(bytes(12), "16UC1; compressedDepth png")
+
+
+def test_the_transport_compressed_depth_quantises_the_inverse_of_metres():
+    a = 100.0 * (100.0 + 1.0)  # the transport's: depth_quantization, and depth_max of 10 m
+    b = 1.0 - a / 10.0
+    metres = np.array([[0.5, 1.25], [7.0, 9.9]])
+    quantised = np.append((a / metres + b).round(), [[0.0, 0.0]], axis=0).astype(np.uint16)
+    depth = decode_compressed_depth(compressed_depth(quantised, a, b), "32FC1; compressedDepth png")
+    np.testing.assert_allclose(depth[:2], metres, rtol=1e-2)
+    assert np.isnan(depth[2]).all()
+
+
 @pytest.mark.parametrize(
     ("pixels", "format", "named"),
     [
         (noise(4, 4), "16UC1; png compressed ", r"data: .* got uint8 \[4, 4\]"),
         (noise(4, 4, 3, dtype=np.uint16), "png", r"data: .* got uint16 \[4, 4, 3\]"),
-        (noise(4, 4, dtype=np.uint16), "16UC1; compressedDepth png", "format: .* not supported"),
+        (noise(4, 4, dtype=np.uint16), "16UC1; compressedDepth rvl", "format: .* not supported"),
+        (noise(4, 4, dtype=np.uint16), "16UC1; compressedDepth png", "data: not a whole JPEG or P"),
     ],
 )
 def test_what_is_not_a_depth_png_is_rejected(pixels, format, named):

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttt3r_ros import __version__
-from ttt3r_ros.config import Config, ConfigError, NodeConfig, Setting, settings, with_values
+from ttt3r_ros.config import Config, ConfigError, NodeConfig, Setting, settings
 from ttt3r_ros.scene_options import add_scene_arguments, scene_options
 
 if TYPE_CHECKING:
     from ttt3r_ros.evaluation.source import Source
     from ttt3r_ros.offline import RunSummary
 
-# How the offline commands process images is no choice.
-_FIXED = {"every_frame": True}
+_FIXED = ("every_frame",)  # how the offline commands process images is no choice
+
+_GAP = "time.max_gap_s"
 
 _SECTIONS = ("**", "ttt3r_node")  # of a ROS parameter file, whatever the namespace
 
@@ -85,9 +86,9 @@ def _add_recording(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     parser.add_argument("--topic", default="", help="image topic of a bag with several")
     parser.add_argument("--camera-info-topic", default="", help="default: beside the image topic")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="take every n-th image")
+    parser.add_argument("--every", type=int, metavar="N", help="take every n-th image")
     parser.add_argument("--max-frames", type=int, metavar="N", help="stop after n images")
-    parser.add_argument("--rate", type=float, default=30.0, help="images/s of a folder [Hz]")
+    parser.add_argument("--rate", type=float, help="images/s of a folder without stamps [Hz]")
     parser.add_argument("--depth", action="store_true", help="write depth images too")
     formats = settings(NodeConfig)["map_format"].choices
     parser.add_argument(
@@ -98,13 +99,13 @@ def _add_recording(parser: argparse.ArgumentParser) -> None:
 def _open(args: argparse.Namespace) -> Source:
     from ttt3r_ros.evaluation.readers import open_source
 
+    given = {"every": args.every, "rate_hz": args.rate}
     return open_source(
         args.input,
         topic=args.topic,
         camera_info_topic=args.camera_info_topic,
-        every=args.every,
         max_frames=args.max_frames,
-        rate_hz=args.rate,
+        **{name: value for name, value in given.items() if value is not None},
     )
 
 
@@ -139,20 +140,43 @@ def _tell(source: Source, summary: RunSummary, output: Path) -> int:
 def _add_evaluate(commands: Any) -> None:
     parser = commands.add_parser(
         "evaluate",
-        help="process a bag and compare with the truth in it",
-        description="Do what `ttt3r run` does with a rosbag2 that also holds true poses or depth, "
-        "and compare: prints a table and writes report.json. docs/evaluation.md says what the "
-        "numbers mean.",
+        help="process recordings and compare with the truth in them",
+        description="Do what `ttt3r run` does with recordings that also hold true poses or depth, "
+        "and compare: prints a table and writes report.html, report.md and report.json. Several "
+        "sequences or settings get a folder each, and a report that compares them; those whose "
+        "reports are there already are not made again. docs/evaluation.md says what the numbers "
+        "mean.",
     )
     parser.set_defaults(command=_evaluate)
-    parser.add_argument("input", type=Path, metavar="bag", help="rosbag2 (mcap or sqlite3)")
+    parser.add_argument(
+        "input",
+        type=Path,
+        nargs="?",
+        help="rosbag2, or a data set's folder in its published layout; none with --live",
+    )
     _add_recording(parser)
-    truth = parser.add_argument_group("ground truth", "found by type where there is only one topic")
+    live = parser.add_argument_group("a running node instead of a recording")
+    live.add_argument(
+        "--live", action="store_true", help="listen to the node and to the truth until all is quiet"
+    )
+    live.add_argument("--node", default="ttt3r_node", metavar="NAME", help="default: %(default)s")
+    live.add_argument("--seconds", type=float, metavar="S", help="listen so long")
+    live.add_argument(
+        "--against", type=Path, metavar="DIR", help="compare with the report of a recording"
+    )
+    which = parser.add_argument_group("which recordings")
+    which.add_argument("--format", default="", help="of the data set; default: what fits")
+    which.add_argument("--sequences", nargs="+", default=(), metavar="NAME", help="default: all")
+    which.add_argument("--limit", type=int, metavar="N", help="the first n sequences only")
+    which.add_argument("--start", type=int, metavar="N", help="leave out n images at the beginning")
+    truth = parser.add_argument_group(
+        "ground truth of a bag", "found by type where there is only one topic"
+    )
     truth.add_argument(
         "--ground-truth-topic",
         default="",
         metavar="TOPIC",
-        help="PoseStamped: camera in the world, optical axes",
+        help="PoseStamped, Odometry or TransformStamped: camera in the world, optical axes",
     )
     truth.add_argument(
         "--ground-truth-frames",
@@ -163,33 +187,100 @@ def _add_evaluate(commands: Any) -> None:
     truth.add_argument(
         "--depth-topic", default="", metavar="TOPIC", help="16UC1, 32FC1 or 16-bit PNG"
     )
+    how = parser.add_argument_group("how")
+    how.add_argument("--protocol", default="", metavar="NAME", help="a paper's way of measuring")
+    how.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SETTING=VALUE,VALUE",
+        help="compare values of a setting, e.g. update_rule=cut3r,ttt3r; may be given again",
+    )
+    how.add_argument(
+        "--alignment",
+        choices=("sim3", "se3", "scale", "none"),
+        default="se3",
+        help="of pictures and map; default: %(default)s",
+    )
+    how.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="sequences at once; GPUs take turns"
+    )
+    how.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="of a sequence on the CPU; figures depend on it in their last digits. "
+        "Default: 1 with several sequences",
+    )
     _add_settings(parser)
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from tqdm import tqdm
+    if args.live == bool(args.input):
+        raise ConfigError("evaluate: give a recording, or --live")
+    return _evaluate_live(args) if args.live else _evaluate_recordings(args)
 
-    from ttt3r_ros.evaluation.evaluate import evaluate, format_report
-    from ttt3r_ros.evaluation.ground_truth import GroundTruth
 
-    config = _config(args)
-    frames = tuple(args.ground_truth_frames) if args.ground_truth_frames else None
-    topics = {"pose_topic": args.ground_truth_topic, "depth_topic": args.depth_topic}
-    with (
-        GroundTruth(args.input, frames=frames, **topics) as truth,
-        _open(args) as source,
-        tqdm(source, unit=" images", total=len(source)) as images,
-    ):
-        report, summary = evaluate(
-            images,
-            truth,
-            config,
-            args.output,
-            depth_images=args.depth,
-            map_format=args.map_format,
+def _evaluate_live(args: argparse.Namespace) -> int:
+    from ttt3r_ros.evaluation.command import compare_live
+    from ttt3r_ros.evaluation.figures import summary_text
+    from ttt3r_ros.ros.live_evaluation import LiveRequest, evaluate_live
+
+    report = evaluate_live(
+        LiveRequest(
+            output=args.output / "live" if args.against else args.output,
+            node=args.node,
+            image_topic=args.topic or "image",
+            pose_topic=args.ground_truth_topic,
+            depth_topic=args.depth_topic,
+            seconds=args.seconds,
+            alignment=args.alignment,
         )
-    print(format_report(report))
-    return _tell(source, summary, args.output)
+    )
+    print(summary_text(report.figures))
+    if args.against:
+        print(compare_live(report, args.against, args.output))
+    return 0 if report.figures["images"] else 1
+
+
+def _evaluate_recordings(args: argparse.Namespace) -> int:
+    from ttt3r_ros.evaluation.command import EvaluationRequest, evaluate_all
+
+    values = dict(_assignment(text) for text in args.set)
+    request = EvaluationRequest(
+        input=args.input,
+        output=args.output,
+        settings=_given_settings(args),
+        values=values,
+        protocol=args.protocol,
+        format=args.format,
+        sequences=tuple(args.sequences),
+        limit=args.limit,
+        start=args.start,
+        every=args.every,
+        max_frames=args.max_frames,
+        rate_hz=args.rate,
+        bag={
+            "topic": args.topic,
+            "camera_info_topic": args.camera_info_topic,
+            "ground_truth_topic": args.ground_truth_topic,
+            "ground_truth_frames": args.ground_truth_frames and tuple(args.ground_truth_frames),
+            "depth_topic": args.depth_topic,
+        },
+        alignment=args.alignment,
+        depth_images=args.depth,
+        map_format=args.map_format,
+        jobs=args.jobs,
+        threads=args.threads,
+    )
+    return evaluate_all(request)
+
+
+def _assignment(text: str) -> tuple[str, tuple[str, ...]]:
+    name, equals, values = text.partition("=")
+    if not equals or not all(values.split(",")):
+        raise ConfigError(f"--set: expected SETTING=VALUE or SETTING=VALUE,VALUE, got {text!r}")
+    return name, tuple(values.split(","))
 
 
 def _add_simulate(commands: Any) -> None:
@@ -336,16 +427,23 @@ def _metavar(setting: Setting) -> str:
 
 
 def _config(args: argparse.Namespace) -> Config:
+    """Return the settings that `ttt3r run` uses."""
+    from ttt3r_ros.offline import offline_config
+
+    return offline_config(_given_settings(args), every=args.every or 1)
+
+
+def _given_settings(args: argparse.Namespace) -> dict[str, Any]:
     """Return the settings of the file, if any, then the flags."""
-    config = with_values(Config(), _read_yaml(args.config) if args.config else {})
-    # Images left out by choice are no gap in time.
-    every = {"time.max_gap_s": args.every * config.time.max_gap_s} if args.every > 1 else {}
     flags = {
         name.removeprefix("setting "): value
         for name, value in vars(args).items()
         if name.startswith("setting ") and value is not None
     }
-    return with_values(config, {**every, **flags, **_FIXED})
+    values = _read_yaml(args.config) if args.config else {}
+    if args.every and _GAP in values:  # a file has what is right for a live camera
+        values[_GAP] = args.every * settings(Config)[_GAP].parse(values[_GAP])
+    return {**values, **flags}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

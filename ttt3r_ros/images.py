@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 MAX_COMPRESSED_PIXELS = 100_000_000
 """A compressed image that claims more is rejected before memory is taken (300 MB of RGB)."""
 
+# compressed_depth_image_transport's ConfigHeader: format, and depthParam a and b.
+_DEPTH_HEADER = struct.Struct("<iff")
+
 
 class _Layout(NamedTuple):
     """How the pixels of an encoding lie in memory."""
@@ -145,22 +148,37 @@ def decode_depth_image(
 def decode_compressed_depth(data: Buffer, format: str) -> npt.NDArray[np.float32]:
     """Return a depth image that is a gray PNG of 16 bits, as `decode_depth_image` does 16UC1.
 
+    With the transport `compressedDepth`, a header of 12 bytes precedes the PNG; depth that was
+    32FC1 is quantised as q = a / z + b with a and b from there, and 0 is unknown.
+
     Args:
-        data: the whole file.
-        format: the message's field, for instance "16UC1; png compressed".
+        data: all bytes of the message.
+        format: the message's field, for instance "16UC1; png compressed" or
+            "32FC1; compressedDepth png".
 
     Raises:
         FrameRejected: the image is not a gray PNG of 16 bits, damaged, or larger than
-            `MAX_COMPRESSED_PIXELS`; also for the `compressedDepth` transport.
+            `MAX_COMPRESSED_PIXELS`; also for `compressedDepth` with RVL.
     """
-    if "compressedDepth" in format:
-        raise FrameRejected(f"format: {format!r} is not supported, only 16-bit PNG is")
+    a = b = 0.0
+    if is_transport := "compressedDepth" in format:
+        if "rvl" in format:
+            raise FrameRejected(f"format: {format!r} is not supported, only PNG is")
+        if memoryview(data).nbytes <= _DEPTH_HEADER.size:
+            raise FrameRejected(f"data: no image after the header: {memoryview(data).nbytes} bytes")
+        _, a, b = _DEPTH_HEADER.unpack_from(data)
+        data = memoryview(data)[_DEPTH_HEADER.size :]
     flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
     depth = _decode_file(data, format, flags)
     if depth.dtype != np.uint16 or depth.ndim != 2:
         raise FrameRejected(
             f"data: depth is a gray PNG of 16 bits, got {depth.dtype} {list(depth.shape)}"
         )
+    if is_transport and format.startswith("32FC1"):
+        with np.errstate(divide="ignore"):
+            metres = np.float32(a) / (depth.astype(np.float32) - np.float32(b))
+        metres[depth == 0] = np.nan
+        return _metres(metres)
     return _metres(depth)
 
 

@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
-from ttt3r_ros.config import ConfigError
+from ttt3r_ros.config import Config, ConfigError, with_values
 from ttt3r_ros.mapping.export import CLOUD_WRITERS
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.tracking_state import TrackingState
@@ -22,6 +23,20 @@ _log = logging.getLogger(__name__)
 
 TRAJECTORY, MAP, DEPTH = "trajectory.tum", "map", "depth"
 _MAX_DEPTH_MM = 65535
+
+
+def offline_config(values: Mapping[str, Any], *, every: int) -> Config:
+    """Return the settings for recordings: no image is replaced by a newer one.
+
+    Args:
+        values: of settings by dotted name, as far as they are given.
+        every: which images are taken; those left out by choice are no gap in time.
+
+    Raises:
+        ConfigError: a setting does not exist or cannot have its value.
+    """
+    gap_s = every * Config().time.max_gap_s
+    return with_values(Config(), {"time.max_gap_s": gap_s, **values, "every_frame": True})
 
 
 @dataclass(slots=True)
@@ -56,7 +71,7 @@ def run(
         output: the folder; made if it does not exist.
         depth_images: whether to write depth images.
         map_format: one of `mapping.export.CLOUD_WRITERS`.
-        on_result: is told of every image that was tracked and not LOST.
+        on_result: is told of every image that was processed.
 
     Raises:
         ConfigError: a setting is for the node alone.
@@ -78,6 +93,8 @@ def run(
                     _log.warning("image at %d ns rejected: %s", frame.stamp_ns, error)
                     continue
                 summary.processed += 1
+                if on_result:
+                    on_result(frame, result)
                 if result.state is TrackingState.LOST:
                     summary.lost += 1
                     continue
@@ -87,8 +104,6 @@ def run(
                 trajectory.append(result.stamp_ns, result.T_map_camera)
                 if depth_images:
                     _write_depth(output / DEPTH, result, pipeline)
-                if on_result:
-                    on_result(frame, result)
     finally:
         cloud = pipeline.map.cloud(pipeline.config.map.min_hits)
         CLOUD_WRITERS[map_format](output / f"{MAP}.{map_format}", cloud.points, cloud.colours)

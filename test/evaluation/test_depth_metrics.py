@@ -32,8 +32,8 @@ def pictures(count=3, seed=0):
     return predicted, true
 
 
-def compare(tmp_path, predicted, true, crop=WHOLE):
-    with DepthComparison(tmp_path) as comparison:
+def compare(tmp_path, predicted, true, crop=WHOLE, **options):
+    with DepthComparison(tmp_path, **options) as comparison:
         for p, g in zip(predicted, true, strict=True):
             comparison.add(p, g, crop)
         return comparison.report()
@@ -74,11 +74,11 @@ def test_errors_are_those_of_the_plain_twin_over_all_images_together(tmp_path):
     middle = float(np.median([g for _, g in pairs]))
     assert (report.images, report.pixels) == (3, len(pairs))
     assert astuple(report.metric) == pytest.approx(plain_errors(pairs))
-    # The steps are sensitive: the order of a sum changes the tenth one by 1e-5.
+    # The steps are sensitive: the order of a sum changes the tenth one.
     assert report.scale == pytest.approx(scale, rel=1e-3)
     scaled = plain_errors([(report.scale * p, g) for p, g in pairs])
     assert astuple(report.scaled) == pytest.approx(scaled)
-    assert report.guess_m == pytest.approx(middle, rel=0.01)  # of a sample
+    assert report.guess_m == middle
     guess = plain_errors([(report.guess_m, g) for _, g in pairs])
     assert astuple(report.guess) == pytest.approx(guess)
 
@@ -99,6 +99,38 @@ def test_a_prediction_in_another_unit_is_right_after_scaling(tmp_path):
     assert report.metric.abs_rel == pytest.approx(0.75)
     assert report.scale == pytest.approx(4)
     assert astuple(report.scaled) == pytest.approx((0, 0, 0, 0, 1, 1, 1), abs=1e-6)
+
+
+def test_a_shifted_prediction_is_right_after_scale_and_shift(tmp_path):
+    _, true = pictures()
+    shifted = (np.nan_to_num(true) - 0.3) / 2
+    report = compare(tmp_path, shifted, true)
+    assert (report.shifted_scale, report.shift_m) == pytest.approx((2.0, 0.3), rel=1e-5)
+    assert astuple(report.shifted) == pytest.approx((0, 0, 0, 0, 1, 1, 1), abs=1e-5)
+    assert report.scaled.abs_rel > 0.01
+
+
+def test_the_published_shift_does_not_go_farther_than_its_steps(tmp_path):
+    true = np.linspace(1, 9, 48 * 64, dtype=np.float32).reshape(1, 48, 64)
+    report = compare(tmp_path, true / 2 + 3, true, published_shift=True)
+    best = compare(tmp_path, true / 2 + 3, true)
+    assert (best.shifted_scale, best.shift_m) == pytest.approx((2.0, -6.0), rel=1e-5)
+    start = 5.0 / 5.5  # of the medians
+    assert 0.01 < report.shifted_scale - start < 0.32
+    assert -0.32 < report.shift_m < -0.01
+
+
+def test_a_truth_beyond_the_limit_is_left_out_and_predictions_are_clipped_once_aligned(tmp_path):
+    true = np.full((1, 48, 64), 10.0, np.float32)
+    true[0, 0] = 70.0
+    true[0, 1] = 69.0
+    predicted = true / 2
+    predicted[0, 1] = 50.0
+    report = compare(tmp_path, predicted, true, max_true_m=70.0, clip_m=70.0)
+    assert report.pixels == 47 * 64
+    assert report.scale == pytest.approx(2, rel=1e-3)
+    assert report.metric.abs_rel == pytest.approx((46 * 0.5 + 19 / 69) / 47)
+    assert report.scaled.abs_rel == pytest.approx(1 / 69 / 47, rel=1e-2)  # 100 m, clipped
 
 
 def test_the_scale_is_that_of_most_pixels_whatever_the_others_say(tmp_path):

@@ -6,9 +6,10 @@ from __future__ import annotations
 import json
 import re
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,16 +19,18 @@ from rosbags.typesys import Stores, get_typestore
 import ttt3r_ros.evaluation
 from ttt3r_ros.cli import main
 from ttt3r_ros.config import Config, settings
+from ttt3r_ros.evaluation.bag_truth import BagTruth
 from ttt3r_ros.evaluation.depth_metrics import DepthErrors
 from ttt3r_ros.evaluation.depth_stream import DepthStream
-from ttt3r_ros.evaluation.ground_truth import GroundTruth
+from ttt3r_ros.evaluation.report_files import read_sequence, write_sequence
 from ttt3r_ros.evaluation.simulated_bag import DEPTH, IMAGE, POSE, write_simulated_bag
 from ttt3r_ros.evaluation.source import SourceError
 from ttt3r_ros.evaluation.tf_tree import TfTree
-from ttt3r_ros.evaluation.trajectory_metrics import TrajectoryErrors
+from ttt3r_ros.evaluation.trajectory_metrics import AlignedErrors
 from ttt3r_ros.geometry import inverse, quaternion, transform_from_quaternion
 from ttt3r_ros.scene_options import SceneOptions
 from ttt3r_ros.simulation.scene import Scene
+from ttt3r_ros.tracker import Tracker
 from ttt3r_ros.trajectory import read_tum
 
 SCENE = SceneOptions(seed=2, width=160, height=120)
@@ -69,31 +72,35 @@ def evaluated(bag, output, *arguments):
     return json.loads((output / "report.json").read_text())
 
 
+def assert_alike(one, other, tolerance):
+    """Figures, nested."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            assert_alike(value, other[key], tolerance)
+    elif isinstance(one, float):
+        assert one == pytest.approx(other, rel=tolerance, abs=tolerance)
+    else:
+        assert one == other
+
+
 def test_a_report_holds_every_error_and_the_circumstances(bag, tmp_path, capsys):
     report = evaluated(bag, tmp_path, "--segment.reset-interval", "3")
-    names = [entry.name for entry in fields(DepthErrors)]
-    assert set(report) == {
-        *("trajectory", "depth", "images", "images_lost", "images_rejected", "segments"),
-        *(
-            "map_points",
-            "images_per_second",
-            "step_ms_median",
-            "ground_truth",
-            "checkpoint",
-            "config",
-        ),
-        *("versions", "hardware"),
-    }
-    assert set(report["trajectory"]) == {entry.name for entry in fields(TrajectoryErrors)}
-    assert set(report["depth"]) == {
-        *("images", "pixels", "pixels_not_finite", "scale", "guess_m", *names),
-        *(f"{name}_scaled" for name in names),
-        *(f"guess_{name}" for name in names),
-    }
-    assert (report["images"], report["trajectory"]["poses"], report["depth"]["images"]) == (5, 5, 5)
-    assert report["depth"]["pixels"] == 5 * 160 * 120
-    assert report["segments"] == 2
-    assert report["images_per_second"] > 0 and report["step_ms_median"] > 0
+    path, depth = report["trajectory"], report["depth"]
+    assert set(path["alignments"]) == {"sim3", "se3", "scale", "none"}
+    errors = {entry.name for entry in fields(AlignedErrors)}
+    assert all(set(column) == errors for column in path["alignments"].values())
+    names = {entry.name for entry in fields(DepthErrors)}
+    assert set(depth["alignments"]) == {"metric", "scale", "scale_shift", "guess"}
+    assert all(set(column) >= names for column in depth["alignments"].values())
+    assert (report["images"], path["poses"], depth["images"]) == (5, 5, 5)
+    assert depth["pixels"] == 5 * 160 * 120
+    assert report["segments"] == 2 and report["damage"] is None
+    assert report["map"]["map_points"] == report["map_points"] > 0
+    assert report["map"]["alignment"] == "se3"
+    runtime = report["runtime"]
+    assert runtime["images_per_second"] > 0 and runtime["peak_memory_bytes"] > 1e8
+    assert 0 < runtime["step_ms_p50"] <= runtime["step_ms_p95"] <= runtime["step_ms_p99"]
     assert report["ground_truth"] == {"poses": POSE, "depth": DEPTH}
     assert report["checkpoint"]["name"] == "shipped"
     assert set(report["config"]) == set(settings(Config))
@@ -104,19 +111,73 @@ def test_a_report_holds_every_error_and_the_circumstances(bag, tmp_path, capsys)
     assert set(report["versions"]) == {"ttt3r_ros", "torch", "numpy", "evo", "python"}
     assert report["hardware"]["cores"] >= 1
     text = capsys.readouterr().out
-    assert f"{report['trajectory']['ate_rmse_m']:.4f} m" in text
-    assert f"{report['depth']['abs_rel']:.4f}" in text
+    assert f"{path['alignments']['se3']['ate_rmse_m']:.4f} m" in text
+    assert f"{depth['alignments']['metric']['abs_rel']:.4f}" in text
 
 
-def test_it_writes_what_run_writes(bag, tmp_path):
+def test_it_writes_what_run_writes_and_the_report(bag, tmp_path):
     run, evaluation = tmp_path / "run", tmp_path / "evaluation"
     evaluated(bag, evaluation, "--depth")
     assert main(["run", str(bag), "--topic", IMAGE, "--output", str(run), "--depth"]) == 0
     files = {path.relative_to(run) for path in run.rglob("*")}
-    more = {path.relative_to(evaluation) for path in evaluation.rglob("*")} - files
-    assert more == {Path("report.json")}
+    more = {str(path.relative_to(evaluation)) for path in evaluation.rglob("*")} - {
+        str(file) for file in files
+    }
+    assert more == {"report.json", "report.html", "report.md", "series.npz"}
     for name in files - {Path("depth")}:
         assert (run / name).read_bytes() == (evaluation / name).read_bytes()
+
+
+def test_the_report_can_be_made_again_from_its_files(bag, tmp_path):
+    figures = evaluated(bag, tmp_path)
+    report = read_sequence(tmp_path)
+    assert report.figures == figures and len(report.views) == 5
+    error = np.sqrt(np.mean(report.series.position_error_m**2))
+    assert error == pytest.approx(figures["trajectory"]["alignments"]["se3"]["ate_rmse_m"])
+    page = (tmp_path / "report.html").read_text()
+    write_sequence(report, tmp_path)
+    assert (tmp_path / "report.html").read_text() == page
+
+
+@pytest.mark.parametrize("alignment", ["sim3", "scale", "none"])
+def test_pictures_and_map_are_aligned_as_asked_for(bag, tmp_path, alignment):
+    figures = evaluated(bag, tmp_path, "--alignment", alignment)
+    series = read_sequence(tmp_path).series
+    assert series.alignment == figures["map"]["alignment"] == alignment
+    error = np.sqrt(np.mean(series.position_error_m**2))
+    expected = figures["trajectory"]["alignments"][alignment]["ate_rmse_m"]
+    assert error == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_true_map_has_no_error_but_its_voxels(bag, tmp_path, monkeypatch):
+    """With true depth and poses in place of the network's."""
+    scene = Scene(SCENE)
+
+    def truthful(self, frame):
+        result = step(self, frame)
+        view = scene.view((frame.stamp_ns - 1_700_000_000_000_000_000) / 1e9)
+        depth = torch.as_tensor(
+            cv2.resize(
+                np.asarray(view.depth_m), result.rgb.shape[1::-1], interpolation=cv2.INTER_NEAREST
+            )
+        )
+        lens = result.crop.intrinsics(frame.intrinsics)
+        v, u = torch.meshgrid(*(torch.arange(n) for n in depth.shape), indexing="ij")
+        points = torch.stack(((u - lens.cx) / lens.fx, (v - lens.cy) / lens.fy, 0 * u + 1), -1)
+        return replace(
+            result,
+            points=(points * depth[..., None]).float(),
+            confidence=torch.full_like(depth, 9.0),
+            T_odom_camera=view.T_world_camera.double().numpy(),
+            T_map_odom=np.eye(4),
+        )
+
+    step = Tracker.step
+    monkeypatch.setattr(Tracker, "step", truthful)
+    report = evaluated(bag, tmp_path, "--alignment", "none")
+    assert report["trajectory"]["alignments"]["none"]["ate_rmse_m"] < 1e-6
+    assert report["map"]["scores"][0]["precision"] > 0.99
+    assert report["map"]["accuracy_m"] < 0.02
 
 
 def test_two_runs_find_the_same_errors(bag, tmp_path):
@@ -134,7 +195,8 @@ def test_errors_are_those_of_the_written_trajectory(bag, tmp_path):
         for p, q, g, h in zip(poses, poses[1:], truth, truth[1:], strict=False)
     ]
     rpe = np.sqrt(np.mean([np.sum(step[:3, 3] ** 2) for step in steps]))
-    assert report["rpe_trans_m"] == pytest.approx(rpe, rel=1e-4)
+    found = report["alignments"]["none"]["rpe_trans_rmse_m"]
+    assert found == pytest.approx(rpe, rel=1e-4)
     places = np.array(truth)[:, :3, 3]
     guess = np.sqrt(((places - places.mean(axis=0)) ** 2).sum(axis=1).mean())
     assert report["guess_ate_rmse_m"] == pytest.approx(guess, rel=1e-5)
@@ -155,7 +217,7 @@ def test_truth_from_tf_gives_the_same_errors_as_truth_from_a_topic(bag, tmp_path
     frames = ("--ground-truth-frames", "world", "camera")
     by_tf = evaluated(bag, tmp_path / "tf", *frames)
     assert by_tf["ground_truth"]["poses"] == "/tf, camera in world"
-    assert by_tf["trajectory"] == pytest.approx(by_topic["trajectory"], rel=1e-9, abs=1e-9)
+    assert_alike(by_tf["trajectory"], by_topic["trajectory"], 1e-9)
     assert by_tf["depth"] == by_topic["depth"]
 
 
@@ -184,10 +246,14 @@ def test_a_chain_of_moving_and_fixed_frames_is_followed(bag, tmp_path):
 
     chained = changed(bag, tmp_path / "bag", change)
     expected = evaluated(bag, tmp_path / "a")["trajectory"]
+    about_the_origin = {name: expected["alignments"].pop(name) for name in ("scale", "none")}
     for parent in ("world", "map"):
         frames = ("--ground-truth-frames", parent, "camera")
         found = evaluated(chained, tmp_path / parent, *frames)["trajectory"]
-        assert found == pytest.approx(expected, rel=1e-6, abs=1e-6)
+        there = {name: found["alignments"].pop(name) for name in ("scale", "none")}
+        if parent == "world":
+            assert_alike(there, about_the_origin, 1e-6)
+        assert_alike(found, expected, 1e-6)
 
 
 def test_between_two_transforms_poses_are_interpolated_but_not_across_a_long_gap(bag):
@@ -211,7 +277,8 @@ def test_depth_in_millimetres_differs_by_its_rounding_only(bag, tmp_path):
     write_simulated_bag(path, Scene(SCENE), range(IMAGES), RATE_HZ, depth_encoding="16UC1")
     rounded = evaluated(path, tmp_path / "a")["depth"]
     exact = evaluated(bag, tmp_path / "b")["depth"]
-    assert rounded["abs_rel"] == pytest.approx(exact["abs_rel"], abs=1e-3)
+    found, expected = (d["alignments"]["metric"]["abs_rel"] for d in (rounded, exact))
+    assert found == pytest.approx(expected, abs=1e-3)
     assert rounded["pixels"] == exact["pixels"]
 
 
@@ -238,7 +305,7 @@ def test_with_poses_or_depth_alone_the_other_is_null(bag, tmp_path):
 
 
 def error(path, **options):
-    with pytest.raises(SourceError) as raised, GroundTruth(path, **options):
+    with pytest.raises(SourceError) as raised, BagTruth(path, **options):
         pass
     return str(raised.value)
 
@@ -251,8 +318,9 @@ def test_missing_truth_is_an_error_that_lists_what_there_is(bag, tmp_path):
     assert f"--ground-truth-topic /pose: not there; topics to name: {POSE}" in error(
         bag, pose_topic="/pose"
     )
-    assert f"--depth-topic {IMAGE}: not there; topics to name: {DEPTH}" in error(
-        bag, depth_topic=IMAGE
+    assert (
+        f"--depth-topic {IMAGE}: 5 messages of type sensor_msgs/msg/Image without depth; "
+        f"topics to name: {DEPTH}" in error(bag, depth_topic=IMAGE)
     )
     assert "do not join 'map' and 'camera'; frames: camera, world" in error(
         bag, frames=("map", "camera")
@@ -270,8 +338,8 @@ def test_several_candidates_have_to_be_chosen_from(bag, tmp_path):
     assert f"choose one with --depth-topic: {DEPTH}, /other{DEPTH}" in error(double)
     message = error(double, depth_topic=DEPTH)
     assert f"choose one with --ground-truth-topic: {POSE}, /other{POSE}" in message
-    with GroundTruth(double, depth_topic=DEPTH, pose_topic=POSE) as truth:
-        assert (truth.pose_source, truth.depth_topic) == (POSE, DEPTH)
+    with BagTruth(double, depth_topic=DEPTH, pose_topic=POSE) as truth:
+        assert (truth.pose_source, truth.depth_source) == (POSE, DEPTH)
 
 
 def test_a_frame_with_two_parents_is_refused(bag, tmp_path):
@@ -283,7 +351,7 @@ def test_a_frame_with_two_parents_is_refused(bag, tmp_path):
 
 def test_a_users_error_is_one_line_and_status_2(bag, tmp_path, capsys):
     assert main(["evaluate", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
-    assert "no rosbag2, so there is no truth" in capsys.readouterr().err.splitlines()[-1]
+    assert "no recording with truth is here or below" in capsys.readouterr().err
 
 
 def test_without_evo_nothing_is_begun_and_the_error_says_what_to_install(
@@ -306,8 +374,8 @@ def test_evaluate_takes_every_option_of_run(capsys):
             main([command, "--help"])
         options.append(set(re.findall(r"--[\w.-]+", capsys.readouterr().out)))
     assert options[1] - options[0] == {
-        "--ground-truth-topic",
-        "--ground-truth-frames",
-        "--depth-topic",
+        *("--format", "--sequences", "--limit", "--start", "--protocol", "--set", "--alignment"),
+        *("--jobs", "--threads", "--live", "--node", "--seconds", "--against"),
+        *("--ground-truth-topic", "--ground-truth-frames", "--depth-topic"),
     }
     assert options[0] - options[1] == set()

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from ttt3r_ros.evaluation.bag_truth import BagTruth
 from ttt3r_ros.evaluation.evaluation_error import EvaluationError
-from ttt3r_ros.evaluation.ground_truth import GroundTruth
 from ttt3r_ros.evaluation.map_metrics import (
     Neighbours,
     Surface,
@@ -270,7 +270,7 @@ def test_a_bags_surface_is_that_of_its_room(tmp_path):
     scene = Scene(SceneOptions(seed=SEED, width=64, height=48))
     write_simulated_bag(tmp_path / "bag", scene, range(4), 10.0)
     stamps = [1_700_000_000_000_000_000 + i * 100_000_000 for i in range(4)]
-    with GroundTruth(tmp_path / "bag") as truth:
+    with BagTruth(tmp_path / "bag") as truth:
         found = surface_of_stream([0, *stamps], truth, Intrinsics(*scene.lens, 64, 48))
     rooms = make_rooms(SEED)
     assert np.abs(room_distance(rooms, found.points)).max() < 1e-5
@@ -279,7 +279,7 @@ def test_a_bags_surface_is_that_of_its_room(tmp_path):
     exact = surface_of_room(rooms, samples)
     assert np.abs((found.normals * exact.normals).sum(axis=1)).mean() > 0.9
     with (
-        GroundTruth(tmp_path / "bag") as truth,
+        BagTruth(tmp_path / "bag") as truth,
         pytest.raises(EvaluationError, match="no image has both"),
     ):
         surface_of_stream([0], truth, Intrinsics(*scene.lens, 64, 48))

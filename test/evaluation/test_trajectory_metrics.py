@@ -14,7 +14,13 @@ import pytest
 from transforms3d.euler import euler2mat
 
 from ttt3r_ros.evaluation.evaluation_error import EvaluationError
-from ttt3r_ros.evaluation.trajectory_metrics import associate, trajectory_errors
+from ttt3r_ros.evaluation.trajectory_metrics import (
+    ALIGNMENTS,
+    NoAlignmentError,
+    align,
+    associate,
+    trajectory_errors,
+)
 from ttt3r_ros.geometry import transform
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +103,68 @@ def test_where_no_alignment_is_the_best_there_is_none_but_the_rest_is_known():
     assert (single.rpe_trans_m, single.rpe_rot_deg, single.path_length_m) == (None, None, 0.0)
 
 
+def test_the_reason_is_said_where_there_is_no_alignment():
+    slope = np.array((1.0, 2.0, 3.0)) / 7  # whose rounding is no second direction
+    line = [transform(np.eye(3), i * slope) for i in range(50)]
+    for poses, truth, reason in (
+        (line, spiral(50), "positions: the estimated ones are on one line"),
+        (spiral(50), line, "positions: the true ones are on one line"),
+        (spiral(2), spiral(2), "positions: at least 3 are needed, got 2"),
+    ):
+        errors = trajectory_errors(poses, truth).by_alignment
+        assert [*errors] == [*ALIGNMENTS]
+        for alignment in ("sim3", "se3", "scale"):
+            assert errors[alignment].reason == reason
+            assert errors[alignment].ate_rmse_m is None
+            with pytest.raises(NoAlignmentError, match=reason):
+                align(poses, truth, alignment)
+        assert errors["none"].reason is None
+        assert errors["none"].ate_rmse_m is not None
+
+
+def test_each_alignment_takes_away_what_it_may_change_and_no_more():
+    truth = spiral()
+    turned = [T @ transform(euler2mat(0, 0, 0.1), (0, 0, 0)) for T in truth]
+    elsewhere, shrunk = moved(truth, ELSEWHERE), moved(truth, np.eye(4), scale=0.5)
+    right = {
+        name: [
+            alignment
+            for alignment, found in trajectory_errors(poses, truth).by_alignment.items()
+            if found.ate_rmse_m < 1e-9
+        ]
+        for name, poses in {
+            "turned": turned,
+            "elsewhere": elsewhere,
+            "shrunk": shrunk,
+            "both": moved(truth, ELSEWHERE, scale=0.5),
+        }.items()
+    }
+    assert right == {
+        "turned": ["sim3", "se3", "scale", "none"],  # only its rotations are wrong
+        "elsewhere": ["sim3", "se3"],
+        "shrunk": ["sim3", "scale"],
+        "both": ["sim3"],
+    }
+    path = align(moved(truth, ELSEWHERE, scale=0.5), truth, "sim3")
+    np.testing.assert_allclose(path.poses, truth, atol=1e-9)
+    assert path.scale == pytest.approx(2)
+
+
+def test_an_alignment_that_there_is_not_is_refused():
+    with pytest.raises(EvaluationError, match="expected sim3, se3, scale, none, got 'sim2'"):
+        align(spiral(), spiral(), "sim2")
+
+
+def test_rotations_that_a_file_has_rounded_are_taken_and_what_is_no_pose_is_refused():
+    truth = spiral()
+    rounded = [np.round(T, 4) for T in truth]
+    assert trajectory_errors(rounded, truth).rpe_rot_deg < 0.02
+    for wrong in (np.full((4, 4), -np.inf), np.diag((1.0, 1.0, -1.0, 1.0)), 2 * np.eye(4)):
+        poses = [*truth[:7], wrong, *truth[8:]]
+        with pytest.raises(EvaluationError, match="true poses: number 7 is not a rotation"):
+            trajectory_errors(truth, poses)
+
+
 @pytest.mark.parametrize(("count", "true_count"), [(3, 4), (0, 0)])
 def test_poses_that_do_not_pair_are_refused(count, true_count):
     with pytest.raises(EvaluationError, match="poses: expected as many as true ones"):
@@ -110,6 +178,13 @@ def test_the_nearest_true_pose_within_ten_milliseconds_is_taken():
     stamps, true_stamps = (start + 1_000_000 * ms for ms in (milliseconds, true_milliseconds))
     assert associate(stamps, true_stamps) == ([0, 1, 3], [4, 2, 0])
     assert associate(stamps, true_stamps[:0]) == ([], [])
+    assert associate(stamps, true_stamps, 0.004) == ([3], [0])
+
+
+def test_a_truth_with_fewer_poses_gives_each_of_them_away_once():
+    stamps = 1_000_000 * np.arange(0, 100, 3)
+    true_stamps = 1_000_000 * np.array([50, 11])
+    assert associate(stamps, true_stamps) == ([17, 4], [0, 1])
 
 
 def test_using_evo_writes_nothing_to_the_home_folder_and_loads_no_plotting(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
 from ttt3r_ros.camera_info import CameraModel
+from ttt3r_ros.evaluation.cut_mcap import CutMcap
 from ttt3r_ros.evaluation.source import Rejection, Source, SourceError
 from ttt3r_ros.images import (
     decode_compressed,
@@ -32,8 +34,23 @@ CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 logger = logging.getLogger(__name__)
 
 
+def files_of(folder: Path) -> list[Path]:
+    """Return the bag files in a folder, in order."""
+    return sorted(file for file in folder.iterdir() if file.suffix in BAG_SUFFIXES)
+
+
+def is_bag(path: Path) -> bool:
+    """Return whether a path looks like a rosbag2: a folder with its files, or one of these."""
+    if path.is_dir():
+        return (path / "metadata.yaml").exists() or bool(files_of(path))
+    return path.suffix in BAG_SUFFIXES
+
+
 def open_bag(path: str | Path) -> Reader:
     """Open a rosbag2, its folder or one .mcap or .db3 file; whoever opens it closes it.
+
+    Of a folder without its metadata.yaml, the only file is opened, with a warning. An .mcap file
+    that was cut off opens too; `read_messages` raises after its last whole record.
 
     Raises:
         SourceError: there is none, or it is damaged.
@@ -41,13 +58,35 @@ def open_bag(path: str | Path) -> Reader:
     path = Path(path)
     if not path.exists():
         raise SourceError(f"{path}: does not exist")
+    if path.is_dir() and not (path / "metadata.yaml").exists():
+        path = _only_file(path)
     try:
-        reader = Reader(path)
-        reader.open()
+        return _opened(path)
     except Exception as error:  # rosbags passes on what its decoders and databases raise
+        files = files_of(path) if path.is_dir() else [path]
+        if len(files) == 1 and files[0].suffix == ".mcap":
+            with suppress(Exception):
+                return _opened(CutMcap(files[0]))
         raise SourceError(
             f"{path}: not a whole rosbag2: {type(error).__name__}: {error}"
         ) from error
+
+
+def _only_file(folder: Path) -> Path:
+    files = files_of(folder)
+    if len(files) != 1:
+        names = ", ".join(file.name for file in files) or "no bag files"
+        raise SourceError(
+            f"{folder}: a bag without its metadata.yaml; `ros2 bag reindex` makes it anew, or open "
+            f"one of its files: {names}"
+        )
+    logger.warning("%s: a bag without its metadata.yaml; %s is read", folder, files[0].name)
+    return files[0]
+
+
+def _opened(path: Path | CutMcap) -> Reader:
+    reader = Reader(path)  # type: ignore[arg-type]  # it has what is used of it
+    reader.open()
     return reader
 
 
@@ -75,6 +114,49 @@ def read_messages(
             f"{reader.path}: damaged after the messages read so far: "
             f"{type(error).__name__}: {error}"
         ) from error
+    if isinstance(reader.path, CutMcap):
+        raise SourceError(
+            f"{reader.path}: cut off after byte {reader.path.end}; what follows is lost "
+            "(`mcap recover` makes a whole file of what is there)"
+        )
+
+
+def read_whole(
+    reader: Reader, connections: Collection[Connection]
+) -> Iterator[tuple[Connection, int, Any]]:
+    """Yield connection, time of recording in nanoseconds and message, as far as they are whole.
+
+    The first damaged message is told of in a warning, and where the bag is damaged, these end with
+    a warning.
+    """
+    types = get_typestore(Stores.ROS2_JAZZY)
+    topics = ", ".join(sorted({connection.topic for connection in connections}))
+    warned = False
+    try:
+        for connection, recorded_ns, cdr in read_messages(reader, connections):
+            try:
+                message = types.deserialize_cdr(cdr, connection.msgtype)
+            except Exception as error:  # whatever reading past the end or a bad string raises
+                if not warned:
+                    logger.warning(
+                        "%s: %s: message of %d ns is damaged, perhaps others: %s: %s",
+                        reader.path,
+                        topics,
+                        recorded_ns,
+                        type(error).__name__,
+                        error,
+                    )
+                warned = True
+                continue
+            yield connection, recorded_ns, message
+    except SourceError as error:
+        logger.warning("%s: what was read until there is used: %s", topics, error)
+
+
+def stamp_of(message: Any, recorded_ns: int) -> int:
+    """Return the nanoseconds of a message's header, or the time of recording if they are 0."""
+    stamp = message.header.stamp
+    return int(stamp.sec * 1_000_000_000 + stamp.nanosec or recorded_ns)
 
 
 def decode_depth(message: Any) -> npt.NDArray[np.float32]:
@@ -98,8 +180,8 @@ def decode_depth(message: Any) -> npt.NDArray[np.float32]:
 def carries_depth(reader: Reader, topic: str) -> bool:
     """Return whether the first image of a topic is a depth image."""
     info = reader.topics[topic]
-    _, _, cdr = next(read_messages(reader, info.connections))
     try:
+        _, _, cdr = next(read_messages(reader, info.connections))
         decode_depth(get_typestore(Stores.ROS2_JAZZY).deserialize_cdr(cdr, str(info.msgtype)))
     except Exception:  # damaged, or a colour image; whoever reads it says what is wrong
         return False
@@ -122,15 +204,17 @@ class BagSource(Source):
         *,
         topic: str = "",
         camera_info_topic: str = "",
+        start: int = 0,
         every: int = 1,
         max_frames: int | None = None,
     ) -> None:
         self._reader = open_bag(path)
         try:
-            self.topic = _image_topic(self._reader, topic)
+            self.topic = image_topic(self._reader, topic)
             self.camera_info_topic = _camera_info_topic(self._reader, self.topic, camera_info_topic)
             info = self._reader.topics[self.topic]
-            super().__init__(info.msgcount, every, max_frames)
+            super().__init__(info.msgcount, every, max_frames, start)
+            self._images = info.msgcount
             self._connections = info.connections
             # Their definitions are the same in every distribution; those in the bag may be missing.
             self._types = get_typestore(Stores.ROS2_JAZZY)
@@ -148,9 +232,14 @@ class BagSource(Source):
     def _read(self, chosen: range) -> Iterator[Frame | Rejection]:
         messages = read_messages(self._reader, self._connections)
         count = 0
-        for connection, recorded_ns, cdr in islice(messages, 0, chosen.stop, chosen.step):
+        for connection, recorded_ns, cdr in islice(
+            messages, chosen.start, chosen.stop, chosen.step
+        ):
             yield self._decode(connection.msgtype, recorded_ns, cdr)
             count += 1
+        if chosen.stop == self._images:  # the end of the bag, where it may turn out to be cut off
+            for _ in messages:
+                pass
         if count < len(chosen):
             logger.warning(
                 "%s: %d of %d images of %s are missing, its metadata is wrong",
@@ -165,8 +254,7 @@ class BagSource(Source):
             message: Any = self._types.deserialize_cdr(cdr, msgtype)
         except Exception as error:  # whatever reading past the end or a bad string raises
             return Rejection(recorded_ns, f"message: damaged: {type(error).__name__}: {error}")
-        stamp = message.header.stamp
-        stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec or recorded_ns
+        stamp_ns = stamp_of(message, recorded_ns)
         try:
             if msgtype == IMAGE_TYPES[0]:
                 rgb = decode_image(
@@ -205,7 +293,16 @@ def _topics(reader: Reader, msgtypes: Collection[str]) -> dict[str, str]:
     }
 
 
-def _image_topic(reader: Reader, wanted: str) -> str:
+def image_topic(reader: Reader, wanted: str) -> str:
+    """Return the topic of the colour images.
+
+    Args:
+        reader: an open bag.
+        wanted: its name; empty: the only one there.
+
+    Raises:
+        SourceError: it is not there, or there are several.
+    """
     topics = _topics(reader, IMAGE_TYPES)
     listing = "".join(topics.values()) or " none"
     if wanted and wanted not in topics:

@@ -3,13 +3,14 @@
 
 The definitions are those of the published evaluations of CUT3R and TTT3R on video depth, so that
 numbers can be set side by side: every pixel whose truth is known counts, however little the
-network trusts it, and the prediction is resized to the truth with OpenCV's bicubic filter.
+network trusts it, and the prediction is resized to the truth with OpenCV's bicubic filter. How
+predictions are scaled and shifted is in `depth_alignment` and `least_absolute_line`.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,20 +20,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ttt3r_ros.evaluation.depth_alignment import Pairs, median, published_line, published_scale
 from ttt3r_ros.evaluation.evaluation_error import EvaluationError
+from ttt3r_ros.evaluation.least_absolute_line import least_absolute_line
 from ttt3r_ros.preprocessing import CropTransform
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 Floats = npt.NDArray[np.float32]
-Pairs = npt.NDArray[np.float64]  # [2, K] predicted and true depth of K pixels, metres
-
-_STEPS = 10  # of the search for the scale
-_LEAST_SCALE = 1e-3
+Numbers = npt.NDArray[np.float64]
 _LEAST_M = 1e-5  # where a logarithm or a quotient is taken
 _ASPECT = 0.01  # views whose width by height differs by a larger share are not the same view
-_MEDIAN_SAMPLES = 4096  # of an image, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +57,9 @@ class DepthReport:
     metric: DepthErrors  # of the predictions as they are
     scale: float  # by which `scaled` multiplies the predictions of the whole sequence
     scaled: DepthErrors
+    shifted_scale: float  # `shifted` multiplies by that
+    shift_m: float  # and adds that
+    shifted: DepthErrors
     guess_m: float  # the median of the truth,
     guess: DepthErrors  # and the errors of predicting it everywhere
 
@@ -69,15 +71,30 @@ class DepthComparison:
     nameless file (8 bytes each) and memory stays that of one image.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_true_m: float | None = None,
+        clip_m: float | None = None,
+        published_shift: bool = False,
+    ) -> None:
         """Begin without images; the file is made in `folder`, which exists.
+
+        Args:
+            folder: where the file is.
+            max_true_m: pixels whose truth is not below that are left out.
+            clip_m: predictions are, once aligned, at most that.
+            published_shift: find scale and shift by the published procedure, which goes over the
+                pixels 1000 times, and not those of least absolute error.
 
         Raises:
             OSError: it cannot be made.
         """
+        self._max_true_m, self._clip_m = max_true_m or np.inf, clip_m
+        self._published_shift = published_shift
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         self._counts: list[int] = []  # pixels of each image
-        self._samples: list[Floats] = []  # true depths for the median
         self._not_finite = 0
 
     def add(self, predicted_m: Floats, true_m: Floats, crop: CropTransform) -> None:
@@ -95,45 +112,41 @@ class DepthComparison:
         rows, columns = truth_window(crop, true_m.shape)
         true_m = true_m[rows, columns]
         predicted_m = resized(predicted_m, true_m.shape)
-        known = np.isfinite(true_m) & (true_m > 0)
+        known = np.isfinite(true_m) & (true_m > 0) & (true_m < self._max_true_m)
         finite = np.isfinite(predicted_m)
         self._not_finite += int((known & ~finite).sum())
         good = known & finite
         pairs = np.stack((predicted_m[good], true_m[good])).astype(np.float32)
         self._file.write(pairs.tobytes())
         self._counts.append(pairs.shape[1])
-        self._samples.append(pairs[1, :: max(1, pairs.shape[1] // _MEDIAN_SAMPLES)])
 
     def report(self) -> DepthReport | None:
         """Compare all images; None if no pixel has a truth."""
         pixels = sum(self._counts)
         if not pixels:
             return None
-        scale = self._scale()
-        guess_m = float(np.median(np.concatenate(self._samples)))
+        scale = published_scale(self._pairs)
+        guess_m = median(self._pairs, 1)
+        find_line = published_line if self._published_shift else least_absolute_line
+        line = find_line(self._pairs)
         return DepthReport(
             images=len(self._counts),
             pixels=pixels,
             pixels_not_finite=self._not_finite,
-            metric=depth_errors(self._pairs()),
+            metric=self._errors(lambda p: p),
             scale=scale,
-            scaled=depth_errors(np.stack((scale * p, g)) for p, g in self._pairs()),
+            scaled=self._errors(lambda p: scale * p),
+            shifted_scale=line[0],
+            shift_m=line[1],
+            shifted=self._errors(lambda p: line[0] * p + line[1]),
             guess_m=guess_m,
-            guess=depth_errors(np.stack((np.full_like(g, guess_m), g)) for _, g in self._pairs()),
+            guess=self._errors(lambda p: np.full_like(p, guess_m)),
         )
 
-    def _scale(self) -> float:
-        """Return the s that brings s p near g: least absolute errors, by reweighted squares."""
-        sums = sum(pairs.sum(axis=1) for pairs in self._pairs())
-        scale = float(sums[1] / sums[0]) if sums[0] > 0 else _LEAST_SCALE
-        for _ in range(_STEPS):
-            above = below = 0.0
-            for p, g in self._pairs():
-                weighted = p / (np.abs(scale * p - g) + 1e-8)
-                above += float(weighted @ g)
-                below += float(weighted @ p)
-            scale = max(above / below, _LEAST_SCALE) if below > 0 else _LEAST_SCALE
-        return scale
+    def _errors(self, aligned: Callable[[Numbers], Numbers]) -> DepthErrors:
+        return depth_errors(
+            np.stack((np.minimum(aligned(p), self._clip_m or np.inf), g)) for p, g in self._pairs()
+        )
 
     def _pairs(self) -> Iterator[Pairs]:
         """Yield the pixels of each image that has any."""
@@ -155,7 +168,7 @@ class DepthComparison:
         self._file.close()
 
 
-def depth_errors(images: Iterator[Pairs]) -> DepthErrors:
+def depth_errors(images: Iterable[Pairs]) -> DepthErrors:
     """Return the errors over all pixels of all images, at least one pixel."""
     sums, count = np.zeros(7), 0
     for p, g in images:

@@ -1,199 +1,298 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bag with ground truth through the pipeline, and how near the results are to the truth.
+"""One recording through the pipeline, and how near the results are to the truth.
 
-Every image goes the way of `offline.run`; what is added here only listens. The numbers are
-computed in `trajectory_metrics` and `depth_metrics`, and explained in docs/evaluation.md.
+Every image goes the way of `offline.run`; what is added here only listens. Several recordings and
+configurations are `batch`'s, the report's look is `report_files`'.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import math
-import statistics
+import resource
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, fields
+from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import torch
 
 from ttt3r_ros.config import Config, to_dict
 from ttt3r_ros.evaluation import circumstances
-from ttt3r_ros.evaluation.depth_metrics import DepthComparison, DepthErrors, DepthReport
-from ttt3r_ros.evaluation.ground_truth import GroundTruth
-from ttt3r_ros.geometry import Transform
-from ttt3r_ros.model import load_model
-from ttt3r_ros.offline import RunSummary, run
+from ttt3r_ros.evaluation.collector import Collector, Comparison, Heard, compare, series_of
+from ttt3r_ros.evaluation.depth_metrics import DepthComparison, truth_window
+from ttt3r_ros.evaluation.evaluation_error import EvaluationError
+from ttt3r_ros.evaluation.figures import depth_figures, map_figures, quantiles_ms, without_nan
+from ttt3r_ros.evaluation.map_metrics import map_errors
+from ttt3r_ros.evaluation.recording import Recording, Selection, Truth
+from ttt3r_ros.evaluation.report_data import SequenceReport, Series, View, ViewSampler
+from ttt3r_ros.evaluation.report_files import FIGURES, write_sequence
+from ttt3r_ros.evaluation.report_pictures import draw_map, make_view
+from ttt3r_ros.evaluation.source import Source, SourceError
+from ttt3r_ros.evaluation.true_surface import surface_of_stream
+from ttt3r_ros.geometry import Intrinsics, Transform
+from ttt3r_ros.model import Model, load_model
+from ttt3r_ros.offline import run
 from ttt3r_ros.pipeline import Pipeline
+from ttt3r_ros.tracking_state import TrackingState
 from ttt3r_ros.types import Frame, FrameResult
+from ttt3r_ros.whole_file import whole_file
 
-REPORT = "report.json"
+_MAP_POINTS = 500_000  # compared and drawn at most; a larger map is thinned evenly
 
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What decides the figures beside the pipeline's settings."""
+
+    selection: Selection = field(default_factory=Selection)
+    alignment: str = "se3"  # in pictures and of the map
+    max_true_depth_m: float | None = None  # pixels whose truth is farther are left out
+    max_depth_m: float | None = None  # predictions are clipped to this after alignment
+    published_shift: bool = False  # see `DepthComparison`
+    depth_images: bool = False
+    map_format: str = "ply"
+
+
 def evaluate(
-    frames: Iterable[Frame],
-    truth: GroundTruth,
+    recording: Recording,
     config: Config,
     output: Path,
+    choices: Choices | None = None,
     *,
-    depth_images: bool = False,
-    map_format: str = "ply",
-) -> tuple[dict[str, Any], RunSummary]:
-    """Process images, compare with the truth and write `report.json` beside what `run` writes.
+    configuration: str = "",
+    about: dict[str, Any] | None = None,
+    progress: Callable[[Source], Iterable[Frame]] = iter,
+) -> SequenceReport:
+    """Process the images of a recording, compare with the truth, and write what `run` writes.
+
+    `report.json`, `report.md`, `report.html` and `series.npz` come on top.
 
     Args:
-        frames: the images of the bag that holds the truth, in order.
-        truth: of these images.
+        recording: images and truth.
         config: settings of the pipeline.
         output: the folder; made if it does not exist.
-        depth_images: as `run`.
-        map_format: as `run`.
+        choices: what beside the settings decides the figures.
+        configuration: what the settings are called.
+        about: further entries of `report.json`.
+        progress: is given the images and gives them back, one by one.
 
     Returns:
-        What is in the report, and what became of the images.
+        The report; its figures are the content of `report.json`.
 
     Raises:
         CheckpointError, ConfigError: as `Pipeline.from_config`.
         EvaluationError: evo is not installed and there are poses to compare, or the depth is not
             of the images' view.
-        SourceError: the bag is damaged.
+        SourceError: the recording cannot be read. Where it is damaged after some images, these
+            are evaluated, and `damage` says so.
         OSError: a file cannot be written.
     """
-    if truth.pose_source:
-        from ttt3r_ros.evaluation import trajectory_metrics  # noqa: F401  before the work begins
-    model = load_model(config)
-    if model.note:
-        _log.warning("%s", model.note)
-    output.mkdir(parents=True, exist_ok=True)
+    choices = choices or Choices()
     with ExitStack() as stack:
-        depth = stack.enter_context(DepthComparison(output)) if truth.depth else None
+        truth = stack.enter_context(recording.truth())
+        if truth.pose_source:
+            from ttt3r_ros.evaluation import trajectory_metrics  # noqa: F401  before the work
+        source = stack.enter_context(recording.images(choices.selection))
+        model = load_model(config)
+        if model.note:
+            _log.warning("%s", model.note)
+        output.mkdir(parents=True, exist_ok=True)
+        depth = None
+        if truth.depth_source:
+            depth = stack.enter_context(
+                DepthComparison(
+                    output,
+                    max_true_m=choices.max_true_depth_m,
+                    clip_m=choices.max_depth_m,
+                    published_shift=choices.published_shift,
+                )
+            )
         listener = _Listener(truth, depth)
+        pipeline = Pipeline(model, config)
+        damage: list[str] = []
         began_s = time.perf_counter()
         summary = run(
-            frames,
-            Pipeline(model, config),
+            _until_damage(progress(source), damage),
+            pipeline,
             output,
-            depth_images=depth_images,
-            map_format=map_format,
+            depth_images=choices.depth_images,
+            map_format=choices.map_format,
             on_result=listener.take,
         )
         run_s = time.perf_counter() - began_s - listener.spent_s
+        peak = _peak_memory(model)
         depth_report = depth.report() if depth else None
-    report = {
-        "trajectory": listener.trajectory(),
-        "depth": _depth_entries(depth_report) if depth_report else None,
+        comparison = compare(listener.collected, truth, choices.alignment)
+        rejected = len(source.rejected)
+    cloud = pipeline.map.cloud(config.map.min_hits, _MAP_POINTS)
+    T = comparison.T_truth_map
+    points = cloud.points.astype(np.float64) @ T[:3, :3].T + T[:3, 3]
+    figures = {
+        "sequence": recording.name,
+        "configuration": configuration,
+        "trajectory": comparison.figures,
+        "depth": depth_report and depth_figures(depth_report),
+        "map": _map(recording, truth, comparison, listener, points),
+        "damage": damage[0] if damage else None,
         "images": summary.processed,
         "images_lost": summary.lost,
-        "images_rejected": summary.rejected,
+        "images_rejected": summary.rejected + rejected,
         "segments": summary.segments,
         "map_points": summary.map_points,
-        "images_per_second": summary.processed / run_s,
-        "step_ms_median": 1e3 * statistics.median(listener.steps_s) if listener.steps_s else None,
-        "ground_truth": {"poses": truth.pose_source, "depth": truth.depth_topic},
+        "runtime": {
+            "images_per_second": summary.processed / run_s,
+            **quantiles_ms("step", listener.steps_s),
+            **peak,
+        },
+        "ground_truth": {"poses": truth.pose_source, "depth": truth.depth_source},
         "checkpoint": circumstances.checkpoint(config),
         "config": to_dict(config),
         "versions": circumstances.versions(),
         "hardware": circumstances.hardware(model.device),
+        "date": date.today().isoformat(),
+        **(about or {}),
     }
-    report = _without_nan(report)
-    text = json.dumps(report, indent=2, allow_nan=False)
-    (output / REPORT).write_text(text + "\n", encoding="utf-8")
-    return report, summary
+    return write_report(
+        figures,
+        output,
+        series_of(listener.collected, comparison),
+        listener.sampler.views(),
+        (cloud.points, cloud.colours),
+        comparison.T_truth_map,
+        voxel_m=config.map.voxel_size,
+    )
+
+
+def write_report(
+    figures: dict[str, Any],
+    output: Path,
+    series: Series,
+    views: Sequence[View],
+    cloud: tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]] | None,
+    T_truth_map: Transform,
+    voxel_m: float = Config().map.voxel_size,
+) -> SequenceReport:
+    """Write all files of the report of one sequence.
+
+    Args:
+        figures: the content of `report.json`.
+        output: the folder; it exists.
+        series: what happened over time.
+        views: examples.
+        cloud: points [N, 3] and colours [N, 3] of the map, in its own frame.
+        T_truth_map: similarity from the map's frame to that of the series.
+        voxel_m: edge of the map's voxels.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    figures = without_nan(figures)
+    picture = None
+    if cloud is not None and len(cloud[0]):
+        points = cloud[0].astype(np.float64) @ T_truth_map[:3, :3].T + T_truth_map[:3, 3]
+        picture = draw_map(points, cloud[1], series, voxel_m=voxel_m)
+    report = SequenceReport(
+        figures["sequence"], figures["configuration"], figures, series, views, picture
+    )
+    write_sequence(report, output)
+    # Last of all: where it is, the evaluation is whole.
+    with whole_file(output / FIGURES) as unfinished:
+        unfinished.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n", "utf-8")
+    return report
+
+
+def _until_damage(frames: Iterable[Frame], damage: list[str]) -> Iterator[Frame]:
+    """Yield images; where the recording is damaged after some, note it and end."""
+    images = 0
+    try:
+        for frame in frames:
+            yield frame
+            images += 1
+    except SourceError as error:
+        if not images:
+            raise
+        _log.error("%s", error)
+        damage.append(str(error))
 
 
 class _Listener:
     """Collects what is compared in the end; `spent_s` is the time that took."""
 
-    def __init__(
-        self,
-        truth: GroundTruth,
-        depth: DepthComparison | None,
-    ) -> None:
+    def __init__(self, truth: Truth, depth: DepthComparison | None) -> None:
         self._truth, self._depth = truth, depth
-        self._stamps_ns: list[int] = []
-        self._poses: list[Transform] = []
+        self.collected = Collector()
+        self.sampler = ViewSampler()
+        self.lens: Intrinsics | None = None  # of the camera's images
         self.steps_s: list[float] = []
         self.spent_s = 0.0
 
     def take(self, frame: Frame, result: FrameResult) -> None:
-        """Take one tracked image."""
+        """Take one processed image."""
         began_s = time.perf_counter()
-        if result.images_since_reset == 1 and self._stamps_ns:
-            _log.warning("the %d poses before the reset are not compared", len(self._stamps_ns))
-            self._stamps_ns.clear()
-            self._poses.clear()
-        self._stamps_ns.append(result.stamp_ns)
-        self._poses.append(result.T_map_camera)
+        lost = result.state is TrackingState.LOST
+        heard = Heard(
+            stamp_ns=result.stamp_ns,
+            T_map_camera=None if lost else result.T_map_camera,
+            state=result.state,
+            segment=result.segment,
+            gain=result.mean_gain,
+            confidence=result.median_confidence,
+            scale=result.scale,
+            step_s=result.step_s,
+        )
+        self.collected.add(heard, first=result.images_since_reset == 1)
+        self.lens = self.lens or frame.intrinsics
         self.steps_s.append(result.step_s)
-        true_m = self._truth.depth.at(result.stamp_ns) if self._truth.depth else None
-        if self._depth and true_m is not None:
-            self._depth.add(result.points[..., 2].cpu().numpy(), true_m, result.crop)
+        if not lost:
+            self._compare_depth(result)
         self.spent_s += time.perf_counter() - began_s
 
-    def trajectory(self) -> dict[str, Any] | None:
-        """Return the errors of the poses; None if there is no true pose for any of them."""
-        if not self._truth.pose_source:
+    def _compare_depth(self, result: FrameResult) -> None:
+        true_m = self._truth.depth(result.stamp_ns) if self._truth.depth_source else None
+        shown = self.sampler.wants_next()
+        if true_m is None and not shown:
+            return
+        depth_m = result.points[..., 2].cpu().numpy()
+        if self._depth and true_m is not None:
+            self._depth.add(depth_m, true_m, result.crop)
+        if shown:
+            seen = None if true_m is None else true_m[truth_window(result.crop, true_m.shape)]
+            self.sampler.add(make_view(result.stamp_ns, result.rgb, depth_m, seen))
+
+
+def _map(
+    recording: Recording,
+    truth: Truth,
+    comparison: Comparison,
+    listener: _Listener,
+    points: npt.NDArray[np.float64],
+) -> dict[str, Any] | None:
+    """Compare the map's points, aligned, with the surface that true depth and poses show."""
+    if not (comparison.figures and truth.depth_source and len(points)):
+        return None
+    if listener.lens is None:
+        _log.warning("the map is not compared: the images have no intrinsics")
+        return None
+    with recording.truth() as again:  # depth is read in the order of time
+        try:
+            surface = surface_of_stream(listener.collected.stamps_ns.tolist(), again, listener.lens)
+        except EvaluationError as error:
+            _log.warning("the map is not compared: %s", error)
             return None
-        from ttt3r_ros.evaluation.trajectory_metrics import trajectory_errors
-
-        places, true_poses = self._truth.poses(np.array(self._stamps_ns, np.int64))
-        if not places:
-            _log.warning("%s: no pose at the images' stamps", self._truth.pose_source)
-            return None
-        return asdict(trajectory_errors([self._poses[i] for i in places], true_poses))
+    return map_figures(map_errors(points, surface), comparison.alignment)
 
 
-def _depth_entries(depth: DepthReport) -> dict[str, Any]:
-    return {
-        "images": depth.images,
-        "pixels": depth.pixels,
-        "pixels_not_finite": depth.pixels_not_finite,
-        **asdict(depth.metric),
-        "scale": depth.scale,
-        **{f"{name}_scaled": value for name, value in asdict(depth.scaled).items()},
-        "guess_m": depth.guess_m,
-        **{f"guess_{name}": value for name, value in asdict(depth.guess).items()},
-    }
-
-
-def _without_nan(value: Any) -> Any:
-    """Replace numbers that JSON cannot say by null."""
-    if isinstance(value, dict):
-        return {key: _without_nan(entry) for key, entry in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def format_report(report: dict[str, Any]) -> str:
-    """Return the errors as a text of several lines."""
-    lines = []
-    path, depth = report["trajectory"], report["depth"]
-    if path:
-        lines += [
-            f"trajectory ({path['poses']} poses, {path['path_length_m']:.2f} m)",
-            _line("ATE, RMSE after SE(3)", path["ate_rmse_m"], "m"),
-            _line("the same, not moving", path["guess_ate_rmse_m"], "m"),
-            _line("ATE, RMSE after Sim(3)", path["ate_sim3_rmse_m"], "m"),
-            _line("scale of that", path["sim3_scale"], ""),
-            _line("RPE of translation", path["rpe_trans_m"], "m"),
-            _line("RPE of rotation", path["rpe_rot_deg"], "deg"),
-        ]
-    if depth:
-        head = f"depth ({depth['images']} images, {depth['pixels']} pixels)"
-        scaled = f"x {depth['scale']:.3g}"
-        lines += [f"{head:34}{'as it is':>10}{scaled:>10}{'constant':>10}"]
-        for name in (entry.name for entry in fields(DepthErrors)):
-            numbers = (depth[key] for key in (name, f"{name}_scaled", f"guess_{name}"))
-            lines.append(f"  {name:32}" + "".join(f"{number:10.4f}" for number in numbers))
-    speed = f"{report['images_per_second']:.1f} images/s"
-    if report["step_ms_median"] is not None:
-        speed += f", a step takes {report['step_ms_median']:.1f} ms (median)"
-    return "\n".join([*lines, speed])
-
-
-def _line(name: str, value: float | None, unit: str) -> str:
-    return f"  {name:32}" + ("  undefined" if value is None else f"{value:10.4f} {unit}")
+def _peak_memory(model: Model) -> dict[str, int]:
+    """Return the most memory that the process, and its GPU if it has one, have held so far."""
+    peak = {"peak_memory_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+    if model.device.type == "cuda":
+        peak["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated(model.device)
+    return peak

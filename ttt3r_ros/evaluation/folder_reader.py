@@ -38,6 +38,7 @@ class FolderSource(Source):
         path: Path,
         *,
         rate_hz: float = 30.0,
+        start: int = 0,
         every: int = 1,
         max_frames: int | None = None,
     ) -> None:
@@ -49,13 +50,8 @@ class FolderSource(Source):
             if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
         ]
         if not files:
-            bags = sorted(file.name for file in path.iterdir() if file.suffix in (".mcap", ".db3"))
-            raise SourceError(
-                f"{path}: a bag without its metadata.yaml; open {bags[0]} itself"
-                if bags
-                else f"{path}: no images ({', '.join(IMAGE_SUFFIXES)})"
-            )
-        super().__init__(len(files), every, max_frames)
+            raise SourceError(f"{path}: no images ({', '.join(IMAGE_SUFFIXES)})")
+        super().__init__(len(files), every, max_frames, start)
         if all(_SECONDS.fullmatch(file.stem) for file in files):
             self._images = sorted((_nanoseconds(file.stem), file) for file in files)
         else:

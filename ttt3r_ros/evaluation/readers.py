@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ttt3r_ros.evaluation.bag_reader import BAG_SUFFIXES, BagSource
+from ttt3r_ros.evaluation.bag_reader import BAG_SUFFIXES, BagSource, is_bag
 from ttt3r_ros.evaluation.folder_reader import FolderSource
 from ttt3r_ros.evaluation.source import Source, SourceError
 
@@ -15,6 +15,7 @@ def open_source(
     *,
     topic: str = "",
     camera_info_topic: str = "",
+    start: int = 0,
     every: int = 1,
     max_frames: int | None = None,
     rate_hz: float = 30.0,
@@ -25,7 +26,8 @@ def open_source(
         path: of the recording.
         topic: with a bag, the topic of the images; empty: the only one there.
         camera_info_topic: with a bag, the camera's intrinsics; empty: the topic beside the images.
-        every: take the first image and every n-th after it.
+        start: leave out so many images at the beginning.
+        every: take the first image of those left and every n-th after it.
         max_frames: take at most so many images, those that cannot be decoded included.
         rate_hz: with a folder whose file names are not seconds, images per second.
 
@@ -36,11 +38,12 @@ def open_source(
     path = Path(path)
     if not path.exists():
         raise SourceError(f"{path}: does not exist")
-    if (path / "metadata.yaml").exists() or path.suffix in BAG_SUFFIXES:
+    if is_bag(path):
         return BagSource(
             path,
             topic=topic,
             camera_info_topic=camera_info_topic,
+            start=start,
             every=every,
             max_frames=max_frames,
         )
@@ -51,4 +54,4 @@ def open_source(
         )
     if topic or camera_info_topic:
         raise SourceError(f"{path}: no bag (metadata.yaml is missing), so it has no topics")
-    return FolderSource(path, rate_hz=rate_hz, every=every, max_frames=max_frames)
+    return FolderSource(path, rate_hz=rate_hz, start=start, every=every, max_frames=max_frames)

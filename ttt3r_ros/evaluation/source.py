@@ -34,16 +34,19 @@ class Source(ABC):
     it is left out of the iteration and added to `rejected`, which each iteration begins anew.
     """
 
-    def __init__(self, images: int, every: int, max_frames: int | None) -> None:
-        """Choose every `every`-th of `images` images, at most `max_frames` of them.
+    def __init__(self, images: int, every: int, max_frames: int | None, start: int = 0) -> None:
+        """Choose, of `images` images from `start` on, every `every`-th, at most `max_frames`.
 
         Raises:
-            SourceError: `every` or `max_frames` is less than 1.
+            SourceError: `every` or `max_frames` is less than 1, or `start` leaves no image.
         """
         for name, value in (("every", every), ("max_frames", max_frames)):
             if value is not None and value < 1:
                 raise SourceError(f"{name}: must be at least 1, got {value}")
-        self._chosen = range(images)[: None if max_frames is None else max_frames * every : every]
+        if not 0 <= start < max(images, 1):
+            raise SourceError(f"start: must be 0 to {images - 1} of {images} images, got {start}")
+        stop = None if max_frames is None else start + max_frames * every
+        self._chosen = range(images)[start:stop:every]
         self.rejected: list[Rejection] = []
 
     def __len__(self) -> int:

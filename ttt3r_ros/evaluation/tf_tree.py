@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from rosbags.rosbag2 import Reader
-from rosbags.typesys import Stores, get_typestore
 
-from ttt3r_ros.evaluation.bag_reader import read_messages
+from ttt3r_ros.evaluation.bag_reader import read_whole
 from ttt3r_ros.evaluation.source import SourceError
 from ttt3r_ros.geometry import Transform, between, inverse, transform_from_quaternion
 
 TF_TYPE = "tf2_msgs/msg/TFMessage"
 _MAX_GAP_NS = 250_000_000  # across a longer one nothing is interpolated
+_SAME = 1e-6  # poses that differ by less, in metres and entries of the rotation, do not move
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -31,6 +35,10 @@ class _Edge:
         order = sorted(range(len(self.stamps_ns)), key=lambda i: self.stamps_ns[i])
         self.stamps_ns = [self.stamps_ns[i] for i in order]
         self.poses = [self.poses[i] for i in order]
+
+    def is_fixed(self) -> bool:
+        """Return whether one frame never moves in the other, whatever topic says so."""
+        return self.static or np.ptp(np.array(self.poses), axis=0).max() < _SAME
 
     def at(self, stamp_ns: int) -> Transform | None:
         """Return the pose at a time, interpolated between neighbours; None where there is none."""
@@ -52,21 +60,24 @@ class TfTree:
     """All transforms of a bag."""
 
     def __init__(self, reader: Reader) -> None:
-        """Read them.
+        """Read them; where the bag is damaged, those before, with a warning.
+
+        Those that are not finite are left out, with one warning.
 
         Raises:
-            SourceError: the bag is damaged, or a frame has two parents.
+            SourceError: a frame has two parents.
         """
         self._path = reader.path
         self._edges: dict[str, _Edge] = {}  # by child
+        self._left_out = 0
         connections = [c for c in reader.connections if c.msgtype == TF_TYPE]
         if not connections:
             return
-        types = get_typestore(Stores.ROS2_JAZZY)
-        for connection, _, cdr in read_messages(reader, connections):
-            message = types.deserialize_cdr(cdr, TF_TYPE)
-            for stamped in message.transforms:  # type: ignore[attr-defined]
+        for connection, _, message in read_whole(reader, connections):
+            for stamped in message.transforms:
                 self._add(stamped, connection.topic.endswith("tf_static"))
+        if self._left_out:
+            _log.warning("%s: %d transforms are not finite, left out", self._path, self._left_out)
         for edge in self._edges.values():
             edge.sort()
 
@@ -74,6 +85,11 @@ class TfTree:
     def frames(self) -> list[str]:
         """All frames by name."""
         return sorted({*self._edges, *(edge.parent for edge in self._edges.values())})
+
+    def stamps_ns(self) -> npt.NDArray[np.int64]:
+        """Return the stamps of all transforms that change."""
+        moving = [edge for edge in self._edges.values() if not edge.static]
+        return np.array([stamp for edge in moving for stamp in edge.stamps_ns], np.int64)
 
     def check(self, parent: str, child: str) -> None:
         """Make sure that a chain of transforms joins two frames.
@@ -86,6 +102,25 @@ class TfTree:
                 f"{self._path}: /tf and /tf_static do not join {parent!r} and {child!r}; "
                 f"frames: {', '.join(self.frames) or 'none'}"
             )
+
+    def fixed(self, parent: str, child: str) -> Transform | None:
+        """Return the pose of `child` in `parent` if nothing between them moves, else None."""
+        up, down = self._fixed_ancestors(parent), self._fixed_ancestors(child)
+        for frame, T_frame_child in down.items():  # the nearest one first
+            if frame in up:
+                return inverse(up[frame]) @ T_frame_child
+        return None
+
+    def _fixed_ancestors(self, frame: str) -> dict[str, Transform]:
+        """Return all frames above that `frame` never moves in, with its pose there."""
+        poses = {frame: np.eye(4)}
+        self._root(frame)  # raises where there is a ring
+        T_above = np.eye(4)
+        while (edge := self._edges.get(frame)) and edge.is_fixed():
+            T_above = edge.poses[-1] @ T_above
+            frame = edge.parent
+            poses[frame] = T_above
+        return poses
 
     def poses(
         self, parent: str, child: str, stamps_ns: npt.NDArray[np.int64]
@@ -107,16 +142,20 @@ class TfTree:
                 poses.append(inverse(T_root_parent) @ T_root_child)
         return places, poses
 
-    def _add(self, stamped: object, static: bool) -> None:
-        header, t, q = stamped.header, stamped.transform.translation, stamped.transform.rotation  # type: ignore[attr-defined]
-        parent, child = header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/")  # type: ignore[attr-defined]
+    def _add(self, stamped: Any, static: bool) -> None:
+        header, t, q = stamped.header, stamped.transform.translation, stamped.transform.rotation
+        parent, child = header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/")
+        wxyz = (q.w, q.x, q.y, q.z)
+        if not (any(wxyz) and np.isfinite((t.x, t.y, t.z, *wxyz)).all()):
+            self._left_out += 1
+            return
         edge = self._edges.setdefault(child, _Edge(parent, static))
         if edge.parent != parent:
             raise SourceError(
                 f"{self._path}: frame {child!r} has two parents, {edge.parent!r} and {parent!r}"
             )
         edge.stamps_ns.append(header.stamp.sec * 1_000_000_000 + header.stamp.nanosec)
-        edge.poses.append(transform_from_quaternion((t.x, t.y, t.z), (q.w, q.x, q.y, q.z)))
+        edge.poses.append(transform_from_quaternion((t.x, t.y, t.z), wxyz))
 
     def _root(self, frame: str) -> str:
         passed = set()

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 
 from ttt3r_ros.evaluation.evaluation_error import EvaluationError
-from ttt3r_ros.evaluation.ground_truth import GroundTruth
 from ttt3r_ros.evaluation.map_metrics import Numbers, Points, Surface, estimated_normals
+from ttt3r_ros.evaluation.recording import Truth
 from ttt3r_ros.geometry import Intrinsics, Transform
 from ttt3r_ros.simulation.furniture import BOXES, CYLINDERS
 from ttt3r_ros.simulation.room import Rooms
@@ -72,26 +72,25 @@ def depth_points(
 
 
 def surface_of_stream(
-    stamps_ns: Iterable[int], truth: GroundTruth, lens: Intrinsics, spacing_m: float = SPACING_M
+    stamps_ns: Iterable[int], truth: Truth, lens: Intrinsics, spacing_m: float = SPACING_M
 ) -> Surface:
-    """Collect the surface that a bag's true depth and poses show; normals are estimated.
+    """Collect the surface that a recording's true depth and poses show; normals are estimated.
 
     Args:
         stamps_ns: of the images that the map was made from, in order.
-        truth: of the bag; its poses set the frame of the surface.
+        truth: of the recording; its poses set the frame of the surface.
         lens: of the images; depth is registered to them.
         spacing_m: between points.
 
     Raises:
         EvaluationError: no stamp has both a true pose and true depth.
-        SourceError: the bag is damaged.
     """
     samples = SurfaceSamples(spacing_m)
-    for stamp_ns in stamps_ns:
-        _, poses = truth.poses(np.array([stamp_ns], np.int64))
-        depth_m = truth.depth.at(stamp_ns) if truth.depth else None
-        if poses and depth_m is not None:
-            samples.add(depth_points(depth_m, lens, poses[0]))
+    stamps = np.array([*stamps_ns], np.int64)
+    for place, pose in zip(*truth.poses(stamps), strict=True):
+        depth_m = truth.depth(int(stamps[place]))
+        if depth_m is not None:
+            samples.add(depth_points(depth_m, lens, pose))
     points = samples.points()
     if not len(points):
         raise EvaluationError("true surface: no image has both a true pose and true depth")

@@ -10,17 +10,16 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from geometry_msgs.msg import Pose, PoseStamped
+from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from ttt3r_ros.evaluation.demo_recording import Recording, View, along_rays
-from ttt3r_ros.geometry import Intrinsics, Transform, transform_from_quaternion
 from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.ros.conversions import stamp_ns
+from ttt3r_ros.ros.reading import intrinsics_of, pixels_of, points_of, transform_of
 from ttt3r_ros.trajectory import TumWriter
 
 NODE = "ttt3r_node"
@@ -90,12 +89,12 @@ class DemoClient(Node):
     def finish(self) -> Recording:
         """Return the recording, the map in it."""
         if self._map is not None:
-            self.recording.points, self.recording.colours = _points(self._map)
+            self.recording.points, self.recording.colours = points_of(self._map)
         return self.recording
 
     def _on_odometry(self, message: Odometry) -> None:
         # The camera's frame is not connected to any robot, so it is the base itself.
-        stamp, T_odom_camera = stamp_ns(message.header.stamp), _transform(message.pose.pose)
+        stamp, T_odom_camera = stamp_ns(message.header.stamp), transform_of(message.pose.pose)
         self.recording.poses[stamp] = T_odom_camera
         self._trajectory.append(stamp, T_odom_camera)
 
@@ -112,7 +111,7 @@ class DemoClient(Node):
         self._map = message
 
     def _on_true_pose(self, message: PoseStamped) -> None:
-        self.recording.true_poses[stamp_ns(message.header.stamp)] = _transform(message.pose)
+        self.recording.true_poses[stamp_ns(message.header.stamp)] = transform_of(message.pose)
 
     def _subscribe_to_part(self, part: str) -> None:
         kind, topic = _VIEW[part]
@@ -129,43 +128,11 @@ class DemoClient(Node):
             del self._views[min(self._views)]
 
     def _on_view(self, stamp: int, parts: dict[str, Any]) -> None:
-        true_m = _pixels(parts["true_depth"], np.dtype(np.float32))
-        cameras = (_intrinsics(parts[name]) for name in ("camera", "depth_camera"))
+        true_m = pixels_of(parts["true_depth"], np.dtype(np.float32))
+        cameras = (intrinsics_of(parts[name]) for name in ("camera", "depth_camera"))
         view = View(
-            rgb=_pixels(parts["image"], np.dtype((np.uint8, 3))),
-            depth_m=_pixels(parts["depth"], np.dtype(np.float32)),
+            rgb=pixels_of(parts["image"], np.dtype((np.uint8, 3))),
+            depth_m=pixels_of(parts["depth"], np.dtype(np.float32)),
             true_depth_m=along_rays(true_m, *cameras),
         )
         self.recording.add_view(stamp, view)
-
-
-def _transform(pose: Pose) -> Transform:
-    p, q = pose.position, pose.orientation
-    return transform_from_quaternion((p.x, p.y, p.z), (q.w, q.x, q.y, q.z))
-
-
-def _intrinsics(info: CameraInfo) -> Intrinsics:
-    return Intrinsics(info.k[0], info.k[4], info.k[2], info.k[5], info.width, info.height)
-
-
-def _pixels(image: Image, pixel: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Return the pixels of an image whose rows are not padded."""
-    values = np.frombuffer(image.data, pixel)
-    return values.reshape(image.height, image.width, *pixel.shape)
-
-
-def _points(cloud: PointCloud2) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-    """Return points [N, 3] and colours [N, 3] of the node's map."""
-    fields = {field.name: field.offset for field in cloud.fields}
-    layout = np.dtype(
-        {
-            "names": [*fields],
-            "formats": ["<u4" if name == "rgb" else "<f4" for name in fields],
-            "offsets": [*fields.values()],
-            "itemsize": cloud.point_step,
-        }
-    )
-    values = np.frombuffer(cloud.data, layout)
-    points = np.stack([values[name] for name in "xyz"], axis=1)
-    colours = np.stack([values["rgb"] >> shift & 255 for shift in (16, 8, 0)], axis=1)
-    return points, colours.astype(np.uint8)

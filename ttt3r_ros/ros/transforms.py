@@ -86,14 +86,22 @@ def find_mount(
     if base_frame == camera_frame:
         return Mount(base_frame, np.eye(4), optical_mount(), is_published=True)
     try:
-        found = buffer.lookup_transform(base_frame, camera_frame, Time())
+        T_base_camera = find_transform(buffer, base_frame, camera_frame)
     except TransformException as error:
         raise FrameRejected(
             f"TF: no transform from base_frame {base_frame} to the camera frame {camera_frame} "
             f"after {config.tf_wait_s:g} s: publish it or set camera_pose ({error})"
         ) from error
-    T_base_camera = matrix_from_transform(found)
     return Mount(base_frame, T_base_camera, T_base_camera, is_published=True)
+
+
+def find_transform(buffer: Buffer, parent: str, child: str) -> Transform:
+    """Return the newest pose [4, 4] of a frame in another one.
+
+    Raises:
+        TransformException: TF does not connect them.
+    """
+    return matrix_from_transform(buffer.lookup_transform(parent, child, Time()))
 
 
 class FrameListener:
@@ -109,6 +117,13 @@ class FrameListener:
     ) -> Mount:
         """Call `find_mount` with what has been heard."""
         return find_mount(self._buffer, camera_frame, config, own_edges)
+
+    def find_transform(self, parent: str, child: str) -> Transform | None:
+        """Return the newest pose [4, 4] of a frame in another one, None if TF has none."""
+        try:
+            return find_transform(self._buffer, parent, child)
+        except TransformException:
+            return None
 
     def stop(self) -> None:
         """Listen no more."""

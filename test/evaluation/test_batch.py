@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`ttt3r evaluate` with several sequences, settings and processes, and with the papers' presets."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from dataclasses import replace
+from urllib.parse import quote
+
+import pytest
+from dataset_writers import write_7scenes, write_sintel, write_tum
+from small_network import small_checkpoint
+from tolerant import TOLERANT
+
+from ttt3r_ros.cli import main
+from ttt3r_ros.config import Config, ConfigError
+from ttt3r_ros.evaluation.batch import combinations, plan
+from ttt3r_ros.evaluation.datasets import find_recordings
+from ttt3r_ros.evaluation.evaluate import Choices
+from ttt3r_ros.evaluation.evaluation_error import EvaluationError
+from ttt3r_ros.evaluation.protocols import PROTOCOLS
+from ttt3r_ros.evaluation.source import SourceError
+
+TIMES = ("runtime", "date", "command", "fingerprint")
+
+
+@pytest.fixture(scope="module")
+def sequences(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tum")
+    for seed, name in enumerate(("rgbd_dataset_a", "rgbd_dataset_b")):
+        write_tum(root / name, seed)
+    return root
+
+
+def evaluate(path, output, *arguments, status=0):
+    words = ["evaluate", str(path), "--output", str(output), "--checkpoint", small_checkpoint()]
+    tolerant = [f"--{name.replace('_', '-')}={value}" for name, value in TOLERANT.items()]
+    assert main([*words, *tolerant, *arguments]) == status
+    return json.loads((output / "report.json").read_text())
+
+
+def figures_of(report):
+    """By sequence and configuration, without what differs from run to run."""
+    return {
+        (result["sequence"], result["configuration"]): {
+            key: value for key, value in result["figures"].items() if key not in TIMES
+        }
+        for result in report["results"]
+    }
+
+
+def test_settings_are_combined_and_have_a_folder_each(sequences):
+    found = combinations(Config(), {"update_rule": ("cut3r", "ttt3r"), "damping": ("0.5", "1")})
+    assert [entry.name for entry in found] == [
+        "update_rule=cut3r, damping=0.5",
+        "update_rule=cut3r, damping=1",
+        "update_rule=ttt3r, damping=0.5",
+        "update_rule=ttt3r, damping=1",
+    ]
+    assert [(c.config.update_rule, c.config.damping) for c in found][1:3] == [
+        ("cut3r", 1.0),
+        ("ttt3r", 0.5),
+    ]
+    tasks = plan(find_recordings(sequences), found, Choices())
+    assert len({task.folder for task in tasks}) == len(tasks) == 8
+    assert len({task.fingerprint() for task in tasks}) == 8
+    again = plan(find_recordings(sequences), found, Choices())
+    assert [task.fingerprint() for task in again] == [task.fingerprint() for task in tasks]
+    with pytest.raises(ConfigError, match="update_rules: no such setting, update_rule"):
+        combinations(Config(), {"update_rules": ("cut3r",)})
+
+
+def test_several_settings_are_compared_and_jobs_change_nothing(sequences, tmp_path, capsys):
+    rules = ("--set", "update_rule=cut3r,ttt3r", "--max-frames", "3")
+    one = evaluate(sequences, tmp_path / "one", *rules)
+    two = evaluate(sequences, tmp_path / "two", *rules, "--jobs", "2")
+    assert list(figures_of(one)) == [
+        (name, f"update_rule={rule}")
+        for name in ("rgbd_dataset_a", "rgbd_dataset_b")
+        for rule in ("cut3r", "ttt3r")
+    ]
+    assert figures_of(one) == figures_of(two)
+    assert all(figures["images"] == 3 for figures in figures_of(one).values())
+    for result in one["results"]:
+        own = tmp_path / "one" / result["folder"] / "report.json"
+        assert json.loads(own.read_text()) == result["figures"]
+        page = (tmp_path / "one/report.html").read_text()
+        assert f"{quote(result['folder'])}/report.html" in page
+    assert "update_rule=cut3r" in capsys.readouterr().out
+
+
+def test_what_is_finished_is_not_made_again_and_what_failed_is_said(sequences, tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="ttt3r_ros")
+    root = tmp_path / "data"
+    shutil.copytree(sequences, root)
+    output = tmp_path / "out"
+    first = evaluate(root, output)
+    (output / "rgbd_dataset_b/report.json").unlink()  # as if it had been interrupted
+    marker = output / "rgbd_dataset_a/marker"
+    marker.touch()
+    for image in (root / "rgbd_dataset_b/rgb").iterdir():
+        image.write_bytes(b"no image")
+    again = evaluate(root, output, status=1)
+    assert "1 of 2 are there already" in caplog.text
+    kept, failed = again["results"]
+    assert kept["figures"] == first["results"][0]["figures"]
+    assert failed["figures"]["images"] == 0 and failed["figures"]["images_rejected"] > 0
+    shutil.rmtree(root / "rgbd_dataset_b/depth")
+    (root / "rgbd_dataset_b/groundtruth.txt").write_text("")
+    shutil.rmtree(output / "rgbd_dataset_b")
+    *_, failed = evaluate(root, output, status=1)["results"]
+    assert "rgbd_dataset_b" in failed["failure"] and failed["figures"] == {}
+    assert failed["failure"][:40] in (output / "report.html").read_text()
+
+
+def test_other_weights_or_choices_are_evaluated_anew(sequences):
+    recordings = find_recordings(sequences)
+    configurations = combinations(Config(), {})
+    (task, *_) = plan(recordings, configurations, Choices())
+    (other, *_) = plan(recordings, configurations, Choices(max_true_depth_m=70.0))
+    assert task.fingerprint() != other.fingerprint()
+    weights = combinations(Config(checkpoint=small_checkpoint()), {})
+    (other, *_) = plan(recordings, weights, Choices())
+    assert task.fingerprint() != other.fingerprint()
+
+
+def test_limits_and_names_choose_sequences(sequences, tmp_path):
+    alone = evaluate(sequences, tmp_path / "a", "--sequences", "rgbd_dataset_b")
+    assert alone["sequence"] == "rgbd_dataset_b"  # one alone has the folder for itself
+    alone = evaluate(sequences, tmp_path / "b", "--limit", "1", "--start", "1", "--every", "2")
+    assert (alone["sequence"], alone["config"]["time.max_gap_s"]) == ("rgbd_dataset_a", 4.0)
+
+
+def test_a_protocol_sets_what_the_paper_did_and_shows_its_figures(sequences, tmp_path, capsys):
+    report = evaluate(sequences, tmp_path, "--protocol", "ttt3r-tum")
+    for result in report["results"]:
+        config = result["figures"]["config"]
+        assert (config["segment.reset_interval"], config["preprocessing"]) == (0, "exact")
+        assert result["figures"]["trajectory"]["alignments"]["sim3"]["ate_rmse_m"] > 0
+    page = (tmp_path / "report.html").read_text()
+    assert "0.028" in page and "TTT3R (paper, as listed elsewhere), 90 images" in page
+    assert "0.028" in capsys.readouterr().out
+
+
+def test_sintel_is_measured_in_two_parts(tmp_path):
+    for name in ("alley_2", "bamboo_1"):
+        write_sintel(tmp_path / "data", name)
+    report = evaluate(tmp_path / "data", tmp_path / "out", "--protocol", "ttt3r-sintel")
+    found = {key: figures["config"]["fit"] for key, figures in figures_of(report).items()}
+    assert found == {
+        ("alley_2", "pose"): "crop",
+        ("alley_2", "depth"): "resize",
+        ("bamboo_1", "depth"): "resize",  # poses are measured on fourteen sequences
+    }
+
+
+def test_every_protocol_is_for_a_format_that_is_read_and_settings_that_exist(tmp_path):
+    write_7scenes(tmp_path / "chess/seq-01")
+    with pytest.raises(SourceError, match="bonn"):
+        find_recordings(tmp_path / "chess", format="bonn")
+    for protocol in PROTOCOLS.values():
+        for part in protocol.parts:
+            combinations(Config(), {name: (str(v),) for name, v in part.settings.items()})
+    with pytest.raises(EvaluationError, match="none of the sequences is meant: "):
+        plan(
+            find_recordings(tmp_path / "chess"),
+            [replace(combinations(Config(), {})[0], sequences=("balloon2",))],
+            Choices(),
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--protocol", "ttt3r"], "--protocol: must be one of ttt3r-scannet"),
+        (["--set", "update_rule"], "--set: expected SETTING=VALUE"),
+        (["--set", "update_rule=cut3r,"], "--set: expected SETTING=VALUE"),
+        (["--jobs", "0"], "--jobs: must be at least 1, got 0"),
+        (["--start", "-1"], "--start: must be at least 0, got -1"),
+        (["--live"], "evaluate: give a recording, or --live"),
+        (["--sequences", "rgbd_dataset_c"], "no sequence rgbd_dataset_c; there are"),
+        (["--every", "0"], "every: must be at least 1, got 0"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(sequences, tmp_path, capsys, arguments, said):
+    assert main(["evaluate", str(sequences), "--output", str(tmp_path / "o"), *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is heard of each image during an evaluation, and how the paths lie on one another."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ttt3r_ros.evaluation.figures import trajectory_figures
+from ttt3r_ros.evaluation.recording import Truth
+from ttt3r_ros.evaluation.report_data import Series
+from ttt3r_ros.geometry import Transform
+from ttt3r_ros.tracking_state import TrackingState
+
+_log = logging.getLogger(__name__)
+
+_AXIS_COSINE = 0.85  # within 32 degrees of an axis of the world, up is that axis
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One image; what is not known of it is NaN."""
+
+    stamp_ns: int
+    T_map_camera: Transform | None  # None: LOST
+    state: TrackingState
+    segment: int
+    gain: float
+    confidence: float
+    scale: float
+    step_s: float
+
+
+@dataclass(slots=True)
+class Collector:
+    """All images since the last reset, in order."""
+
+    images: list[Heard] = field(default_factory=list)
+
+    def add(self, image: Heard, *, first: bool) -> None:
+        """Take an image; with the first one after a reset those before are forgotten."""
+        if first and any(heard.T_map_camera is not None for heard in self.images):
+            _log.warning("the %d poses before the reset are not compared", len(self.images))
+            self.images.clear()
+        self.images.append(image)
+
+    @property
+    def stamps_ns(self) -> npt.NDArray[np.int64]:
+        """Of the images with a pose."""
+        return np.array([i.stamp_ns for i in self.images if i.T_map_camera is not None], np.int64)
+
+    @property
+    def poses(self) -> list[Transform]:
+        """T_map_camera of the images that have one."""
+        return [i.T_map_camera for i in self.images if i.T_map_camera is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Estimated poses beside true ones.
+
+    `T_truth_map` is a similarity: the upper left 3 x 3 is rotation times scale.
+    """
+
+    figures: dict[str, Any] | None  # None: nothing is true of these images
+    alignment: str
+    T_truth_map: Transform
+    true_positions_m: dict[int, npt.NDArray[np.float64]]  # by stamp
+    up: tuple[float, float, float]
+
+
+def compare(collected: Collector, truth: Truth, alignment: str) -> Comparison:
+    """Compare poses with the truth.
+
+    Args:
+        collected: the images.
+        truth: of them.
+        alignment: how the estimate is laid on the truth for pictures and the map, one of
+            `trajectory_metrics.ALIGNMENTS`; where none is the best, as with "none".
+    """
+    nothing = Comparison(None, "none", np.eye(4), {}, (0.0, 0.0, 1.0))
+    if not truth.pose_source:
+        return nothing
+    stamps, poses = collected.stamps_ns, collected.poses
+    places, true_poses = truth.poses(stamps)
+    if not places:
+        _log.warning("%s: no pose at the images' stamps", truth.pose_source)
+        return nothing
+    from ttt3r_ros.evaluation.trajectory_metrics import (  # needs evo
+        NoAlignmentError,
+        align,
+        trajectory_errors,
+    )
+
+    found = [poses[place] for place in places]
+    try:
+        path = align(found, true_poses, alignment)
+    except NoAlignmentError as error:
+        _log.warning("nothing is aligned: %s", error)
+        alignment = "none"
+        path = align(found, true_poses, alignment)
+    return Comparison(
+        figures=trajectory_figures(trajectory_errors(found, true_poses)),
+        alignment=alignment,
+        T_truth_map=_similarity(found[0], path.poses[0], path.scale),
+        true_positions_m={
+            int(stamps[place]): T[:3, 3] for place, T in zip(places, true_poses, strict=True)
+        },
+        up=_up(np.array(true_poses)),
+    )
+
+
+def series_of(collected: Collector, comparison: Comparison) -> Series:
+    """Return what happened over time."""
+    images, T = collected.images, comparison.T_truth_map
+    unknown = np.full(3, np.nan)
+    positions = [unknown if i.T_map_camera is None else i.T_map_camera[:3, 3] for i in images]
+    true = [comparison.true_positions_m.get(i.stamp_ns, unknown) for i in images]
+    return Series(
+        stamps_ns=np.array([i.stamp_ns for i in images], np.int64),
+        positions_m=np.reshape(positions, (-1, 3)) @ T[:3, :3].T + T[:3, 3],
+        true_positions_m=np.reshape(true, (-1, 3)),
+        gain=np.array([i.gain for i in images], float),
+        confidence=np.array([i.confidence for i in images], float),
+        scale=np.array([i.scale for i in images], float),
+        step_ms=np.array([1e3 * i.step_s for i in images], float),
+        state=np.array([i.state for i in images], np.int8),
+        segment=np.array([i.segment for i in images], np.int64),
+        alignment=comparison.alignment,
+        up=comparison.up,
+    )
+
+
+def _similarity(pose: Transform, aligned: Transform, scale: float) -> Transform:
+    """Return the similarity that makes `aligned` of `pose`."""
+    result = np.eye(4)
+    rotation = aligned[:3, :3] @ pose[:3, :3].T
+    result[:3, :3] = scale * rotation
+    result[:3, 3] = aligned[:3, 3] - result[:3, :3] @ pose[:3, 3]
+    return result
+
+
+def _up(poses: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return where up is in the world of cameras [N, 4, 4] that are mostly held upright."""
+    up = -poses[:, :3, 1].mean(axis=0)
+    length = np.linalg.norm(up)
+    if length < 1e-6:
+        return (0.0, 0.0, 1.0)
+    up /= length
+    axis = int(np.abs(up).argmax())
+    if abs(up[axis]) > _AXIS_COSINE:
+        up = np.sign(up[axis]) * np.eye(3)[axis]
+    return (float(up[0]), float(up[1]), float(up[2]))

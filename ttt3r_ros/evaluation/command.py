@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `ttt3r evaluate` does: which recordings, under which settings, and the reports of all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from ttt3r_ros.evaluation import circumstances
+from ttt3r_ros.evaluation.batch import AS_GIVEN, Configuration, combinations, plan, run_all
+from ttt3r_ros.evaluation.datasets.find import find_recordings
+from ttt3r_ros.evaluation.evaluate import Choices, evaluate
+from ttt3r_ros.evaluation.evaluation_error import EvaluationError
+from ttt3r_ros.evaluation.figures import summary_text, without_nan
+from ttt3r_ros.evaluation.protocols import PROTOCOLS, Part, Protocol
+from ttt3r_ros.evaluation.recording import Recording, Selection
+from ttt3r_ros.evaluation.report_comparison import comparison_table
+from ttt3r_ros.evaluation.report_data import Comparison, Result, SequenceReport
+from ttt3r_ros.evaluation.report_files import FIGURES, read_sequence, write_comparison
+from ttt3r_ros.evaluation.source import Source
+from ttt3r_ros.offline import offline_config
+from ttt3r_ros.types import Frame
+from ttt3r_ros.whole_file import whole_file
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRequest:
+    """What the command line asks for; what is None or empty is left to the protocol, if any."""
+
+    input: Path
+    output: Path
+    settings: Mapping[str, Any] = field(default_factory=dict)  # by dotted name
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # to be compared
+    protocol: str = ""
+    format: str = ""
+    sequences: tuple[str, ...] = ()
+    limit: int | None = None
+    start: int | None = None
+    every: int | None = None
+    max_frames: int | None = None
+    rate_hz: float | None = None
+    bag: Mapping[str, Any] = field(default_factory=dict)  # topics and frames
+    alignment: str = "se3"
+    depth_images: bool = False
+    map_format: str = "ply"
+    jobs: int = 1
+    threads: int | None = None
+
+
+def evaluate_all(request: EvaluationRequest) -> int:
+    """Evaluate what is asked for, write the reports and print what came out.
+
+    Returns:
+        0, or 1 if an evaluation failed or processed no image, or a recording is damaged.
+
+    Raises:
+        EvaluationError: what is asked for makes no sense.
+        Others: as `evaluate` and `find_recordings`.
+    """
+    _check(request)
+    protocol = PROTOCOLS.get(request.protocol) or Protocol("", "", (Part("", {}),))
+    choices = _choices(request, protocol)
+    configurations = _configurations(request, protocol, choices.selection)
+    tasks = plan(_recordings(request, protocol), configurations, choices)
+    command = command_line()
+    if request.threads:
+        torch.set_num_threads(request.threads)
+    if len(tasks) == 1:
+        [task] = tasks
+        report = evaluate(
+            task.recording,
+            task.configuration.config,
+            request.output,
+            choices,
+            configuration=task.configuration.name,
+            about={"command": command},
+            progress=_shown,
+        )
+        print(summary_text(report.figures))
+        return 0 if _is_whole(report.figures) else 1
+    results = run_all(tasks, request.output, jobs=request.jobs, threads=request.threads or 1)
+    comparison = Comparison(
+        title=request.protocol or request.input.resolve().name,
+        results=results,
+        about=protocol.about,
+        published=protocol.published,
+        circumstances={
+            "command": command,
+            "versions": circumstances.versions(),
+            "commit": circumstances.commit(),
+        },
+    )
+    write_comparison(comparison, request.output)
+    with whole_file(request.output / FIGURES) as unfinished:
+        text = json.dumps(without_nan(asdict(comparison)), indent=2, allow_nan=False)
+        unfinished.write_text(text + "\n", "utf-8")
+    print(comparison_table(comparison))
+    return 0 if all(_is_whole(result.figures) for result in results) else 1
+
+
+def _is_whole(figures: Mapping[str, Any]) -> bool:
+    """Whether images were processed, and nothing kept others from it."""
+    return bool(figures.get("images")) and not figures["damage"]
+
+
+def compare_live(live: SequenceReport, folder: Path, output: Path) -> str:
+    """Compare what a node made of a recording with what it is offline.
+
+    Args:
+        live: written below `output`, in `live`.
+        folder: of the report of the recording.
+        output: where the comparison is written.
+
+    Returns:
+        The comparison as a text.
+
+    Raises:
+        EvaluationError: there is no report in the folder.
+        OSError: a file cannot be written.
+    """
+    offline = read_sequence(folder)
+    comparison = Comparison(
+        title=f"{offline.name}: a running node, and the recording offline",
+        results=[
+            Result(offline.name, "live", live.figures, "live"),
+            Result(offline.name, "offline", offline.figures, os.path.relpath(folder, output)),
+        ],
+        circumstances={"command": command_line(), "versions": circumstances.versions()},
+    )
+    write_comparison(comparison, output)
+    return comparison_table(comparison)
+
+
+def command_line() -> str:
+    """Return what this process was called with."""
+    return shlex.join(["ttt3r", *sys.argv[1:]])
+
+
+def _check(request: EvaluationRequest) -> None:
+    if request.protocol and request.protocol not in PROTOCOLS:
+        known = ", ".join(PROTOCOLS)
+        raise EvaluationError(f"--protocol: must be one of {known}, got {request.protocol!r}")
+    for name in ("limit", "jobs", "threads", "every"):
+        value = getattr(request, name)
+        if value is not None and value < 1:
+            raise EvaluationError(f"--{name}: must be at least 1, got {value}")
+    if request.start is not None and request.start < 0:
+        raise EvaluationError(f"--start: must be at least 0, got {request.start}")
+
+
+def _recordings(request: EvaluationRequest, protocol: Protocol) -> list[Recording]:
+    recordings = find_recordings(
+        request.input,
+        format=request.format or protocol.format,
+        sequences=request.sequences,
+        rate_hz=request.rate_hz,
+        max_difference_s=protocol.max_difference_s,
+        **request.bag,
+    )
+    return recordings[: request.limit]
+
+
+def _choices(request: EvaluationRequest, protocol: Protocol) -> Choices:
+    given = {
+        name: value
+        for name in ("start", "every", "max_frames")
+        if (value := getattr(request, name)) is not None
+    }
+    return Choices(
+        selection=replace(protocol.selection, **given),
+        alignment=request.alignment,
+        max_true_depth_m=protocol.max_true_depth_m,
+        max_depth_m=protocol.max_depth_m,
+        published_shift=bool(request.protocol),
+        depth_images=request.depth_images,
+        map_format=request.map_format,
+    )
+
+
+def _configurations(
+    request: EvaluationRequest, protocol: Protocol, selection: Selection
+) -> list[Configuration]:
+    result = []
+    for part in protocol.parts:
+        config = offline_config({**part.settings, **request.settings}, every=selection.every)
+        several = len(protocol.parts) > 1 and part.name
+        for found in combinations(config, request.values):
+            name = found.name
+            if several:
+                name = several if name == AS_GIVEN else f"{several}, {name}"
+            result.append(replace(found, name=name, sequences=part.sequences))
+    return result
+
+
+def _shown(source: Source) -> Iterator[Frame]:
+    """Yield the images of a source while a bar shows how many there were."""
+    with tqdm(source, unit=" images", total=len(source)) as images:
+        yield from images

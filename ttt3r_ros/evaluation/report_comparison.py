@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which figures of several sequences and configurations stand side by side, and which is best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ttt3r_ros.evaluation.report_data import Comparison, Published, Result
+from ttt3r_ros.evaluation.report_glossary import Label, unit_of
+from ttt3r_ros.evaluation.report_numbers import NONE, shown
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """A figure that sequences are compared by."""
+
+    label: Label
+    path: tuple[str, ...]  # where it is in report.json
+    best: Callable[[Iterable[float]], float] | None  # None: neither more nor less is better
+    weight: tuple[str, ...] = ()  # of a sequence in means, where in report.json; empty: all alike
+
+    @property
+    def key(self) -> str:
+        """Its name, which tells its unit."""
+        return self.path[-1]
+
+    @property
+    def unit(self) -> str:
+        """The unit it is shown in."""
+        return unit_of(self.key)
+
+    def of(self, figures: Mapping[str, Any]) -> float | None:
+        """Return the figure, None if there is none."""
+        return _number(figures, self.path)
+
+    def weight_of(self, figures: Mapping[str, Any]) -> float:
+        """Return how heavy a sequence is in means."""
+        return (_number(figures, self.weight) or 0) if self.weight else 1
+
+
+def _number(figures: Mapping[str, Any], path: Sequence[str]) -> float | None:
+    value: Any = figures
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return value
+
+
+def _pose(alignment: str, key: str) -> tuple[str, ...]:
+    return ("trajectory", "alignments", alignment, key)
+
+
+def _depth(alignment: str, key: str) -> tuple[str, ...]:
+    return ("depth", "alignments", alignment, key)
+
+
+_PIXELS = ("depth", "pixels")
+
+HEADLINES = (
+    Headline(Label("ATE, Sim(3)", "ate"), _pose("sim3", "ate_rmse_m"), min),
+    Headline(Label("ATE, SE(3)", "ate"), _pose("se3", "ate_rmse_m"), min),
+    Headline(Label("RPE trans, Sim(3)", "rpe"), _pose("sim3", "rpe_trans_rmse_m"), min),
+    Headline(Label("RPE rot", "rpe"), _pose("none", "rpe_rot_rmse_deg"), min),
+    Headline(Label("AbsRel, as it is", "abs_rel"), _depth("metric", "abs_rel"), min, _PIXELS),
+    Headline(Label("AbsRel, scale", "abs_rel"), _depth("scale", "abs_rel"), min, _PIXELS),
+    Headline(Label("δ < 1.25, as it is", "delta"), _depth("metric", "delta_1_25"), max, _PIXELS),
+    Headline(Label("δ < 1.25, scale", "delta"), _depth("scale", "delta_1_25"), max, _PIXELS),
+    Headline(Label("map accuracy", "surface"), ("map", "accuracy_m"), min),
+    Headline(Label("map completeness", "surface"), ("map", "completeness_m"), min),
+    Headline(Label("normal consistency", "normals"), ("map", "normal_consistency"), max),
+    Headline(Label("images"), ("images",), None),
+    Headline(Label("lost", "state"), ("images_lost",), None),
+    Headline(Label("replaced"), ("images_replaced",), None),
+    Headline(Label("latency, p95", "step"), ("runtime", "latency_ms_p95"), min),
+    Headline(Label("images per second", "speed"), ("runtime", "images_per_second"), max),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedRow:
+    """A line of the comparison; `kind` is "result", "paper" or "mean"."""
+
+    kind: str
+    sequence: str
+    name: str  # of the configuration, or of a paper's method
+    cells: tuple[str, ...]
+    best: tuple[bool, ...]  # of the configurations of this sequence
+    folder: str = ""
+    failure: str = ""
+
+
+def headlines(comparison: Comparison) -> list[Headline]:
+    """Return those that any of the results or papers has."""
+    every = [result.figures for result in comparison.results]
+    every += [entry.figures for entry in comparison.published]
+    return [line for line in HEADLINES if any(line.of(figures) is not None for figures in every)]
+
+
+def compared_rows(comparison: Comparison) -> list[ComparedRow]:
+    """Return the lines: by sequence, then what papers say of it; the means at the end.
+
+    A mean is that over the sequences that have the figure; where they are not all, their number
+    stands behind it. Of depth it is that over all pixels, as published.
+    """
+    lines = headlines(comparison)
+    rows: list[ComparedRow] = []
+    for sequence in dict.fromkeys(result.sequence for result in comparison.results):
+        ours = [result for result in comparison.results if result.sequence == sequence]
+        values = [_values(lines, result.figures) for result in ours]
+        for result, own, best in zip(ours, values, _best(lines, values), strict=True):
+            cells = tuple(shown(line.key, value) for line, value in zip(lines, own, strict=True))
+            rows.append(
+                ComparedRow(
+                    "result",
+                    sequence,
+                    result.configuration,
+                    cells,
+                    best,
+                    result.folder,
+                    result.failure,
+                )
+            )
+        rows += _papers(lines, comparison.published, sequence)
+    return [*rows, *_means(lines, comparison.results), *_papers(lines, comparison.published, "")]
+
+
+def comparison_table(comparison: Comparison) -> str:
+    """Return the lines as a text for a screen."""
+    lines = headlines(comparison)
+    titles = [line.label.text + (f" [{line.unit}]" if line.unit else "") for line in lines]
+    table = [["sequence", "configuration", *titles]]
+    for row in compared_rows(comparison):
+        cells = row.cells
+        if row.failure:
+            cells = (f"FAILED: {row.failure}",)
+        table.append([row.sequence, row.name, *cells])
+    widths = [
+        max(len(line[place]) for line in table if len(line) == len(table[0]))
+        for place in range(len(table[0]))
+    ]
+    texts = (
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=False))
+        for line in table
+    )
+    return "\n".join(text.rstrip() for text in texts)
+
+
+def _values(lines: Sequence[Headline], figures: Mapping[str, Any]) -> list[float | None]:
+    return [line.of(figures) for line in lines]
+
+
+def _best(
+    lines: Sequence[Headline], values: Sequence[Sequence[float | None]]
+) -> list[tuple[bool, ...]]:
+    """Return for each row which of its figures are the best, as far as can be seen.
+
+    None is where there is but one, or where they are all shown alike.
+    """
+    columns = []
+    for number, line in enumerate(lines):
+        texts = [shown(line.key, row[number]) for row in values]
+        known = [value for row in values if (value := row[number]) is not None]
+        alike = len({text for text in texts if text != NONE}) < 2
+        best = shown(line.key, line.best(known)) if line.best and not alike else None
+        columns.append([text == best for text in texts])
+    return [tuple(column[row] for column in columns) for row in range(len(values))]
+
+
+def _papers(
+    lines: Sequence[Headline], published: Sequence[Published], sequence: str
+) -> Iterator[ComparedRow]:
+    for entry in published:
+        if entry.sequence == sequence:
+            values = _values(lines, entry.figures)
+            cells = tuple(shown(line.key, v) for line, v in zip(lines, values, strict=True))
+            yield ComparedRow("paper", sequence or "mean", entry.name, cells, (False,) * len(lines))
+
+
+def _weighted_mean(values: Sequence[tuple[float, float]]) -> float | None:
+    """Return the mean of values with weights, None without any."""
+    total = sum(weight for _, weight in values)
+    return sum(value * weight for value, weight in values) / total if total else None
+
+
+def _means(lines: Sequence[Headline], results: Sequence[Result]) -> list[ComparedRow]:
+    """Return a row for each configuration; none if there is but one sequence."""
+    count = len({result.sequence for result in results})
+    if count < 2 or not lines:
+        return []
+    names = list(dict.fromkeys(result.configuration for result in results))
+    columns = []
+    for line in lines:
+        known = [
+            {
+                result.sequence: (value, line.weight_of(result.figures))
+                for result in results
+                if result.configuration == name and (value := line.of(result.figures)) is not None
+            }
+            for name in names
+        ]
+        means = [_weighted_mean([*values.values()]) for values in known]
+        texts = [
+            shown(line.key, mean) + ("" if len(values) in (0, count) else f" ({len(values)})")
+            for mean, values in zip(means, known, strict=True)
+        ]
+        # Means over unlike sequences are not compared.
+        alike = len({frozenset(values) for values in known if values}) == 1
+        best = _best([line], [[mean if alike else None] for mean in means])
+        columns.append([(text, mark) for text, (mark,) in zip(texts, best, strict=True)])
+    rows = zip(*columns, strict=True)
+    return [
+        ComparedRow("mean", "mean", name, tuple(t for t, _ in row), tuple(m for _, m in row))
+        for name, row in zip(names, rows, strict=True)
+    ]

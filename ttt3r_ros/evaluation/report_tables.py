@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The figures of a sequence as tables, which `report_html` and `report_markdown` write.
+
+Every figure of `report.json` is in one of them: what `report_glossary` does not know is called by
+its own name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ttt3r_ros.evaluation.report_glossary import Label, column_of, label_of, unit_of
+from ttt3r_ros.evaluation.report_numbers import shown
+
+ALIGNMENTS = "alignments"
+_COMPARED = {
+    "trajectory": ("Trajectory", "No true poses: the trajectory is not compared."),
+    "depth": ("Depth", "No true depth: depth is not compared."),
+    "map": ("Map", "No true surface: the map is not compared."),
+}
+_RUN = "runtime"
+_DAMAGE = "damage"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure, or one under several alignments."""
+
+    label: Label
+    unit: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of figures; one column of figures has no name."""
+
+    title: str
+    columns: tuple[Label, ...]
+    rows: tuple[Row, ...]
+
+
+def sequence_tables(figures: Mapping[str, Any]) -> list[Table]:
+    """Return the tables of what was measured.
+
+    Args:
+        figures: the content of report.json. `trajectory`, `depth`, `map` and `runtime` are
+            mappings of figures by name; numbers that are in no mapping belong to the run. Such a
+            mapping may hold mappings by a name or distance that all columns of a table have, of
+            which `alignments` come first, and lists of mappings whose first figure is the distance.
+    """
+    tables: list[Table] = []
+    for key, (title, _) in _COMPARED.items():
+        if figures.get(key):
+            tables += _tables_of(title, figures[key])
+    run = {key: value for key, value in figures.items() if _is_figure(value)}
+    return [*tables, *_tables_of("Images and time", {**run, **figures.get(_RUN, {})})]
+
+
+def missing(figures: Mapping[str, Any]) -> list[str]:
+    """Return a line for each thing that is not as it should be."""
+    lines = [f"The recording is damaged: {figures[_DAMAGE]}"] if figures.get(_DAMAGE) else []
+    return lines + [line for key, (_, line) in _COMPARED.items() if not figures.get(key)]
+
+
+def circumstances(figures: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return how the figures came about: by group, then by dotted name."""
+    groups: dict[str, dict[str, str]] = {}
+    for key, value in figures.items():
+        if key in (*_COMPARED, _RUN, _DAMAGE) or _is_figure(value):
+            continue
+        if isinstance(value, Mapping):
+            groups[key] = {name: _text(entry) for name, entry in flat(value)}
+        else:
+            groups.setdefault("run", {})[key] = _text(value)
+    return {key: rows for key, rows in groups.items() if rows}
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield what is in nested mappings by dotted names."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _tables_of(title: str, group: Mapping[str, Any]) -> Iterator[Table]:
+    """Yield the figures of a group: under several alignments, single ones, and by distances."""
+    columns = {key: _columns(value) for key, value in group.items()}
+    single = dict(flat({key: group[key] for key in group if not columns[key]}))
+    if aligned := columns.pop(ALIGNMENTS, None):
+        yield _matrix(title, aligned)
+        title = f"{title}, more"
+    if single:
+        rows = (Row(label_of(key), unit_of(key), (shown(key, single[key]),)) for key in single)
+        yield Table(title, (Label(""),), tuple(rows))
+    for key, found in columns.items():
+        if found:
+            yield _matrix(label_of(key).text, found)
+
+
+def _columns(value: Any) -> dict[Label, Mapping[str, Any]]:
+    """Return the columns of what is a mapping, or a list, of mappings; else nothing."""
+    if isinstance(value, (list, tuple)) and all(isinstance(entry, Mapping) for entry in value):
+        return dict(map(_by_first, value))
+    if isinstance(value, Mapping) and all(isinstance(entry, Mapping) for entry in value.values()):
+        return {column_of(name): _unnamed(name, entry) for name, entry in value.items()}
+    return {}
+
+
+def _unnamed(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of a column without the one that its name says."""
+    return {key: value for key, value in entry.items() if _named(key, value) != name}
+
+
+def _named(key: str, value: Any) -> str:
+    return f"{value:g} {unit_of(key)}" if _is_figure(value) else ""
+
+
+def _by_first(entry: Mapping[str, Any]) -> tuple[Label, Mapping[str, Any]]:
+    """Return the first figure, which names a column, and the others."""
+    (key, value), *others = entry.items()
+    return Label(_named(key, value)), dict(others)
+
+
+def _matrix(title: str, columns: Mapping[Label, Mapping[str, Any]]) -> Table:
+    """Return a table with a row for each figure that any of the columns has."""
+    keys = dict.fromkeys(key for column in columns.values() for key in column)
+    rows = (
+        Row(
+            label_of(key),
+            unit_of(key),
+            tuple(shown(key, column.get(key)) for column in columns.values()),
+        )
+        for key in keys
+        if any(column.get(key) is not None for column in columns.values())
+    )
+    return Table(title, tuple(columns), tuple(rows))
+
+
+def _is_figure(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return "–" if value is None or value == "" else str(value)
