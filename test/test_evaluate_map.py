@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,6 @@ import torch
 
 from benchmarks import evaluate_map as subject
 from ttt3r_ros.config import Config
-from ttt3r_ros.evaluation.map_metrics import map_errors
 from ttt3r_ros.evaluation.true_surface import SurfaceSamples
 from ttt3r_ros.geometry import optical_mount
 from ttt3r_ros.mapping.voxel_map import VoxelMap
@@ -22,25 +22,61 @@ SHORT = subject.Plan(Config(device="cpu", every_frame=True), images=12, model_im
 
 
 def test_a_map_of_the_truth_is_near_the_truth():
-    errors = subject.judge_true_map(SHORT, SEED)
-    assert errors.scores[0].f_score > 0.99 and errors.doubled == 0
+    judgements = subject.judge_true_map(SHORT, SEED)
+    assert judgements.keys() == {subject.TRUE_MAP, subject.TRUE_MAP + subject.CARVED}
+    for numbers in judgements.values():
+        assert numbers["f_score_5cm"] > 0.99 and numbers["doubled"] == 0 and numbers["trail"] == 0
 
 
 def test_a_map_of_wrong_poses_is_found_out():
     """The same images, every second one 20 cm beside its place."""
-    studio, samples = subject.Studio(SEED, 64, 60.0), SurfaceSamples()
+    studio, samples = subject.Studio(SEED, SHORT, 12), SurfaceSamples()
     voxels = VoxelMap(0.05, 100_000, "cpu")
-    for number, shot in enumerate(studio.film(12)):
+    for number, shot in enumerate(studio.film()):
         samples.add(shot.points)
         points = torch.from_numpy(shot.points).float()
         points[:, 1] += 0.2 * (number % 2)
         voxels.insert(points, torch.zeros(len(points), 3), torch.ones(len(points)))
     points = voxels.cloud().points.astype(np.float64)
-    truth = subject.surface_of_room(studio.rooms, samples)
-    distances = subject.room_distance(studio.rooms, points)
-    errors = map_errors(points, truth, distances_m=distances)
-    assert errors.scores[0].recall > 0.99 and errors.scores[0].f_score < 0.9
-    assert errors.doubled > 0.1
+    numbers = studio.judge(points, samples)
+    assert numbers["recall_5cm"] > 0.99 and numbers["f_score_5cm"] < 0.9
+    assert numbers["doubled"] > 0.1 and studio.trail(points, 11, 0.05) > 100
+
+
+def test_what_moves_is_gone_in_the_last_round():
+    plan = replace(SHORT, moving=4, loop_s=0.6)  # 6 images
+    assert [plan.staying(images) for images in (7, 12, 30)] == [3, 6, 24]
+    with_things, without = subject.Studio(SEED, plan, 12), subject.Studio(SEED, SHORT, 12)
+    assert with_things.staying == 6
+    numbers = torch.tensor([5, 6])
+    there, gone = with_things.rooms(numbers).solid_centre
+    still = without.room.solid_centre[0]
+    moved = (there != still).any(dim=1)
+    assert moved.sum() == 4
+    assert torch.equal(gone[~moved], still[~moved]) and (gone[moved] > 100).all()
+    shots = [shot.points for shot in with_things.film()]
+    assert max(with_things.distance(points).max() for points in shots[6:]) < 1e-3
+
+
+def test_trails_are_what_is_far_from_the_room_and_from_what_is_there():
+    studio = subject.Studio(SEED, replace(SHORT, moving=1), 12)
+    solid = (studio.room.solid_centre[0] > 100).any(dim=1)
+    middle = studio.rooms(torch.tensor([0])).solid_centre[0, solid].double().numpy()
+    floor = middle * (1, 1, 0)
+    above = np.array([[0.65], [0.75]]) * (0, 0, 1)
+    points = np.vstack((middle, middle + above, floor))
+    assert 0.15 <= middle[0, 2] <= 0.28  # a ball that lies on the floor: its radius
+    assert studio.trail(points, 0, 0.05) == 3
+    assert studio.trail(middle, 11, 0.05) == 1 and studio.trail(floor, 11, 0.05) == 0
+
+
+def test_moving_things_leave_a_trail_that_is_carved():
+    """Two rounds of 6 s; things move in the first one."""
+    plan = replace(SHORT, images=120, loop_s=6.0, moving=4)
+    uncarved, carved = subject.judge_true_map(plan, SEED + 1).values()
+    assert uncarved["trail"] > 1000 and uncarved["f_score_5cm"] < 0.98
+    assert carved["trail"] < 0.02 * uncarved["trail"] and carved["f_score_5cm"] > 0.99
+    assert carved["trail"] < carved["trail_moving"] < uncarved["trail_moving"]
 
 
 def test_a_similarity_is_found_again():
@@ -52,7 +88,7 @@ def test_a_similarity_is_found_again():
 
 
 def test_films_are_the_same_at_every_length():
-    long, short = (list(subject.Studio(SEED, 64, 60.0).film(n)) for n in (6, 3))
+    long, short = (list(subject.Studio(SEED, SHORT, n).film()) for n in (6, 3))
     for one, other in zip(long, short, strict=False):
         np.testing.assert_allclose(one.points, other.points, atol=1e-5)
         np.testing.assert_array_equal(one.T_world_camera, other.T_world_camera)
@@ -75,12 +111,17 @@ def test_the_command_prints_a_table_and_writes_every_number(tmp_path, capsys):
     assert len(numbers["by_room"]) == 2
     kinds = {subject.TRUE_MAP: 4, subject.FIRST_POSE: 3, subject.BEST_FIT: 3}
     kinds[subject.TRUE_POSES] = 3
+    kinds |= {kind + subject.CARVED: images for kind, images in kinds.items()}
     assert numbers["summary"].keys() == kinds.keys()
     for kind, images in kinds.items():
         mean = numbers["summary"][kind]["accuracy_m"][0]
         assert f"| {kind} | {images} | {100 * mean:.2f} ± " in text
     for room in numbers["by_room"]:
-        del room[subject.BEST_FIT]  # of three positions on a line: anything
+        one = subject.TRUE_POSES
+        trails = room[one + subject.CARVED]["trail"], room[one]["trail"]
+        assert trails[1] > 0 and room[one + subject.CARVED]["trail_kept"] == trails[0] / trails[1]
+        for kind in (subject.BEST_FIT, subject.BEST_FIT + subject.CARVED):
+            del room[kind]  # of three positions on a line: anything
         for errors in room.values():
             assert 0 <= errors["doubled"] <= 1 and 0 <= errors["off_surface"] <= 1
     assert f"commit {numbers['commit']}" in text
@@ -90,7 +131,10 @@ def test_a_part_may_be_left_out_but_not_both(tmp_path, capsys):
     file = tmp_path / "numbers.json"
     words = ["--first-seed", str(SEED), "--width", "64", "--images", "2", "--model-images", "0"]
     subject.main([*words, "--json", str(file)])
-    assert json.loads(file.read_text())["summary"].keys() == {subject.TRUE_MAP}
+    assert json.loads(file.read_text())["summary"].keys() == {
+        subject.TRUE_MAP,
+        subject.TRUE_MAP + subject.CARVED,
+    }
     with pytest.raises(SystemExit):
         subject.main(["--images", "0", "--model-images", "0"])
     assert "both are 0" in capsys.readouterr().err

@@ -68,18 +68,18 @@ class DictionaryMap:
             )
         return new
 
-    def carve(self, depth, intrinsics, T_map_camera, margin=0.2) -> None:
+    def carve(self, depth, intrinsics, T_map_camera, margin=0.05) -> None:
         height, width = depth.shape
         for cell, voxel in list(self.voxels.items()):
             x, y, z = np.linalg.inv(T_map_camera)[:3] @ np.append(voxel["mean"][:3], 1)
-            if z <= 2 * SIZE or voxel["seen"] == self.images:
+            if z <= SIZE or voxel["seen"] == self.images:
                 continue
             column = round(x / z * intrinsics.fx + intrinsics.cx)
             row = round(y / z * intrinsics.fy + intrinsics.cy)
             if not (0 <= column < width and 0 <= row < height):
                 continue
             around = depth[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
-            if (around > 0).all() and z < around.min() * (1 - margin) - 2 * SIZE:
+            if (around > 0).all() and z < around.min() * (1 - margin) - SIZE:
                 voxel["hits"] -= 1
                 if voxel["hits"] == 0:
                     del self.voxels[cell]

@@ -8,6 +8,7 @@ which voxels go when the map is full (`usefulness`) and which are seen through (
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -18,11 +19,13 @@ from torch import Tensor
 
 from ttt3r_ros.geometry import Intrinsics, Transform, Vector
 from ttt3r_ros.mapping.carving import is_seen_through
+from ttt3r_ros.mapping.grouping import group_equal, group_sum, weighted_mean
 from ttt3r_ros.mapping.usefulness import usefulness
 from ttt3r_ros.mapping.voxel_table import SLOTS_PER_ROW, VoxelTable
-from ttt3r_ros.mapping.voxels import COLUMNS, Voxels, merge_equal_keys, weighted_mean
+from ttt3r_ros.mapping.voxels import COLUMNS, Voxels, merge_equal_keys
 
 _CELL_BITS = 21  # of each axis in a key: 2^20 voxels to either side, 52 km at 5 cm
+_KEY_OFFSET = sum(1 << (_CELL_BITS - 1 + shift) for shift in (0, _CELL_BITS, 2 * _CELL_BITS))
 _SAMPLED = 8  # voxels looked at for each one that is forgotten
 _LEAST_SAMPLE = 8192  # voxels: below this the calls cost more than the work
 _BATCHES = 256  # a full map makes room for 1/256 of itself at once, not for every newcomer
@@ -134,15 +137,21 @@ class VoxelMap:
         self._images += 1
         self._revision += 1
         self._camera = self._camera if camera is None else camera
-        keys, inside = self._keys_of(points)
-        inside &= weights.isfinite() & (weights > 0)
-        keys, voxel = torch.unique(keys[inside], return_inverse=True)
-        values = torch.cat([points[inside], colours[inside].to(points.dtype)], dim=1)
-        weights = weights[inside].to(points.dtype)
-        weight = weighted_mean(weights[:, None], torch.ones_like(weights), voxel, len(keys))[:, 0]
+        # Columns in rows: everything below is faster along them than across.
+        xyz = torch.stack(points.unbind(dim=1))
+        keys, inside = self._keys_of(xyz)
+        inside &= (weights > 0) & (weights < math.inf)
+        if not inside.all():
+            rows = inside.nonzero()[:, 0]
+            keys, xyz, colours, weights = keys[rows], xyz[:, rows], colours[rows], weights[rows]
+        weights = weights.to(points.dtype)
+        keys, voxel = group_equal(keys)
+        columns = (*xyz, *colours.unbind(dim=1))
+        mean, weight = weighted_mean(columns, weights, voxel, len(keys))
+        weight = weight / group_sum(torch.ones_like(weights), voxel, len(keys))
         new = Voxels(
             key=keys,
-            mean=weighted_mean(values, weights, voxel, len(keys)),
+            mean=mean,
             weight=weight,
             lead=weight,
             hits=keys.new_ones(len(keys), dtype=torch.int32),
@@ -174,7 +183,7 @@ class VoxelMap:
             self._merge(voxels)
 
     def carve(
-        self, depth: Tensor, intrinsics: Intrinsics, T_map_camera: Transform, margin: float = 0.2
+        self, depth: Tensor, intrinsics: Intrinsics, T_map_camera: Transform, margin: float = 0.05
     ) -> None:
         """Take a hit from voxels that a camera sees through; those without any go.
 
@@ -186,8 +195,9 @@ class VoxelMap:
             depth: float [H, W], metres along z; NaN or 0 where it is not known surely.
             intrinsics: of `depth`.
             T_map_camera: pose of the camera's optical frame.
-            margin: share of the depth that a voxel must at least be in front of it, beside two
-                voxel edges.
+            margin: share of the depth that a voxel must at least be in front of it, beside a
+                voxel's edge. What stands on a floor is seen through in front of that floor down
+                to this share of the camera's height, so a wide margin leaves most of it.
 
         Raises:
             ValueError: `depth` is not of the size that the intrinsics tell.
@@ -196,7 +206,7 @@ class VoxelMap:
         self._carve_cursor = rows.stop if rows.stop < self._count else 0
         voxels = self._voxels
         through = is_seen_through(
-            voxels.mean[rows, :3], depth, intrinsics, T_map_camera, margin, 2 * self._voxel_size
+            voxels.mean[rows, :3], depth, intrinsics, T_map_camera, margin, self._voxel_size
         )
         through &= voxels.seen[rows] != self._images
         voxels.hits[rows] -= through.int()
@@ -257,12 +267,14 @@ class VoxelMap:
         result._append(voxels)
         return result
 
-    def _keys_of(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Return keys [N] of points [N, 3], and where they are any, bool [N]."""
-        cells = torch.floor(points / self._voxel_size)
-        inside = (cells.abs() < 1 << (_CELL_BITS - 1)).all(dim=1)  # false for NaN too
-        x, y, z = (cells.long() + (1 << (_CELL_BITS - 1))).unbind(dim=1)
-        return (x << 2 * _CELL_BITS) | (y << _CELL_BITS) | z, inside
+    def _keys_of(self, xyz: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys [N] of points [3, N], and where they are any, bool [N]."""
+        x, y, z = torch.floor(xyz / self._voxel_size)
+        farthest = torch.maximum(torch.maximum(x.abs(), y.abs()), z.abs())
+        inside = farthest < 1 << (_CELL_BITS - 1)  # false for NaN too
+        # Each axis counts from -2^20: the offset is one number for all three.
+        key = (x.long() << 2 * _CELL_BITS) + (y.long() << _CELL_BITS) + z.long()
+        return key + _KEY_OFFSET, inside
 
     def _take_moved(self, segment: int, T: Transform) -> Voxels:
         """Take a segment's voxels out of the map and return them as they shall be put back."""
@@ -271,7 +283,7 @@ class VoxelMap:
         self._remove(rows)
         pose = torch.as_tensor(T, dtype=torch.float32, device=self._device)
         points = voxels.mean[:, :3] @ pose[:3, :3].T + pose[:3, 3]
-        keys, inside = self._keys_of(points)
+        keys, inside = self._keys_of(points.T)
         mean = torch.cat([points, voxels.mean[:, 3:]], dim=1)
         return merge_equal_keys(replace(voxels, key=keys, mean=mean)[inside.nonzero()[:, 0]])
 
@@ -286,6 +298,8 @@ class VoxelMap:
         if fading:
             self._voxels.fade(rows)
         self._voxels.merge(rows, new[known])
+        if not len(fresh):
+            return
         new = new[fresh]
         if len(fresh) > self._max_points:
             new = new[new.weight.topk(self._max_points, sorted=False).indices]

@@ -10,10 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ttt3r_ros.mapping.grouping import HASH_FACTOR
+
 SLOTS_PER_ROW = 2  # the table is at most half full, so a search takes 1.5 looks on average
 
 _EMPTY = -1
-_HASH_FACTOR = -7046029254386353131  # 2^64 / golden ratio as a signed integer (Knuth, TAOCP 6.4)
 _HASH_BITS = 31  # the highest of the product, which all bits of a key have a share in
 
 
@@ -43,17 +44,15 @@ class VoxelTable:
 
     def rows(self, keys: Tensor) -> Tensor:
         """Return the rows [M] of keys [M], -1 where there is none."""
-        return self._row_at[self._search(keys)].long()
+        return self._row_at.gather(0, self._search(keys)).long()
 
     def add(self, rows: Tensor) -> None:
         """Put rows in whose keys are distinct and not in the table."""
-        slots, waiting = self._home(self._keys[rows]), rows.int()
-        while len(waiting):
-            free = (self._row_at[slots] == _EMPTY).nonzero()[:, 0]
+        while len(rows):
+            slots = self._search(self._keys.gather(0, rows))  # all empty
+            self._row_at.scatter_(0, slots, rows.int())
             # Of several rows after one slot one write stays; the others read it back and go on.
-            self._row_at[slots[free]] = waiting[free]
-            on = (self._row_at[slots] != waiting).nonzero()[:, 0]
-            slots, waiting = self._after(slots[on]), waiting[on]
+            rows = rows[self._row_at.gather(0, slots) != rows]
 
     def remove(self, rows: Tensor) -> None:
         """Take rows out whose keys are in the table."""
@@ -95,16 +94,21 @@ class VoxelTable:
         slots = self._home(keys)
         result = slots.clone()
         index = torch.arange(len(keys), device=keys.device)
+        width = 1
         while len(index):
-            row = self._row_at[slots]
-            on = ((row != _EMPTY) & (self._keys[row.long()] != keys)).nonzero()[:, 0]
-            index, keys, slots = index[on], keys[on], self._after(slots[on])
-            result[index] = slots
+            window = (slots[:, None] + torch.arange(width, device=keys.device)) % self._size
+            row = self._row_at.take(window).long()
+            on = (row != _EMPTY) & (self._keys.take(row) != keys[:, None])  # [M, width]
+            end = on.byte().argmin(dim=1, keepdim=True)  # the first that ends it
+            result.scatter_(0, index, window.gather(1, end)[:, 0])
+            left = on.all(dim=1).nonzero()[:, 0]
+            index, keys, slots = (some.gather(0, left) for some in (index, keys, slots + width))
+            width *= 2  # most searches end at once; the few that go on do so for long
         return result
 
     def _home(self, keys: Tensor) -> Tensor:
-        digest = keys * _HASH_FACTOR
-        digest = (digest ^ (digest >> 32)) * _HASH_FACTOR  # once is not enough for walls
+        digest = keys * HASH_FACTOR
+        digest = (digest ^ (digest >> 32)) * HASH_FACTOR  # once is not enough for walls
         digest = (digest >> (64 - _HASH_BITS)) & ((1 << _HASH_BITS) - 1)
         return (digest * self._size) >> _HASH_BITS
 

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Equal keys become groups, and what belongs to a group becomes one value.
+
+Written for the points of an image, six of which lie in a voxel: grouping them by a scratch hash
+table takes half of the time of sorting them, and sums of single columns a third of the time of
+sums of rows. Which keys the map already has is asked elsewhere (`voxel_table`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+HASH_FACTOR = -7046029254386353131  # 2^64 / golden ratio as a signed integer (Knuth, TAOCP 6.4)
+
+
+def group_equal(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Find groups of equal keys.
+
+    Args:
+        keys: int64 [N]. Where equal ones follow each other, as those of neighbouring pixels do,
+            it takes less time.
+
+    Returns:
+        The distinct keys [G], in no particular order, and the group [N] of each key.
+    """
+    keys, run = torch.unique_consecutive(keys, return_inverse=True)
+    bits = (2 * len(keys)).bit_length()  # two to four slots for each key
+    slots = (keys * HASH_FACTOR >> (64 - bits)) & ((1 << bits) - 1)
+    table = keys.new_empty(1 << bits)
+    index = waiting = torch.arange(len(keys), device=keys.device)
+    example, wanted = torch.empty_like(index), keys
+    while len(waiting):
+        # Of several keys after one slot one write stays. Equal keys read the same one back; the
+        # others try again among themselves, fewer each time.
+        found = table.scatter_(0, slots, waiting).gather(0, slots)
+        example.scatter_(0, waiting, found)
+        left = (keys.gather(0, found) != wanted).nonzero()[:, 0]
+        slots, waiting, wanted = (some.gather(0, left) for some in (slots, waiting, wanted))
+    examples = (example == index).nonzero()[:, 0]
+    number = index.scatter(0, examples, index[: len(examples)])
+    return keys.gather(0, examples), number.gather(0, example).gather(0, run)
+
+
+def group_sum(values: Tensor, group: Tensor, groups: int) -> Tensor:
+    """Return the sums [G] of values [N] by group [N]."""
+    return values.new_zeros(groups).scatter_add_(0, group, values)
+
+
+def weighted_mean(
+    columns: Sequence[Tensor], weights: Tensor, group: Tensor, groups: int
+) -> tuple[Tensor, Tensor]:
+    """Return the weighted means [G, D] of D columns [N], and the sums [G] of the weights [N]."""
+    weight_sum = group_sum(weights, group, groups)
+    sums = [group_sum(column * weights, group, groups) for column in columns]
+    return torch.stack(sums, dim=1) / weight_sum[:, None], weight_sum
