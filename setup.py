@@ -35,6 +35,16 @@ ROS_WHEELS = [
     )
 ]
 
+# What benchmarks/bench_map.py compares the map with; there are wheels for these machines.
+PEERS = [
+    f"{name}; sys_platform == 'linux' and platform_machine == 'x86_64'"
+    for name in (
+        "open3d-cpu>=0.20",
+        "kiss-icp>=1.3",
+        "libusb-package>=1.0.26",  # Open3D needs libusb and does not bring it
+    )
+]
+
 setup(
     name="ttt3r_ros",
     version=VERSION[1],
@@ -63,6 +73,7 @@ setup(
     extras_require={
         "ros": ROS_WHEELS,
         "evaluation": ["evo>=1.28"],
+        "benchmark": PEERS,
         "dev": ["cyclonedds", "mypy", "pytest>=7", "pytest-timeout", "ruff", "types-PyYAML"],
     },
     entry_points={

@@ -46,11 +46,11 @@ def bag(tmp_path_factory) -> Path:
     return path
 
 
-def changed(bag, target, change):
+def changed(bag, target, change, storage=StoragePlugin.MCAP):
     """Copy a bag; `change(topic, message)` returns what to write instead, as (topic, message)s."""
     with (
         Reader(bag) as reader,
-        Writer(target, version=9, storage_plugin=StoragePlugin.MCAP) as writer,
+        Writer(target, version=9, storage_plugin=storage) as writer,
     ):
         connections = {}
         for connection, stamp_ns, cdr in reader.messages():
@@ -178,6 +178,37 @@ def test_a_true_map_has_no_error_but_its_voxels(bag, tmp_path, monkeypatch):
     assert report["trajectory"]["alignments"]["none"]["ate_rmse_m"] < 1e-6
     assert report["map"]["scores"][0]["precision"] > 0.99
     assert report["map"]["accuracy_m"] < 0.02
+
+
+def compressed(suffix):
+    def change(topic, message):
+        if topic != IMAGE:
+            return [(topic, message)]
+        rgb = message.data.reshape(message.height, message.width, 3)
+        data = cv2.imencode(suffix, rgb[..., ::-1])[1].ravel()
+        kind = T["sensor_msgs/msg/CompressedImage"]
+        return [(f"{IMAGE}/compressed", kind(message.header, suffix[1:], data))]
+
+    return change
+
+
+def test_storage_and_lossless_compression_change_no_figure(bag, tmp_path):
+    same = changed(bag, tmp_path / "db3", lambda *m: [m], StoragePlugin.SQLITE3)
+    png = changed(bag, tmp_path / "png", compressed(".png"))
+    expected = evaluated(bag, tmp_path / "a")
+    for name, path in (("b", same), ("c", png)):
+        found = evaluated(path, tmp_path / name)
+        for part in ("trajectory", "depth", "map"):
+            assert found[part] == expected[part]
+
+
+def test_jpeg_changes_little(bag, tmp_path):
+    expected = evaluated(bag, tmp_path / "a")
+    found = evaluated(changed(bag, tmp_path / "jpg", compressed(".jpg")), tmp_path / "b")
+    path, other = (r["trajectory"]["alignments"]["none"] for r in (found, expected))
+    assert path["ate_rmse_m"] == pytest.approx(other["ate_rmse_m"], abs=0.02)
+    depth, other = (r["depth"]["alignments"]["metric"] for r in (found, expected))
+    assert depth["abs_rel"] == pytest.approx(other["abs_rel"], abs=0.02)
 
 
 def test_two_runs_find_the_same_errors(bag, tmp_path):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Equal keys become groups, and what belongs to a group becomes one value.
 
-Written for the points of an image, six of which lie in a voxel: grouping them by a scratch hash
-table takes half of the time of sorting them, and sums of single columns a third of the time of
-sums of rows. Which keys the map already has is asked elsewhere (`voxel_table`).
+Written for the points of an image, several of which lie in each voxel: grouping them by a scratch
+hash table takes half of the time of sorting them, and sums of columns half of that of rows. Which
+keys the map already has is asked elsewhere (`voxel_table`).
 """
 
 from __future__ import annotations
