@@ -23,6 +23,9 @@ _FIXED = ("every_frame",)  # how the offline commands process images is no choic
 
 _GAP = "time.max_gap_s"
 
+_LIVE_ONLY = {"node", "seconds", "against"}  # of `ttt3r evaluate`
+_LIVE_FLAGS = {"live", "output", "topic", "ground_truth_topic", "depth_topic", "alignment"}
+
 _SECTIONS = ("**", "ttt3r_node")  # of a ROS parameter file, whatever the namespace
 
 
@@ -218,28 +221,45 @@ def _add_evaluate(commands: Any) -> None:
 def _evaluate(args: argparse.Namespace) -> int:
     if args.live == bool(args.input):
         raise ConfigError("evaluate: give a recording, or --live")
+    _refuse_flags_of_the_other(args)
     return _evaluate_live(args) if args.live else _evaluate_recordings(args)
 
 
-def _evaluate_live(args: argparse.Namespace) -> int:
-    from ttt3r_ros.evaluation.command import compare_live
-    from ttt3r_ros.evaluation.figures import summary_text
-    from ttt3r_ros.ros.live_evaluation import LiveRequest, evaluate_live
-
-    report = evaluate_live(
-        LiveRequest(
-            output=args.output / "live" if args.against else args.output,
-            node=args.node,
-            image_topic=args.topic or "image",
-            pose_topic=args.ground_truth_topic,
-            depth_topic=args.depth_topic,
-            seconds=args.seconds,
-            alignment=args.alignment,
+def _refuse_flags_of_the_other(args: argparse.Namespace) -> None:
+    """Refuse what has no meaning for a running node, or for a recording."""
+    defaults = _parser().parse_args(["evaluate", "--live", "--output", ""])
+    given = {name for name, value in vars(args).items() if value != getattr(defaults, name)}
+    wrong = given - _LIVE_FLAGS - _LIVE_ONLY if args.live else given & _LIVE_ONLY
+    if wrong:
+        names = ", ".join("--" + name.removeprefix("setting ") for name in sorted(wrong))
+        raise ConfigError(
+            f"{names.replace('_', '-')}: not with --live, the node has its own settings"
+            if args.live
+            else f"{names}: only with --live"
         )
+
+
+def _evaluate_live(args: argparse.Namespace) -> int:
+    from ttt3r_ros.evaluation.command import command_line, compare_live
+    from ttt3r_ros.evaluation.figures import summary_text
+    from ttt3r_ros.evaluation.report_files import read_sequence
+    from ttt3r_ros.ros.live_evaluation import LiveRequest, counts_text, evaluate_live
+
+    offline = read_sequence(args.against) if args.against else None
+    request = LiveRequest(
+        output=args.output / "live" if offline else args.output,
+        node=args.node,
+        image_topic=args.topic or "image",
+        pose_topic=args.ground_truth_topic,
+        depth_topic=args.depth_topic,
+        seconds=args.seconds,
+        alignment=args.alignment,
     )
+    report = evaluate_live(request, about={"command": command_line()})
     print(summary_text(report.figures))
-    if args.against:
-        print(compare_live(report, args.against, args.output))
+    print(counts_text(report.figures))
+    if offline:
+        print(compare_live(report, offline, args.against, args.output))
     return 0 if report.figures["images"] else 1
 
 

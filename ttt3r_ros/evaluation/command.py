@@ -25,7 +25,7 @@ from ttt3r_ros.evaluation.protocols import PROTOCOLS, Part, Protocol
 from ttt3r_ros.evaluation.recording import Recording, Selection
 from ttt3r_ros.evaluation.report_comparison import comparison_table
 from ttt3r_ros.evaluation.report_data import Comparison, Result, SequenceReport
-from ttt3r_ros.evaluation.report_files import FIGURES, read_sequence, write_comparison
+from ttt3r_ros.evaluation.report_files import FIGURES, write_comparison
 from ttt3r_ros.evaluation.source import Source
 from ttt3r_ros.offline import offline_config
 from ttt3r_ros.types import Frame
@@ -99,10 +99,7 @@ def evaluate_all(request: EvaluationRequest) -> int:
             "commit": circumstances.commit(),
         },
     )
-    write_comparison(comparison, request.output)
-    with whole_file(request.output / FIGURES) as unfinished:
-        text = json.dumps(without_nan(asdict(comparison)), indent=2, allow_nan=False)
-        unfinished.write_text(text + "\n", "utf-8")
+    _write(comparison, request.output)
     print(comparison_table(comparison))
     return 0 if all(_is_whole(result.figures) for result in results) else 1
 
@@ -112,22 +109,21 @@ def _is_whole(figures: Mapping[str, Any]) -> bool:
     return bool(figures.get("images")) and not figures["damage"]
 
 
-def compare_live(live: SequenceReport, folder: Path, output: Path) -> str:
+def compare_live(live: SequenceReport, offline: SequenceReport, folder: Path, output: Path) -> str:
     """Compare what a node made of a recording with what it is offline.
 
     Args:
         live: written below `output`, in `live`.
-        folder: of the report of the recording.
+        offline: of the recording.
+        folder: where `offline` was read from.
         output: where the comparison is written.
 
     Returns:
         The comparison as a text.
 
     Raises:
-        EvaluationError: there is no report in the folder.
         OSError: a file cannot be written.
     """
-    offline = read_sequence(folder)
     comparison = Comparison(
         title=f"{offline.name}: a running node, and the recording offline",
         results=[
@@ -136,13 +132,20 @@ def compare_live(live: SequenceReport, folder: Path, output: Path) -> str:
         ],
         circumstances={"command": command_line(), "versions": circumstances.versions()},
     )
-    write_comparison(comparison, output)
+    _write(comparison, output)
     return comparison_table(comparison)
 
 
 def command_line() -> str:
     """Return what this process was called with."""
     return shlex.join(["ttt3r", *sys.argv[1:]])
+
+
+def _write(comparison: Comparison, output: Path) -> None:
+    write_comparison(comparison, output)
+    with whole_file(output / FIGURES) as unfinished:
+        text = json.dumps(without_nan(asdict(comparison)), indent=2, allow_nan=False)
+        unfinished.write_text(text + "\n", "utf-8")
 
 
 def _check(request: EvaluationRequest) -> None:

@@ -9,10 +9,11 @@ listens is `live_client`.
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
@@ -42,6 +43,7 @@ from ttt3r_ros.tracking_state import TrackingState
 
 _LOOK_S = 0.05  # between looks at the topics there are
 _FIND_S = 10.0  # for the node to appear; for truth and TF, once the node speaks
+_ARRIVING_S = 0.5  # what has been sent before an interrupt is still heard
 _OTHER_CLOCK_MS = 600e3  # latencies beyond that are differences of two clocks
 
 _log = logging.getLogger(__name__)
@@ -79,22 +81,22 @@ def evaluate_live(request: LiveRequest, about: dict[str, Any] | None = None) -> 
         from ttt3r_ros.evaluation import trajectory_metrics  # noqa: F401  takes a while
     request.output.mkdir(parents=True, exist_ok=True)
     context = Context()
-    rclpy.init(context=context)
     with DepthComparison(request.output) as comparison:
         depth = LiveDepth(comparison)
-        client = LiveClient(
-            request.node,
-            request.image_topic,
-            request.pose_topic,
-            request.depth_topic,
-            depth,
-            context=context,
-        )
+        rclpy.init(context=context)
         try:
+            client = LiveClient(
+                request.node,
+                request.image_topic,
+                request.pose_topic,
+                request.depth_topic,
+                depth,
+                context=context,
+            )
             with _interruption() as interrupted:
                 _listen(client, request, interrupted)
-        finally:
             client.destroy_node()
+        finally:
             context.try_shutdown()
         depth.finish()
         return _report(client, depth, comparison, request, about or {})
@@ -122,13 +124,16 @@ def _listen(client: LiveClient, request: LiveRequest, interrupted: threading.Eve
     executor = SingleThreadedExecutor(context=client.context)
     executor.add_node(client)
     began_s = looked_s = time.monotonic()
+    ends_s = math.inf if request.seconds is None else began_s + request.seconds
     _log.info("listening to %s", client.resolve_topic_name(request.node))
-    while not interrupted.is_set():
+    while True:
         executor.spin_once(timeout_sec=_LOOK_S)
         now_s = time.monotonic()
         if now_s - looked_s >= _LOOK_S:
             looked_s = now_s
             client.look()
+        if interrupted.is_set():
+            ends_s = min(ends_s, now_s + _ARRIVING_S)
         if client.last is None:
             if now_s - began_s > _FIND_S:
                 client.check_node()
@@ -138,7 +143,7 @@ def _listen(client: LiveClient, request: LiveRequest, interrupted: threading.Eve
                 client.check_mount()
             if now_s - client.last_heard_s > request.idle_s:
                 break
-        if request.seconds is not None and now_s - began_s > request.seconds:
+        if now_s > ends_s:
             break
     client.look()
     if client.last is None:
@@ -190,6 +195,13 @@ def _report(
     collected, segments = _collect(client)
     truth = _LiveTruth(client)
     comparison = compare(collected, truth, request.alignment)
+    if comparison.figures and comparison.figures["poses"] < len(collected.poses):
+        _log.warning(
+            "%d of %d poses have a true one; a topic that is named is listened to from the "
+            "beginning: --ground-truth-topic, --depth-topic",
+            comparison.figures["poses"],
+            len(collected.poses),
+        )
     found = depth_comparison.report()
     statuses, counts = client.statuses, client.counts
     figures = {
@@ -268,7 +280,7 @@ def _latencies_s(client: LiveClient) -> list[float]:
     return [1e-3 * latency for latency in latencies_ms]
 
 
-def counts_text(figures: dict[str, Any]) -> str:
+def counts_text(figures: Mapping[str, Any]) -> str:
     """Return in one line what only a running node has."""
     text = f"{figures['images_received']} images received, {figures['images_replaced']} replaced"
     runtime = figures["runtime"]

@@ -9,9 +9,15 @@ import numpy as np
 import numpy.typing as npt
 from geometry_msgs.msg import Pose
 from geometry_msgs.msg import Transform as TransformMessage
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from ttt3r_ros.geometry import Intrinsics, Transform, transform_from_quaternion
+from ttt3r_ros.images import (
+    decode_compressed,
+    decode_compressed_depth,
+    decode_depth_image,
+    decode_image,
+)
 
 
 def transform_of(pose: Pose | TransformMessage) -> Transform:
@@ -28,6 +34,39 @@ def transform_of(pose: Pose | TransformMessage) -> Transform:
 def intrinsics_of(info: CameraInfo) -> Intrinsics:
     """Return what K says."""
     return Intrinsics(info.k[0], info.k[4], info.k[2], info.k[5], info.width, info.height)
+
+
+def rgb_of(image: Image | CompressedImage) -> npt.NDArray[np.uint8]:
+    """Return the pixels [H, W, 3] of a colour image.
+
+    Raises:
+        FrameRejected: a field is wrong; the message names it.
+    """
+    if isinstance(image, CompressedImage):
+        return decode_compressed(image.data, image.format)
+    return decode_image(*_layout(image))
+
+
+def depth_of(image: Image | CompressedImage) -> npt.NDArray[np.float32]:
+    """Return a depth image [H, W] in metres, NaN where unknown.
+
+    Raises:
+        FrameRejected: a field is wrong; the message names it.
+    """
+    if isinstance(image, CompressedImage):
+        return decode_compressed_depth(image.data, image.format)
+    return decode_depth_image(*_layout(image))
+
+
+def _layout(image: Image) -> tuple[str, int, int, int, int, Any]:
+    return (
+        image.encoding,
+        image.height,
+        image.width,
+        image.step,
+        image.is_bigendian,
+        image.data,
+    )
 
 
 def pixels_of(image: Image, pixel: np.dtype[Any]) -> npt.NDArray[Any]:
