@@ -35,8 +35,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the packa
 
 from ttt3r_ros.config import Config
 from ttt3r_ros.evaluation import circumstances
-from ttt3r_ros.evaluation.drift_metrics import motion_errors
-from ttt3r_ros.evaluation.trajectory_metrics import trajectory_errors
+from ttt3r_ros.evaluation.metrics.drift import motion_errors
+from ttt3r_ros.evaluation.metrics.trajectory import trajectory_errors
 from ttt3r_ros.model import Model, load_model
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.network.prediction import Prediction

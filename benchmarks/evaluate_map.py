@@ -39,8 +39,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the packa
 
 from ttt3r_ros.config import Config
 from ttt3r_ros.evaluation import circumstances
-from ttt3r_ros.evaluation.map_metrics import MapErrors, Numbers, Points, map_errors
-from ttt3r_ros.evaluation.true_surface import (
+from ttt3r_ros.evaluation.metrics.map import MapErrors, Numbers, Points, map_errors
+from ttt3r_ros.evaluation.metrics.true_surface import (
     SurfaceSamples,
     depth_points,
     room_distance,

@@ -14,8 +14,8 @@ from small_network import small_checkpoint
 
 from benchmarks import evaluate_demo_model as subject
 from ttt3r_ros.config import Config, with_values
-from ttt3r_ros.evaluation.depth_metrics import depth_errors
-from ttt3r_ros.evaluation.trajectory_metrics import trajectory_errors
+from ttt3r_ros.evaluation.metrics.depth import depth_errors
+from ttt3r_ros.evaluation.metrics.trajectory import trajectory_errors
 from ttt3r_ros.geometry import inverse, optical_mount
 from ttt3r_ros.model import load_model
 from ttt3r_ros.simulation import make_rooms, make_trajectory, render

@@ -14,7 +14,7 @@ from small_network import small_checkpoint
 from benchmarks import evaluate_demo_model, evaluate_faults
 from benchmarks import evaluate_gain as subject
 from ttt3r_ros.config import Config
-from ttt3r_ros.evaluation.trajectory_metrics import trajectory_errors
+from ttt3r_ros.evaluation.metrics.trajectory import trajectory_errors
 from ttt3r_ros.model import load_model
 
 CONFIG = Config(checkpoint=small_checkpoint(), device="cpu", every_frame=True)

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks import evaluate_map as subject
 from ttt3r_ros.config import Config
-from ttt3r_ros.evaluation.true_surface import SurfaceSamples
+from ttt3r_ros.evaluation.metrics.true_surface import SurfaceSamples
 from ttt3r_ros.geometry import optical_mount
 from ttt3r_ros.mapping.voxel_map import VoxelMap
 

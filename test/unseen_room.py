@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ttt3r_ros.config import Config
-from ttt3r_ros.evaluation.demo_recording import along_rays
-from ttt3r_ros.evaluation.trajectory_metrics import trajectory_errors
+from ttt3r_ros.evaluation.demo.recording import along_rays
+from ttt3r_ros.evaluation.metrics.trajectory import trajectory_errors
 from ttt3r_ros.geometry import Intrinsics, orthonormal
 from ttt3r_ros.scene_options import SceneOptions
 from ttt3r_ros.simulation.scene import Scene

@@ -242,7 +242,7 @@ def _refuse_flags_of_the_other(args: argparse.Namespace) -> None:
 def _evaluate_live(args: argparse.Namespace) -> int:
     from ttt3r_ros.evaluation.command import command_line, compare_live
     from ttt3r_ros.evaluation.figures import summary_text
-    from ttt3r_ros.evaluation.report_files import read_sequence
+    from ttt3r_ros.evaluation.report.files import read_sequence
     from ttt3r_ros.ros.live_evaluation import LiveRequest, counts_text, evaluate_live
 
     offline = read_sequence(args.against) if args.against else None

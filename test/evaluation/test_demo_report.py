@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from ttt3r_ros.evaluation import demo_picture
-from ttt3r_ros.evaluation.demo_picture import colour_depth, depth_range, draw_picture
-from ttt3r_ros.evaluation.demo_recording import (
+from ttt3r_ros.evaluation.demo import picture as demo_picture
+from ttt3r_ros.evaluation.demo.picture import colour_depth, depth_range, draw_picture
+from ttt3r_ros.evaluation.demo.recording import (
     MOST_VIEWS,
     Recording,
     SpreadViews,
@@ -17,9 +17,9 @@ from ttt3r_ros.evaluation.demo_recording import (
     along_rays,
     moved,
 )
-from ttt3r_ros.evaluation.demo_report import accuracy, errors, report
+from ttt3r_ros.evaluation.demo.report import accuracy, errors, report
 from ttt3r_ros.evaluation.map_view import BACKGROUND
-from ttt3r_ros.evaluation.trajectory_metrics import trajectory_errors
+from ttt3r_ros.evaluation.metrics.trajectory import trajectory_errors
 from ttt3r_ros.geometry import Intrinsics, inverse, optical_mount, transform
 
 CAMERA = Intrinsics(240.0, 240.0, 159.5, 119.5, 320, 240)

@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 import pytest
 
-from ttt3r_ros.evaluation.depth_metrics import (
+from ttt3r_ros.evaluation.evaluation_error import EvaluationError
+from ttt3r_ros.evaluation.metrics.depth import (
     DepthComparison,
     depth_errors,
     resized,
     truth_window,
 )
-from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.preprocessing import crop_transform
 
 WHOLE = crop_transform(64, 48, 64)  # nothing is cut away

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from ttt3r_ros.evaluation.drift_metrics import motion_errors, relative_errors, scale_drift
+from ttt3r_ros.evaluation.metrics.drift import motion_errors, relative_errors, scale_drift
 
 
 def along_x(places, turn_deg=0.0):

@@ -16,17 +16,17 @@ import torch
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-import ttt3r_ros.evaluation
+import ttt3r_ros.evaluation.metrics
 from ttt3r_ros.cli import main
 from ttt3r_ros.config import Config, settings
 from ttt3r_ros.evaluation.bag_truth import BagTruth
-from ttt3r_ros.evaluation.depth_metrics import DepthErrors
 from ttt3r_ros.evaluation.depth_stream import DepthStream
-from ttt3r_ros.evaluation.report_files import read_sequence, write_sequence
+from ttt3r_ros.evaluation.metrics.depth import DepthErrors
+from ttt3r_ros.evaluation.metrics.trajectory import AlignedErrors
+from ttt3r_ros.evaluation.report.files import read_sequence, write_sequence
 from ttt3r_ros.evaluation.simulated_bag import DEPTH, IMAGE, POSE, write_simulated_bag
 from ttt3r_ros.evaluation.source import SourceError
 from ttt3r_ros.evaluation.tf_tree import TfTree
-from ttt3r_ros.evaluation.trajectory_metrics import AlignedErrors
 from ttt3r_ros.geometry import inverse, quaternion, transform_from_quaternion
 from ttt3r_ros.scene_options import SceneOptions
 from ttt3r_ros.simulation.scene import Scene
@@ -388,9 +388,8 @@ def test_a_users_error_is_one_line_and_status_2(bag, tmp_path, capsys):
 def test_without_evo_nothing_is_begun_and_the_error_says_what_to_install(
     bag, tmp_path, capsys, monkeypatch
 ):
-    name = "trajectory_metrics"
-    monkeypatch.delattr(ttt3r_ros.evaluation, name)
-    monkeypatch.delitem(sys.modules, f"ttt3r_ros.evaluation.{name}")
+    monkeypatch.delattr(ttt3r_ros.evaluation.metrics, "trajectory")
+    monkeypatch.delitem(sys.modules, "ttt3r_ros.evaluation.metrics.trajectory")
     monkeypatch.setitem(sys.modules, "evo.core", None)
     output = tmp_path / "out"
     assert main(["evaluate", str(bag), "--output", str(output)]) == 2

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from transforms3d.euler import euler2mat
 
-from ttt3r_ros.evaluation.trajectory_metrics import associate, trajectory_errors
+from ttt3r_ros.evaluation.metrics.trajectory import associate, trajectory_errors
 from ttt3r_ros.geometry import quaternion, transform, transform_from_quaternion
 
 ALIGNMENT_FLAGS = {"sim3": ["-as"], "se3": ["-a"], "scale": ["-s"], "none": []}

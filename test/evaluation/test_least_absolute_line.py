@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ttt3r_ros.evaluation import least_absolute_line as subject
+from ttt3r_ros.evaluation.metrics import least_absolute_line as subject
 
 
 def pixels(kind, count=20_000):

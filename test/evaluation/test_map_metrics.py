@@ -9,21 +9,21 @@ import torch
 
 from ttt3r_ros.evaluation.bag_truth import BagTruth
 from ttt3r_ros.evaluation.evaluation_error import EvaluationError
-from ttt3r_ros.evaluation.map_metrics import (
+from ttt3r_ros.evaluation.metrics.map import (
     Neighbours,
     Surface,
     estimated_normals,
     map_errors,
     off_surface,
 )
-from ttt3r_ros.evaluation.simulated_bag import write_simulated_bag
-from ttt3r_ros.evaluation.true_surface import (
+from ttt3r_ros.evaluation.metrics.true_surface import (
     SurfaceSamples,
     depth_points,
     room_distance,
     surface_of_room,
     surface_of_stream,
 )
+from ttt3r_ros.evaluation.simulated_bag import write_simulated_bag
 from ttt3r_ros.geometry import Intrinsics, inverse, optical_mount
 from ttt3r_ros.scene_options import SceneOptions
 from ttt3r_ros.simulation import make_rooms, make_trajectory, render
@@ -248,7 +248,7 @@ def test_samples_keep_one_point_of_each_cell_however_often_it_is_seen():
 
 def test_thinning_on_the_way_changes_nothing(room, monkeypatch):
     whole = seen(room).points()
-    monkeypatch.setattr("ttt3r_ros.evaluation.true_surface._AT_ONCE", 500)
+    monkeypatch.setattr("ttt3r_ros.evaluation.metrics.true_surface._AT_ONCE", 500)
     np.testing.assert_array_equal(seen(room).points(), whole)
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from ttt3r_ros.evaluation.evaluation_error import EvaluationError
-from ttt3r_ros.evaluation.report_comparison import compared_rows, headlines
-from ttt3r_ros.evaluation.report_data import (
+from ttt3r_ros.evaluation.report.comparison import compared_rows, headlines
+from ttt3r_ros.evaluation.report.data import (
     Comparison,
     Published,
     Result,
@@ -23,7 +23,7 @@ from ttt3r_ros.evaluation.report_data import (
     View,
     ViewSampler,
 )
-from ttt3r_ros.evaluation.report_files import (
+from ttt3r_ros.evaluation.report.files import (
     FIGURES,
     PAGE,
     SERIES,
@@ -32,11 +32,11 @@ from ttt3r_ros.evaluation.report_files import (
     write_comparison,
     write_sequence,
 )
-from ttt3r_ros.evaluation.report_glossary import Label
-from ttt3r_ros.evaluation.report_html import comparison_page, sequence_page
-from ttt3r_ros.evaluation.report_markdown import comparison_text, sequence_text
-from ttt3r_ros.evaluation.report_numbers import number, shown
-from ttt3r_ros.evaluation.report_pictures import (
+from ttt3r_ros.evaluation.report.glossary import Label
+from ttt3r_ros.evaluation.report.html import comparison_page, sequence_page
+from ttt3r_ros.evaluation.report.markdown import comparison_text, sequence_text
+from ttt3r_ros.evaluation.report.numbers import number, shown
+from ttt3r_ros.evaluation.report.pictures import (
     LARGEST_ERROR,
     MAP_SIZE,
     UNKNOWN,
@@ -47,9 +47,9 @@ from ttt3r_ros.evaluation.report_pictures import (
     make_view,
     relative_error,
 )
-from ttt3r_ros.evaluation.report_plots import horizontal_axes, path_plots, time_plots
-from ttt3r_ros.evaluation.report_svg import MOST_POINTS, Line, Mark, Shade, chart
-from ttt3r_ros.evaluation.report_tables import circumstances, missing, sequence_tables
+from ttt3r_ros.evaluation.report.plots import horizontal_axes, path_plots, time_plots
+from ttt3r_ros.evaluation.report.svg import MOST_POINTS, Line, Mark, Shade, chart
+from ttt3r_ros.evaluation.report.tables import circumstances, missing, sequence_tables
 from ttt3r_ros.tracking_state import TrackingState
 
 HOSTILE = "<b>&\"'</td>|[x](y)*"

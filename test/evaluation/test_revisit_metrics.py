@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from transforms3d.euler import euler2mat
 
-from ttt3r_ros.evaluation.revisit_metrics import find_revisits, revisit_errors
+from ttt3r_ros.evaluation.metrics.revisits import find_revisits, revisit_errors
 from ttt3r_ros.geometry import transform
 
 

@@ -14,7 +14,7 @@ import pytest
 from transforms3d.euler import euler2mat
 
 from ttt3r_ros.evaluation.evaluation_error import EvaluationError
-from ttt3r_ros.evaluation.trajectory_metrics import (
+from ttt3r_ros.evaluation.metrics.trajectory import (
     ALIGNMENTS,
     NoAlignmentError,
     align,
@@ -190,7 +190,7 @@ def test_a_truth_with_fewer_poses_gives_each_of_them_away_once():
 def test_using_evo_writes_nothing_to_the_home_folder_and_loads_no_plotting(tmp_path):
     code = """
 import sys, numpy as np
-from ttt3r_ros.evaluation.trajectory_metrics import trajectory_errors
+from ttt3r_ros.evaluation.metrics.trajectory import trajectory_errors
 trajectory_errors(np.eye(4)[None], np.eye(4)[None])
 print({"matplotlib", "seaborn", "pandas", "evo.tools", "evo.tools.settings"} & {*sys.modules})
 """

@@ -14,10 +14,10 @@ import plain_metrics as plain
 import pytest
 from transforms3d.euler import euler2mat
 
-from ttt3r_ros.evaluation import revisit_metrics
-from ttt3r_ros.evaluation.depth_metrics import DepthComparison
-from ttt3r_ros.evaluation.drift_metrics import MOST_WINDOWS, scale_drift
-from ttt3r_ros.evaluation.trajectory_metrics import ALIGNMENTS, align, associate, trajectory_errors
+from ttt3r_ros.evaluation.metrics import revisits
+from ttt3r_ros.evaluation.metrics.depth import DepthComparison
+from ttt3r_ros.evaluation.metrics.drift import MOST_WINDOWS, scale_drift
+from ttt3r_ros.evaluation.metrics.trajectory import ALIGNMENTS, align, associate, trajectory_errors
 from ttt3r_ros.geometry import transform
 from ttt3r_ros.preprocessing import crop_transform
 
@@ -97,7 +97,7 @@ def test_the_scale_along_the_path_is_the_twins(paths):
 
 def test_revisits_and_their_errors_are_the_twins(paths):
     poses, truth = paths
-    m = revisit_metrics
+    m = revisits
     limits = (m.NEAR_M, m.NEAR_DEG, m.AWAY_M, m.AWAY_DEG, m.BETWEEN_M)
     pairs = plain.revisits(truth, *limits)
     assert len(pairs) > 100  # the second round

@@ -29,8 +29,8 @@ from tf2_msgs.msg import TFMessage
 from ttt3r_ros import cli
 from ttt3r_ros.evaluation.bag_reader import open_bag, read_messages
 from ttt3r_ros.evaluation.evaluation_error import EvaluationError
-from ttt3r_ros.evaluation.report_files import read_sequence
-from ttt3r_ros.evaluation.report_tables import flat
+from ttt3r_ros.evaluation.report.files import read_sequence
+from ttt3r_ros.evaluation.report.tables import flat
 from ttt3r_ros.geometry import Transform, inverse, transform, transform_from_quaternion
 from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.ros import live_evaluation

@@ -29,8 +29,8 @@ from ttt3r_ros.evaluation import circumstances
 from ttt3r_ros.evaluation.evaluate import Choices, evaluate
 from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.evaluation.recording import Recording
-from ttt3r_ros.evaluation.report_data import Result
-from ttt3r_ros.evaluation.report_files import FIGURES
+from ttt3r_ros.evaluation.report.data import Result
+from ttt3r_ros.evaluation.report.files import FIGURES
 from ttt3r_ros.evaluation.source import SourceError
 from ttt3r_ros.network.checkpoint_error import CheckpointError
 

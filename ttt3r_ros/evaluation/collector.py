@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ttt3r_ros.evaluation.figures import trajectory_figures
 from ttt3r_ros.evaluation.recording import Truth
-from ttt3r_ros.evaluation.report_data import Series
+from ttt3r_ros.evaluation.report.data import Series
 from ttt3r_ros.geometry import Transform
 from ttt3r_ros.tracking_state import TrackingState
 
@@ -80,7 +80,7 @@ def compare(collected: Collector, truth: Truth, alignment: str) -> Comparison:
         collected: the images.
         truth: of them.
         alignment: how the estimate is laid on the truth for pictures and the map, one of
-            `trajectory_metrics.ALIGNMENTS`; where none is the best, as with "none".
+            `metrics.trajectory.ALIGNMENTS`; where none is the best, as with "none".
     """
     nothing = Comparison(None, "none", np.eye(4), {}, (0.0, 0.0, 1.0))
     if not truth.pose_source:
@@ -90,7 +90,7 @@ def compare(collected: Collector, truth: Truth, alignment: str) -> Comparison:
     if not places:
         _log.warning("%s: no pose at the images' stamps", truth.pose_source)
         return nothing
-    from ttt3r_ros.evaluation.trajectory_metrics import (  # needs evo
+    from ttt3r_ros.evaluation.metrics.trajectory import (  # needs evo
         NoAlignmentError,
         align,
         trajectory_errors,

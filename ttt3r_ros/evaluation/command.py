@@ -23,9 +23,9 @@ from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.evaluation.figures import summary_text, without_nan
 from ttt3r_ros.evaluation.protocols import PROTOCOLS, Part, Protocol
 from ttt3r_ros.evaluation.recording import Recording, Selection
-from ttt3r_ros.evaluation.report_comparison import comparison_table
-from ttt3r_ros.evaluation.report_data import Comparison, Result, SequenceReport
-from ttt3r_ros.evaluation.report_files import FIGURES, write_comparison
+from ttt3r_ros.evaluation.report.comparison import comparison_table
+from ttt3r_ros.evaluation.report.data import Comparison, Result, SequenceReport
+from ttt3r_ros.evaluation.report.files import FIGURES, write_comparison
 from ttt3r_ros.evaluation.source import Source
 from ttt3r_ros.offline import offline_config
 from ttt3r_ros.types import Frame

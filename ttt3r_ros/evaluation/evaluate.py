@@ -2,7 +2,7 @@
 """One recording through the pipeline, and how near the results are to the truth.
 
 Every image goes the way of `offline.run`; what is added here only listens. Several recordings and
-configurations are `batch`'s, the report's look is `report_files`'.
+configurations are `batch`'s, the report's look is `report.files`'.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ import torch
 from ttt3r_ros.config import Config, to_dict
 from ttt3r_ros.evaluation import circumstances
 from ttt3r_ros.evaluation.collector import Collector, Comparison, Heard, compare, series_of
-from ttt3r_ros.evaluation.depth_metrics import DepthComparison, truth_window
 from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.evaluation.figures import depth_figures, map_figures, quantiles_ms, without_nan
-from ttt3r_ros.evaluation.map_metrics import map_errors
+from ttt3r_ros.evaluation.metrics.depth import DepthComparison, truth_window
+from ttt3r_ros.evaluation.metrics.map import map_errors
+from ttt3r_ros.evaluation.metrics.true_surface import surface_of_stream
 from ttt3r_ros.evaluation.recording import Recording, Selection, Truth
-from ttt3r_ros.evaluation.report_data import SequenceReport, Series, View, ViewSampler
-from ttt3r_ros.evaluation.report_files import FIGURES, write_sequence
-from ttt3r_ros.evaluation.report_pictures import draw_map, make_view
+from ttt3r_ros.evaluation.report.data import SequenceReport, Series, View, ViewSampler
+from ttt3r_ros.evaluation.report.files import FIGURES, write_sequence
+from ttt3r_ros.evaluation.report.pictures import draw_map, make_view
 from ttt3r_ros.evaluation.source import Source, SourceError
-from ttt3r_ros.evaluation.true_surface import surface_of_stream
 from ttt3r_ros.geometry import Intrinsics, Transform
 from ttt3r_ros.model import Model, load_model
 from ttt3r_ros.offline import run
@@ -99,7 +99,7 @@ def evaluate(
     with ExitStack() as stack:
         truth = stack.enter_context(recording.truth())
         if truth.pose_source:
-            from ttt3r_ros.evaluation import trajectory_metrics  # noqa: F401  before the work
+            from ttt3r_ros.evaluation.metrics import trajectory  # noqa: F401  before the work
         source = stack.enter_context(recording.images(choices.selection))
         model = load_model(config)
         if model.note:

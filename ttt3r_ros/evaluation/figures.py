@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ttt3r_ros.evaluation.depth_metrics import DepthErrors, DepthReport
-from ttt3r_ros.evaluation.map_metrics import MapErrors
+from ttt3r_ros.evaluation.metrics.depth import DepthErrors, DepthReport
+from ttt3r_ros.evaluation.metrics.map import MapErrors
 
 if TYPE_CHECKING:  # needs evo
-    from ttt3r_ros.evaluation.trajectory_metrics import TrajectoryErrors
+    from ttt3r_ros.evaluation.metrics.trajectory import TrajectoryErrors
 
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 

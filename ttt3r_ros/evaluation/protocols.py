@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ttt3r_ros.evaluation.recording import Selection
-from ttt3r_ros.evaluation.report_data import Published
+from ttt3r_ros.evaluation.report.data import Published
 
 _ONE_PASS: Mapping[str, Any] = {
     "update_rule": "ttt3r",

@@ -24,9 +24,9 @@ from rclpy.utilities import get_rmw_implementation_identifier
 from tqdm import tqdm
 
 from ttt3r_ros.config import Config
-from ttt3r_ros.evaluation.demo_picture import draw_picture
-from ttt3r_ros.evaluation.demo_recording import Recording
-from ttt3r_ros.evaluation.demo_report import accuracy, report
+from ttt3r_ros.evaluation.demo.picture import draw_picture
+from ttt3r_ros.evaluation.demo.recording import Recording
+from ttt3r_ros.evaluation.demo.report import accuracy, report
 from ttt3r_ros.mapping.export import write_ply
 from ttt3r_ros.model import Model, load_model
 from ttt3r_ros.ros.demo_client import DemoClient

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who listens in the demonstration: to the node as any of its users would, and to the truth.
 
-What is kept of it is in `evaluation.demo_recording`.
+What is kept of it is in `evaluation.demo.recording`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from ttt3r_ros.evaluation.demo_recording import Recording, View, along_rays
+from ttt3r_ros.evaluation.demo.recording import Recording, View, along_rays
 from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.ros.conversions import stamp_ns
 from ttt3r_ros.ros.reading import intrinsics_of, pixels_of, points_of, transform_of

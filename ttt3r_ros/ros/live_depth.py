@@ -10,10 +10,10 @@ from typing import TypeAlias
 
 from sensor_msgs.msg import CompressedImage, Image
 
-from ttt3r_ros.evaluation.depth_metrics import DepthComparison, truth_window
+from ttt3r_ros.evaluation.metrics.depth import DepthComparison, truth_window
 from ttt3r_ros.evaluation.pose_track import MAX_DIFFERENCE_S
-from ttt3r_ros.evaluation.report_data import Floats, ViewSampler
-from ttt3r_ros.evaluation.report_pictures import make_view
+from ttt3r_ros.evaluation.report.data import Floats, ViewSampler
+from ttt3r_ros.evaluation.report.pictures import make_view
 from ttt3r_ros.preprocessing import CropTransform
 from ttt3r_ros.ros.conversions import stamp_ns
 from ttt3r_ros.ros.reading import depth_of, rgb_of

@@ -28,13 +28,13 @@ from rclpy.executors import SingleThreadedExecutor
 
 from ttt3r_ros.evaluation import circumstances
 from ttt3r_ros.evaluation.collector import Collector, Heard, compare, series_of
-from ttt3r_ros.evaluation.depth_metrics import DepthComparison
 from ttt3r_ros.evaluation.evaluate import write_report
 from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.evaluation.figures import depth_figures, quantiles_ms
+from ttt3r_ros.evaluation.metrics.depth import DepthComparison
 from ttt3r_ros.evaluation.pose_track import PoseTrack
 from ttt3r_ros.evaluation.recording import Poses, Stamps, Truth
-from ttt3r_ros.evaluation.report_data import SequenceReport
+from ttt3r_ros.evaluation.report.data import SequenceReport
 from ttt3r_ros.ros.conversions import stamp_ns
 from ttt3r_ros.ros.live_client import LiveClient
 from ttt3r_ros.ros.live_depth import LiveDepth
@@ -78,7 +78,7 @@ def evaluate_live(request: LiveRequest, about: dict[str, Any] | None = None) -> 
         OSError: a file cannot be written.
     """
     with suppress(EvaluationError):  # without true poses, nobody needs it
-        from ttt3r_ros.evaluation import trajectory_metrics  # noqa: F401  takes a while
+        from ttt3r_ros.evaluation.metrics import trajectory  # noqa: F401  takes a while
     request.output.mkdir(parents=True, exist_ok=True)
     context = Context()
     with DepthComparison(request.output) as comparison:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of a report: `series.npz`, `report.html` and `report.md` beside `report.json`.
+"""The files of a report: `series.npz`, `html` and `md` beside `json`.
 
 `read_sequence` gives back what `write_sequence` was given, so that a report can be made again
 without another run.
@@ -17,16 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ttt3r_ros.evaluation.evaluation_error import EvaluationError
-from ttt3r_ros.evaluation.report_data import Comparison, SequenceReport, Series, View
-from ttt3r_ros.evaluation.report_html import comparison_page, sequence_page
-from ttt3r_ros.evaluation.report_markdown import comparison_text, sequence_text
+from ttt3r_ros.evaluation.report.data import Comparison, SequenceReport, Series, View
+from ttt3r_ros.evaluation.report.html import comparison_page, sequence_page
+from ttt3r_ros.evaluation.report.markdown import comparison_text, sequence_text
 from ttt3r_ros.whole_file import whole_file
 
 FIGURES, SERIES, PAGE, TEXT = "report.json", "series.npz", "report.html", "report.md"
 
 
 def write_sequence(report: SequenceReport, folder: Path) -> None:
-    """Write everything but the figures, `report.json`, which its maker writes.
+    """Write everything but the figures, `json`, which its maker writes.
 
     Args:
         report: of one sequence.
@@ -57,7 +57,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
 
 
 def read_sequence(folder: Path) -> SequenceReport:
-    """Read what `write_sequence` was given from `report.json` and `series.npz`.
+    """Read what `write_sequence` was given from `json` and `series.npz`.
 
     Raises:
         EvaluationError: one of the files is missing or damaged.

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from ttt3r_ros.evaluation.evaluation_error import EvaluationError
-from ttt3r_ros.evaluation.map_metrics import Numbers, Points, Surface, estimated_normals
+from ttt3r_ros.evaluation.metrics.map import Numbers, Points, Surface, estimated_normals
 from ttt3r_ros.evaluation.recording import Truth
 from ttt3r_ros.geometry import Intrinsics, Transform
 from ttt3r_ros.simulation.furniture import BOXES, CYLINDERS

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the reports of `ttt3r evaluate` are made from: figures, what happened over time, pictures.
 
-Nothing here knows how a report looks; `report_files` writes and reads it, `report_tables` and the
-plots draw on it. Pictures are prepared in `report_pictures`.
+Nothing here knows how a report looks; `files` writes and reads it, `tables` and the
+plots draw on it. Pictures are prepared in `pictures`.
 """
 
 from __future__ import annotations

@@ -20,9 +20,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ttt3r_ros.evaluation.depth_alignment import Pairs, median, published_line, published_scale
 from ttt3r_ros.evaluation.evaluation_error import EvaluationError
-from ttt3r_ros.evaluation.least_absolute_line import least_absolute_line
+from ttt3r_ros.evaluation.metrics.depth_alignment import (
+    Pairs,
+    median,
+    published_line,
+    published_scale,
+)
+from ttt3r_ros.evaluation.metrics.least_absolute_line import least_absolute_line
 from ttt3r_ros.preprocessing import CropTransform
 
 if TYPE_CHECKING:

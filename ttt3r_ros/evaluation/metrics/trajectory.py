@@ -3,7 +3,7 @@
 
 This is the one file that imports evo (GPL-3.0, in the extra `evaluation`). Only `evo.core` is
 used: importing it reads and writes no settings and loads no plotting. Errors that grow along the
-way and errors of coming back are computed in `drift_metrics` and `revisit_metrics`. What the
+way and errors of coming back are computed in `drift` and `revisits`. What the
 numbers mean is said in docs/evaluation.md.
 """
 
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ttt3r_ros.evaluation.drift_metrics import (
+from ttt3r_ros.evaluation.evaluation_error import EvaluationError
+from ttt3r_ros.evaluation.metrics.drift import (
     MotionErrors,
     Poses,
     ScaleDrift,
@@ -23,8 +24,7 @@ from ttt3r_ros.evaluation.drift_metrics import (
     path_m,
     scale_drift,
 )
-from ttt3r_ros.evaluation.evaluation_error import EvaluationError
-from ttt3r_ros.evaluation.revisit_metrics import RevisitErrors, revisit_errors
+from ttt3r_ros.evaluation.metrics.revisits import RevisitErrors, revisit_errors
 from ttt3r_ros.geometry import Transform, orthonormal
 
 try:

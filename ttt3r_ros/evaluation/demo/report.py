@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How near the demonstration came to the truth, and that as a text.
 
-What was heard is in `demo_recording`, the picture is in `demo_picture`.
+What was heard is in `recording`, the picture is in `picture`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 from ttt3r_ros.config import Config
 from ttt3r_ros.evaluation import circumstances
-from ttt3r_ros.evaluation.demo_recording import Positions, Recording, moved
+from ttt3r_ros.evaluation.demo.recording import Positions, Recording, moved
 
 _PICTURE = """\
 The picture shows the map from above with the path that the node estimated; the true path is laid

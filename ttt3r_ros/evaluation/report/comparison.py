@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ttt3r_ros.evaluation.report_data import Comparison, Published, Result
-from ttt3r_ros.evaluation.report_glossary import Label, unit_of
-from ttt3r_ros.evaluation.report_numbers import NONE, shown
+from ttt3r_ros.evaluation.report.data import Comparison, Published, Result
+from ttt3r_ros.evaluation.report.glossary import Label, unit_of
+from ttt3r_ros.evaluation.report.numbers import NONE, shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How motion and scale of an estimated trajectory go wrong along the way.
 
-Nothing here aligns trajectories or needs evo; that is `trajectory_metrics`.
+Nothing here aligns trajectories or needs evo; that is `trajectory`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Line charts as SVG, which stand in a page of HTML and take its colours (`report_style`).
+"""Line charts as SVG, which stand in a page of HTML and take its colours (`style`).
 
 The letters are large for the picture, so that they can be read where it is as wide as a phone.
 """

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
-from ttt3r_ros.evaluation.demo_recording import Floats, Recording, View, moved
-from ttt3r_ros.evaluation.demo_report import errors
+from ttt3r_ros.evaluation.demo.recording import Floats, Recording, View, moved
+from ttt3r_ros.evaluation.demo.report import errors
 from ttt3r_ros.evaluation.map_view import (
     BACKGROUND,
     RGB,

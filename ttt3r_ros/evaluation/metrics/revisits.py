@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ttt3r_ros.evaluation.drift_metrics import Places, Poses, path_m, relative_errors
+from ttt3r_ros.evaluation.metrics.drift import Places, Poses, path_m, relative_errors
 
 NEAR_M = 0.3
 NEAR_DEG = 30.0

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was heard during the demonstration: poses, some views, the map; and how the paths compare.
 
-Hearing it is `ros.demo_client`'s; what is said and drawn of it is in `demo_report` and
-`demo_picture`.
+Hearing it is `ros.demo_client`'s; what is said and drawn of it is in `report` and
+`picture`.
 """
 
 from __future__ import annotations

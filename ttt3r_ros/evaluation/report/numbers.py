@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers as they are read: few digits, without their unit, which `report_glossary` knows."""
+"""Numbers as they are read: few digits, without their unit, which `glossary` knows."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from ttt3r_ros.evaluation.report_glossary import unit_of
+from ttt3r_ros.evaluation.report.glossary import unit_of
 
 NONE = "–"
 _DIGITS = 3  # that count

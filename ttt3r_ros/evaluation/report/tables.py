@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The figures of a sequence as tables, which `report_html` and `report_markdown` write.
+"""The figures of a sequence as tables, which `html` and `markdown` write.
 
-Every figure of `report.json` is in one of them: what `report_glossary` does not know is called by
+Every figure of `json` is in one of them: what `glossary` does not know is called by
 its own name.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ttt3r_ros.evaluation.report_glossary import Label, column_of, label_of, unit_of
-from ttt3r_ros.evaluation.report_numbers import shown
+from ttt3r_ros.evaluation.report.glossary import Label, column_of, label_of, unit_of
+from ttt3r_ros.evaluation.report.numbers import shown
 
 ALIGNMENTS = "alignments"
 _COMPARED = {

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ttt3r_ros.evaluation.report_data import Numbers, Series
-from ttt3r_ros.evaluation.report_glossary import column_of
-from ttt3r_ros.evaluation.report_svg import Line, Mark, Shade, chart
+from ttt3r_ros.evaluation.report.data import Numbers, Series
+from ttt3r_ros.evaluation.report.glossary import column_of
+from ttt3r_ros.evaluation.report.svg import Line, Mark, Shade, chart
 from ttt3r_ros.tracking_state import TrackingState
 
 Flags = npt.NDArray[np.bool_]

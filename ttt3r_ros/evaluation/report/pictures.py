@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ttt3r_ros.evaluation.demo_picture import depth_range
+from ttt3r_ros.evaluation.demo.picture import depth_range
 from ttt3r_ros.evaluation.map_view import RGB, draw_from_above
-from ttt3r_ros.evaluation.report_data import Floats, Numbers, Picture, Series, View
-from ttt3r_ros.evaluation.report_plots import horizontal_axes
+from ttt3r_ros.evaluation.report.data import Floats, Numbers, Picture, Series, View
+from ttt3r_ros.evaluation.report.plots import horizontal_axes
 
 VIEW_WIDTH = 320  # of pictures that are embedded, several for each example
 MAP_SIZE = (720, 960)  # height, width

@@ -15,17 +15,17 @@ from urllib.parse import quote
 
 import numpy as np
 
-from ttt3r_ros.evaluation.report_comparison import (
+from ttt3r_ros.evaluation.report.comparison import (
     HEADLINES,
     ComparedRow,
     Headline,
     compared_rows,
     headlines,
 )
-from ttt3r_ros.evaluation.report_data import Comparison, Picture, SequenceReport, View
-from ttt3r_ros.evaluation.report_glossary import TERMS
-from ttt3r_ros.evaluation.report_numbers import NONE, number, shown
-from ttt3r_ros.evaluation.report_pictures import (
+from ttt3r_ros.evaluation.report.data import Comparison, Picture, SequenceReport, View
+from ttt3r_ros.evaluation.report.glossary import TERMS
+from ttt3r_ros.evaluation.report.numbers import NONE, number, shown
+from ttt3r_ros.evaluation.report.pictures import (
     LARGEST_ERROR,
     VIEW_WIDTH,
     colour_depth,
@@ -37,9 +37,9 @@ from ttt3r_ros.evaluation.report_pictures import (
     range_of,
     relative_error,
 )
-from ttt3r_ros.evaluation.report_plots import Plot, path_plots, time_plots
-from ttt3r_ros.evaluation.report_style import HATCH, STYLE
-from ttt3r_ros.evaluation.report_tables import Table, circumstances, missing, sequence_tables
+from ttt3r_ros.evaluation.report.plots import Plot, path_plots, time_plots
+from ttt3r_ros.evaluation.report.style import HATCH, STYLE
+from ttt3r_ros.evaluation.report.tables import Table, circumstances, missing, sequence_tables
 
 _MAP_WIDTH = 960
 _TILES = {"ATE, SE(3)", "ATE, Sim(3)", "AbsRel, as it is", "map accuracy", "images per second"}

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import quote
 
-from ttt3r_ros.evaluation.report_comparison import compared_rows, headlines
-from ttt3r_ros.evaluation.report_data import Comparison, SequenceReport
-from ttt3r_ros.evaluation.report_tables import Table, circumstances, missing, sequence_tables
+from ttt3r_ros.evaluation.report.comparison import compared_rows, headlines
+from ttt3r_ros.evaluation.report.data import Comparison, SequenceReport
+from ttt3r_ros.evaluation.report.tables import Table, circumstances, missing, sequence_tables
 
 _SPACE = re.compile(r"[ \t\r\n]+")  # other kinds belong to numbers
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&!])")
