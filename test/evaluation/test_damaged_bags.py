@@ -26,7 +26,7 @@ from test_readers import (
 from ttt3r_ros.cli import main
 from ttt3r_ros.evaluation.datasets import find_recordings
 from ttt3r_ros.evaluation.recording import Selection
-from ttt3r_ros.evaluation.simulated_bag import write_simulated_bag
+from ttt3r_ros.evaluation.simulated_bag import TRUE_FRAME, write_simulated_bag
 from ttt3r_ros.evaluation.source import SourceError
 from ttt3r_ros.scene_options import SceneOptions
 from ttt3r_ros.simulation.scene import Scene
@@ -290,11 +290,11 @@ def test_a_bag_and_truth_of_other_times_are_named_with_both_ranges(tmp_path, cap
 
 
 def test_transforms_of_other_times_are_named_with_both_ranges(room, caplog):
-    with only(room, ground_truth_frames=("world", "camera"), topic="/image").truth() as truth:
+    with only(room, ground_truth_frames=("world", TRUE_FRAME), topic="/image").truth() as truth:
         assert truth.poses(STAMPS + 10**12) == ([], [])
     (warning,) = (record.message for record in caplog.records)
     assert (
-        "/tf, camera in world: nothing at the times of the images: it is from 17000000" in warning
+        "/tf, ground_truth_camera in world: nothing at the times of the images: it is from 17000000" in warning
     )
 
 
@@ -305,13 +305,13 @@ def test_a_transform_that_is_not_finite_is_left_out_with_one_warning(tmp_path, c
             T["geometry_msgs/msg/Quaternion"](*IDENTITY),
         )
         stamped = T["geometry_msgs/msg/TransformStamped"](
-            header(int(STAMPS[index]), "world"), "camera", move
+            header(int(STAMPS[index]), "world"), TRUE_FRAME, move
         )
         return T["tf2_msgs/msg/TFMessage"]([stamped])
 
     stream = [transform(i, np.nan if i in (1, 2) else float(i)) for i in range(COUNT)]
     bag = write_bag(tmp_path / "bag", [*images(), *(("/tf", message) for message in stream)])
-    with only(bag, ground_truth_frames=("world", "camera")).truth() as truth:
+    with only(bag, ground_truth_frames=("world", TRUE_FRAME)).truth() as truth:
         places, poses = truth.poses(STAMPS)
     assert places == [0, 1, 2, 3, 4]
     np.testing.assert_allclose([pose[0, 3] for pose in poses], [0, 1, 2, 3, 4], atol=1e-6)

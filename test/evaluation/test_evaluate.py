@@ -24,7 +24,7 @@ from ttt3r_ros.evaluation.depth_stream import DepthStream
 from ttt3r_ros.evaluation.metrics.depth import DepthErrors
 from ttt3r_ros.evaluation.metrics.trajectory import AlignedErrors
 from ttt3r_ros.evaluation.report.files import read_sequence, write_sequence
-from ttt3r_ros.evaluation.simulated_bag import DEPTH, IMAGE, POSE, write_simulated_bag
+from ttt3r_ros.evaluation.simulated_bag import DEPTH, IMAGE, POSE, TRUE_FRAME, write_simulated_bag
 from ttt3r_ros.evaluation.source import SourceError
 from ttt3r_ros.evaluation.tf_tree import TfTree
 from ttt3r_ros.geometry import inverse, quaternion, transform_from_quaternion
@@ -245,9 +245,9 @@ def tf_message(parent, child, translation, wxyz, stamp):
 
 def test_truth_from_tf_gives_the_same_errors_as_truth_from_a_topic(bag, tmp_path):
     by_topic = evaluated(bag, tmp_path / "topic")
-    frames = ("--ground-truth-frames", "world", "camera")
+    frames = ("--ground-truth-frames", "world", TRUE_FRAME)
     by_tf = evaluated(bag, tmp_path / "tf", *frames)
-    assert by_tf["ground_truth"]["poses"] == "/tf, camera in world"
+    assert by_tf["ground_truth"]["poses"] == f"/tf, {TRUE_FRAME} in world"
     assert_alike(by_tf["trajectory"], by_topic["trajectory"], 1e-9)
     assert by_tf["depth"] == by_topic["depth"]
 
@@ -292,7 +292,7 @@ def test_between_two_transforms_poses_are_interpolated_but_not_across_a_long_gap
         tree = TfTree(reader)
     start = 1_700_000_000_000_000_000
     ask = np.array([start - 1, start, start + 50_000_000, start + 100_000_000, start + 10**9])
-    places, poses = tree.poses("world", "camera", ask)
+    places, poses = tree.poses("world", TRUE_FRAME, ask)
     assert places == [1, 2, 3]
     path = Scene(SCENE)
     first, second = (path.view(t).T_world_camera.numpy() for t in (0.0, 0.1))
@@ -345,7 +345,7 @@ def test_missing_truth_is_an_error_that_lists_what_there_is(bag, tmp_path):
     bare = changed(bag, tmp_path / "bare", without(POSE, DEPTH))
     message = error(bare)
     assert "no ground truth" in message and "/image, /tf" in message
-    assert message.endswith("--ground-truth-frames: camera, world")
+    assert message.endswith("--ground-truth-frames: ground_truth_camera, world")
     assert f"--ground-truth-topic /pose: not there; topics to name: {POSE}" in error(
         bag, pose_topic="/pose"
     )
@@ -353,7 +353,7 @@ def test_missing_truth_is_an_error_that_lists_what_there_is(bag, tmp_path):
         f"--depth-topic {IMAGE}: 5 messages of type sensor_msgs/msg/Image without depth; "
         f"topics to name: {DEPTH}" in error(bag, depth_topic=IMAGE)
     )
-    assert "do not join 'map' and 'camera'; frames: camera, world" in error(
+    assert "do not join 'map' and 'camera'; frames: ground_truth_camera, world" in error(
         bag, frames=("map", "camera")
     )
     assert "give one of them" in error(bag, pose_topic=POSE, frames=("world", "camera"))
@@ -375,9 +375,9 @@ def test_several_candidates_have_to_be_chosen_from(bag, tmp_path):
 
 def test_a_frame_with_two_parents_is_refused(bag, tmp_path):
     stamp = T["builtin_interfaces/msg/Time"](0, 0)
-    other = tf_message("map", "camera", (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0), stamp)
+    other = tf_message("map", TRUE_FRAME, (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0), stamp)
     path = changed(bag, tmp_path / "bag", lambda topic, m: [(topic, m), ("/tf", other)])
-    assert "frame 'camera' has two parents" in error(path, frames=("world", "camera"))
+    assert f"frame '{TRUE_FRAME}' has two parents" in error(path, frames=("world", TRUE_FRAME))
 
 
 def test_a_users_error_is_one_line_and_status_2(bag, tmp_path, capsys):

@@ -56,7 +56,8 @@ def test_a_bag_holds_what_the_scene_shows_and_the_truth(tmp_path):
     for i, view in enumerate(views):
         depth, pose = found["/ground_truth/depth/image_rect"][i], found["/ground_truth/pose"][i]
         (stamped,) = found["/tf"][i].transforms
-        assert depth.header.frame_id == stamped.child_frame_id == "camera"
+        assert depth.header.frame_id == "camera"
+        assert stamped.child_frame_id == "ground_truth_camera"  # the camera has no parent
         assert pose.header.frame_id == stamped.header.frame_id == "world"
         assert depth.header.stamp == pose.header.stamp == stamped.header.stamp
         metres = np.frombuffer(depth.data, np.float32).reshape(48, 64)

@@ -18,6 +18,7 @@ from ttt3r_ros.geometry import Transform, orthonormal, quaternion
 from ttt3r_ros.simulation.scene import Scene, View
 
 FRAME, WORLD_FRAME = "camera", "world"
+TRUE_FRAME = "ground_truth_camera"  # in /tf; a camera with a parent would seem to be on a robot
 IMAGE, INFO = "/image", "/camera_info"
 POSE, DEPTH = "/ground_truth/pose", "/ground_truth/depth/image_rect"
 DEPTH_ENCODINGS = ("32FC1", "16UC1")
@@ -97,7 +98,7 @@ def _messages(
         INFO: _camera_info(camera, scene),
         POSE: _T["geometry_msgs/msg/PoseStamped"](world, pose),
         "/tf": _T["tf2_msgs/msg/TFMessage"](
-            [_T["geometry_msgs/msg/TransformStamped"](world, FRAME, tf)]
+            [_T["geometry_msgs/msg/TransformStamped"](world, TRUE_FRAME, tf)]
         ),
         DEPTH: _image(camera, _encoded_depth(view.depth_m.numpy(), depth_encoding), depth_encoding),
         **image,
