@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 _FIXED = ("every_frame",)  # how the offline commands process images is no choice
 
-_GAP = "time.max_gap_s"
-
 _LIVE_ONLY = {"node", "seconds", "against"}  # of `ttt3r evaluate`
 _LIVE_FLAGS = {"live", "output", "topic", "ground_truth_topic", "depth_topic", "alignment"}
 
@@ -266,11 +264,13 @@ def _evaluate_live(args: argparse.Namespace) -> int:
 def _evaluate_recordings(args: argparse.Namespace) -> int:
     from ttt3r_ros.evaluation.command import EvaluationRequest, evaluate_all
 
-    values = dict(_assignment(text) for text in args.set)
+    values = _assignments(args.set)
+    file, flags = _file_and_flags(args)
     request = EvaluationRequest(
         input=args.input,
         output=args.output,
-        settings=_given_settings(args),
+        file=file,
+        settings=flags,
         values=values,
         protocol=args.protocol,
         format=args.format,
@@ -296,11 +296,18 @@ def _evaluate_recordings(args: argparse.Namespace) -> int:
     return evaluate_all(request)
 
 
-def _assignment(text: str) -> tuple[str, tuple[str, ...]]:
-    name, equals, values = text.partition("=")
-    if not equals or not all(values.split(",")):
-        raise ConfigError(f"--set: expected SETTING=VALUE or SETTING=VALUE,VALUE, got {text!r}")
-    return name, tuple(values.split(","))
+def _assignments(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    result: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        if not equals or not all(values.split(",")):
+            raise ConfigError(f"--set: expected SETTING=VALUE or SETTING=VALUE,VALUE, got {text!r}")
+        if name in result:
+            raise ConfigError(f"--set: {name} is given twice; name all values at once")
+        if name in _FIXED:
+            raise ConfigError(f"--set: {name} is no choice with recordings")
+        result[name] = tuple(values.split(","))
+    return result
 
 
 def _add_simulate(commands: Any) -> None:
@@ -450,20 +457,18 @@ def _config(args: argparse.Namespace) -> Config:
     """Return the settings that `ttt3r run` uses."""
     from ttt3r_ros.offline import offline_config
 
-    return offline_config(_given_settings(args), every=args.every or 1)
+    file, flags = _file_and_flags(args)
+    return offline_config(file, flags, every=args.every or 1)
 
 
-def _given_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the settings of the file, if any, then the flags."""
+def _file_and_flags(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings of the file, if there is one, and those of flags."""
     flags = {
         name.removeprefix("setting "): value
         for name, value in vars(args).items()
         if name.startswith("setting ") and value is not None
     }
-    values = _read_yaml(args.config) if args.config else {}
-    if args.every and _GAP in values:  # a file has what is right for a live camera
-        values[_GAP] = args.every * settings(Config)[_GAP].parse(values[_GAP])
-    return {**values, **flags}
+    return (_read_yaml(args.config) if args.config else {}), flags
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -25,18 +25,20 @@ TRAJECTORY, MAP, DEPTH = "trajectory.tum", "map", "depth"
 _MAX_DEPTH_MM = 65535
 
 
-def offline_config(values: Mapping[str, Any], *, every: int) -> Config:
+def offline_config(file: Mapping[str, Any], values: Mapping[str, Any], *, every: int) -> Config:
     """Return the settings for recordings: no image is replaced by a newer one.
 
     Args:
-        values: of settings by dotted name, as far as they are given.
+        file: settings by dotted name that are for a live camera.
+        values: settings that are for the recording; they beat the file's.
         every: which images are taken; those left out by choice are no gap in time.
 
     Raises:
         ConfigError: a setting does not exist or cannot have its value.
     """
-    gap_s = every * Config().time.max_gap_s
-    return with_values(Config(), {"time.max_gap_s": gap_s, **values, "every_frame": True})
+    live = with_values(Config(), file)
+    gap_s = every * live.time.max_gap_s
+    return with_values(live, {"time.max_gap_s": gap_s, **values, "every_frame": True})
 
 
 @dataclass(slots=True)

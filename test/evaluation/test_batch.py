@@ -6,7 +6,12 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -65,9 +70,9 @@ def test_settings_are_combined_and_have_a_folder_each(sequences):
     ]
     tasks = plan(find_recordings(sequences), found, Choices())
     assert len({task.folder for task in tasks}) == len(tasks) == 8
-    assert len({task.fingerprint() for task in tasks}) == 8
+    assert len({task.fingerprint(1) for task in tasks}) == 8
     again = plan(find_recordings(sequences), found, Choices())
-    assert [task.fingerprint() for task in again] == [task.fingerprint() for task in tasks]
+    assert [task.fingerprint(1) for task in again] == [task.fingerprint(1) for task in tasks]
     with pytest.raises(ConfigError, match="update_rules: no such setting, update_rule"):
         combinations(Config(), {"update_rules": ("cut3r",)})
 
@@ -120,10 +125,10 @@ def test_other_weights_or_choices_are_evaluated_anew(sequences):
     configurations = combinations(Config(), {})
     (task, *_) = plan(recordings, configurations, Choices())
     (other, *_) = plan(recordings, configurations, Choices(max_true_depth_m=70.0))
-    assert task.fingerprint() != other.fingerprint()
+    assert task.fingerprint(1) != other.fingerprint(1)
     weights = combinations(Config(checkpoint=small_checkpoint()), {})
     (other, *_) = plan(recordings, weights, Choices())
-    assert task.fingerprint() != other.fingerprint()
+    assert task.fingerprint(1) != other.fingerprint(1)
 
 
 def test_limits_and_names_choose_sequences(sequences, tmp_path):
@@ -182,9 +187,85 @@ def test_every_protocol_is_for_a_format_that_is_read_and_settings_that_exist(tmp
         (["--live"], "evaluate: give a recording, or --live"),
         (["--sequences", "rgbd_dataset_c"], "no sequence rgbd_dataset_c; there are"),
         (["--every", "0"], "every: must be at least 1, got 0"),
+        (["--set", "damping=1", "--set", "damping=0.5"], "--set: damping is given twice"),
+        (["--set", "every_frame=false"], "--set: every_frame is no choice"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(sequences, tmp_path, capsys, arguments, said):
     assert main(["evaluate", str(sequences), "--output", str(tmp_path / "o"), *arguments]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+def test_a_recording_that_was_repaired_is_evaluated_anew(sequences, tmp_path):
+    root = tmp_path / "data"
+    shutil.copytree(sequences, root)
+    configurations = combinations(Config(), {})
+
+    def fingerprints():
+        tasks = plan(find_recordings(root), configurations, Choices())
+        return [task.fingerprint(1) for task in tasks]
+
+    before = fingerprints()
+    with (root / "rgbd_dataset_b/groundtruth.txt").open("a") as file:
+        file.write("\n")
+    after = fingerprints()
+    assert before[0] == after[0] and before[1] != after[1]
+
+
+def test_folders_differ_even_where_names_are_alike_and_the_same_settings_count_once(sequences):
+    recordings = find_recordings(sequences)
+    alike = [replace(recordings[0], name="a b"), replace(recordings[1], name="a_b")]
+    same = combinations(Config(), {"damping": ("1", "1.0", "0.5")})
+    tasks = plan(alike, same, Choices())
+    assert [task.folder for task in tasks] == [
+        "a_b/damping=1",
+        "a_b/damping=0.5",
+        "a_b/damping=1_2",
+        "a_b/damping=0.5_2",
+    ]
+
+
+def test_the_limit_counts_sequences_that_are_meant(sequences):
+    only_b = [replace(combinations(Config(), {})[0], sequences=("dataset_b",))]
+    (task,) = plan(find_recordings(sequences), only_b, Choices(), limit=1)
+    assert task.recording.name == "rgbd_dataset_b"
+
+
+def test_a_preset_beats_a_file_and_flags_beat_a_preset(sequences, tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text(
+        "ttt3r_node:\n  ros__parameters:\n    fit: resize\n    preprocessing: fast\n"
+        "    update_rule: filt3r\n    time:\n      max_gap_s: 3.0\n"
+    )
+    words = ("--protocol", "ttt3r-tum", "--config", str(file), "--every", "2", "--limit", "1")
+    report = evaluate(sequences, tmp_path / "o", *words, "--update-rule", "cut3r")
+    config = report["config"]
+    assert (config["preprocessing"], config["update_rule"], config["fit"]) == (
+        "exact",
+        "cut3r",
+        "resize",  # of which the preset says nothing
+    )
+    assert config["time.max_gap_s"] == 6.0
+
+
+def test_an_end_from_outside_ends_all_processes(sequences, tmp_path):
+    command = [sys.executable, "-m", "ttt3r_ros.cli", "evaluate", str(sequences)]
+    command += ["--output", str(tmp_path), "--checkpoint", small_checkpoint()]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        children = Path(f"/proc/{running.pid}/task/{running.pid}/children")
+        while not (workers := [pid for pid in children.read_text().split() if is_worker(pid)]):
+            assert running.poll() is None
+            time.sleep(0.05)
+        running.send_signal(number)
+        assert running.wait(60) == 130
+        assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    assert not list(tmp_path.glob("*/report.json"))
+
+
+def is_worker(pid):
+    try:
+        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return False

@@ -294,7 +294,8 @@ def test_transforms_of_other_times_are_named_with_both_ranges(room, caplog):
         assert truth.poses(STAMPS + 10**12) == ([], [])
     (warning,) = (record.message for record in caplog.records)
     assert (
-        "/tf, ground_truth_camera in world: nothing at the times of the images: it is from 17000000" in warning
+        "/tf, ground_truth_camera in world: nothing at the times of the images: it is from 17000000"
+        in warning
     )
 
 

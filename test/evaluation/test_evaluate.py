@@ -20,6 +20,7 @@ import ttt3r_ros.evaluation.metrics
 from ttt3r_ros.cli import main
 from ttt3r_ros.config import Config, settings
 from ttt3r_ros.evaluation.bag_truth import BagTruth
+from ttt3r_ros.evaluation.collector import Collector, Heard
 from ttt3r_ros.evaluation.depth_stream import DepthStream
 from ttt3r_ros.evaluation.metrics.depth import DepthErrors
 from ttt3r_ros.evaluation.metrics.trajectory import AlignedErrors
@@ -31,6 +32,7 @@ from ttt3r_ros.geometry import inverse, quaternion, transform_from_quaternion
 from ttt3r_ros.scene_options import SceneOptions
 from ttt3r_ros.simulation.scene import Scene
 from ttt3r_ros.tracker import Tracker
+from ttt3r_ros.tracking_state import TrackingState
 from ttt3r_ros.trajectory import read_tum
 
 SCENE = SceneOptions(seed=2, width=160, height=120)
@@ -67,8 +69,8 @@ def without(*topics):
     return lambda topic, message: [] if topic in topics else [(topic, message)]
 
 
-def evaluated(bag, output, *arguments):
-    assert main(["evaluate", str(bag), "--output", str(output), *arguments]) == 0
+def evaluated(bag, output, *arguments, status=0):
+    assert main(["evaluate", str(bag), "--output", str(output), *arguments]) == status
     return json.loads((output / "report.json").read_text())
 
 
@@ -409,3 +411,35 @@ def test_evaluate_takes_every_option_of_run(capsys):
         *("--ground-truth-topic", "--ground-truth-frames", "--depth-topic"),
     }
     assert options[0] - options[1] == set()
+
+
+def test_an_image_lost_after_the_first_is_no_reset(tmp_path):
+    """A lost image says again how many were tracked since the reset."""
+    collected = Collector()
+    seen, lost = TrackingState.TRACKING, TrackingState.LOST
+    for stamp, (state, since_reset) in enumerate(
+        [(seen, 1), (lost, 1), (lost, 1), (seen, 2), (seen, 1), (lost, 1), (seen, 2)]
+    ):
+        T = None if state is lost else np.eye(4)
+        nan = float("nan")
+        collected.add(Heard(stamp, T, state, 0, nan, nan, nan, nan), since_reset)
+    assert (collected.stamps_ns.tolist(), collected.before_reset) == ([4, 6], 4)
+
+
+def test_why_something_is_not_compared_is_told(bag, tmp_path):
+    late = changed(bag, tmp_path / "late", lambda topic, m: [(topic, later(topic, m))])
+    report = evaluated(late, tmp_path / "a", status=1)
+    assert report["not_compared"] == {
+        "trajectory": "no true pose is of the time of an image",
+        "depth": "no true depth is of the time of an image",
+        "map": "this takes true poses and true depth",
+    }
+    one = evaluated(bag, tmp_path / "b", "--max-frames", "1")
+    assert one["map"] is None
+    assert one["not_compared"]["map"] == "the poses allow no alignment se3"
+
+
+def later(topic, message):
+    if topic in (POSE, DEPTH):
+        message.header.stamp.sec += 1000
+    return message

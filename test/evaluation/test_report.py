@@ -216,10 +216,27 @@ def test_figures_are_shown_with_few_digits_in_units(make):
 
 @pytest.mark.parametrize("make", [sequence_page, sequence_text])
 def test_what_the_truth_did_not_allow_is_told_in_a_line_each(make):
-    bare = make(SequenceReport("room", "ttt3r", {"trajectory": None, "images": 3}))
-    for line in ("No true poses", "No true depth", "No true surface"):
+    why = {"trajectory": "there are no true poses", "depth": "", "map": "the map is empty"}
+    figures = {"trajectory": None, "images": 3, "not_compared": why, "images_before_reset": 7}
+    bare = make(SequenceReport("room", "ttt3r", figures))
+    for line in (
+        "7 images before a reset are not compared.",
+        "Trajectory: not compared, there are no true poses.",
+        "Depth: not compared.",
+        "Map: not compared, the map is empty.",
+    ):
         assert bare.count(line) == 1
-    assert "No true" not in make(report())
+    assert "not compared" not in make(report())
+
+
+def test_whoever_lost_many_images_is_not_the_best():
+    def result(name, poses, ate_m):
+        path = {"poses": poses, "alignments": {"se3": {"ate_rmse_m": ate_m}}}
+        return Result("room", name, {"trajectory": path})
+
+    results = [result("a", 100, 0.5), result("b", 10, 0.1), result("c", 98, 0.7)]
+    rows = {row.name: row for row in compared_rows(Comparison("x", results))}
+    assert {name: row.best[0] for name, row in rows.items()} == {"a": True, "b": False, "c": False}
 
 
 def test_what_is_not_there_takes_no_room():

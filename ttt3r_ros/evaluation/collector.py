@@ -40,11 +40,19 @@ class Collector:
     """All images since the last reset, in order."""
 
     images: list[Heard] = field(default_factory=list)
+    before_reset: int = 0  # images, not compared
 
-    def add(self, image: Heard, *, first: bool) -> None:
-        """Take an image; with the first one after a reset those before are forgotten."""
-        if first and any(heard.T_map_camera is not None for heard in self.images):
-            _log.warning("the %d poses before the reset are not compared", len(self.images))
+    def add(self, image: Heard, images_since_reset: int) -> None:
+        """Take an image; with the first one after a reset those before are forgotten.
+
+        Args:
+            image: LOST or not.
+            images_since_reset: those that were not LOST, this one included.
+        """
+        first = images_since_reset == 1 and image.state is not TrackingState.LOST
+        if first and len(self.poses):
+            _log.warning("a reset: the %d images before it are not compared", len(self.images))
+            self.before_reset += len(self.images)
             self.images.clear()
         self.images.append(image)
 
@@ -66,7 +74,8 @@ class Comparison:
     `T_truth_map` is a similarity: the upper left 3 x 3 is rotation times scale.
     """
 
-    figures: dict[str, Any] | None  # None: nothing is true of these images
+    figures: dict[str, Any] | None  # None: nothing is compared,
+    reason: str  # and why
     alignment: str
     T_truth_map: Transform
     true_positions_m: dict[int, npt.NDArray[np.float64]]  # by stamp
@@ -82,14 +91,19 @@ def compare(collected: Collector, truth: Truth, alignment: str) -> Comparison:
         alignment: how the estimate is laid on the truth for pictures and the map, one of
             `metrics.trajectory.ALIGNMENTS`; where none is the best, as with "none".
     """
-    nothing = Comparison(None, "none", np.eye(4), {}, (0.0, 0.0, 1.0))
+
+    def nothing(reason: str) -> Comparison:
+        return Comparison(None, reason, "none", np.eye(4), {}, (0.0, 0.0, 1.0))
+
     if not truth.pose_source:
-        return nothing
+        return nothing("there are no true poses")
     stamps, poses = collected.stamps_ns, collected.poses
+    if not poses:
+        return nothing("no image has an estimated pose")
     places, true_poses = truth.poses(stamps)
     if not places:
         _log.warning("%s: no pose at the images' stamps", truth.pose_source)
-        return nothing
+        return nothing("no true pose is of the time of an image")
     from ttt3r_ros.evaluation.metrics.trajectory import (  # needs evo
         NoAlignmentError,
         align,
@@ -105,6 +119,7 @@ def compare(collected: Collector, truth: Truth, alignment: str) -> Comparison:
         path = align(found, true_poses, alignment)
     return Comparison(
         figures=trajectory_figures(trajectory_errors(found, true_poses)),
+        reason="",
         alignment=alignment,
         T_truth_map=_similarity(found[0], path.poses[0], path.scale),
         true_positions_m={

@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,8 @@ class EvaluationRequest:
 
     input: Path
     output: Path
-    settings: Mapping[str, Any] = field(default_factory=dict)  # by dotted name
+    file: Mapping[str, Any] = field(default_factory=dict)  # settings of a file, by dotted name;
+    settings: Mapping[str, Any] = field(default_factory=dict)  # these beat those of the protocol
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # to be compared
     protocol: str = ""
     format: str = ""
@@ -70,7 +71,8 @@ def evaluate_all(request: EvaluationRequest) -> int:
     protocol = PROTOCOLS.get(request.protocol) or Protocol("", "", (Part("", {}),))
     choices = _choices(request, protocol)
     configurations = _configurations(request, protocol, choices.selection)
-    tasks = plan(_recordings(request, protocol), configurations, choices)
+    recordings = _recordings(request, protocol)
+    tasks = plan(recordings, configurations, choices, request.limit)
     command = command_line()
     if request.threads:
         torch.set_num_threads(request.threads)
@@ -91,7 +93,7 @@ def evaluate_all(request: EvaluationRequest) -> int:
     comparison = Comparison(
         title=request.protocol or request.input.resolve().name,
         results=results,
-        about=protocol.about,
+        about=" ".join([protocol.about, *_departures(request, protocol, recordings)]).strip(),
         published=protocol.published,
         circumstances={
             "command": command,
@@ -105,8 +107,29 @@ def evaluate_all(request: EvaluationRequest) -> int:
 
 
 def _is_whole(figures: Mapping[str, Any]) -> bool:
-    """Whether images were processed, and nothing kept others from it."""
-    return bool(figures.get("images")) and not figures["damage"]
+    """Whether images were processed, nothing kept others from it, and what is true was compared."""
+    if not figures.get("images") or figures["damage"]:
+        return False
+    truth = figures["ground_truth"]
+    return not (truth["poses"] and not figures["trajectory"]) and not (
+        truth["depth"] and not figures["depth"]
+    )
+
+
+def _departures(
+    request: EvaluationRequest, protocol: Protocol, recordings: Sequence[Recording]
+) -> Iterator[str]:
+    """Yield in what way this is not all of the protocol."""
+    if not request.protocol:
+        return
+    preset = {name for part in protocol.parts for name in part.settings}
+    for name, value in {**request.settings, **request.values}.items():
+        if name in preset:
+            yield f"Here with {name} {value}."
+    for part in protocol.parts:
+        here = [r for r in recordings if any(r.name.endswith(name) for name in part.sequences)]
+        if part.sequences and len(here) < len(part.sequences):
+            yield f"Of its {len(part.sequences)} sequences {len(here)} are here."
 
 
 def compare_live(live: SequenceReport, offline: SequenceReport, folder: Path, output: Path) -> str:
@@ -161,7 +184,7 @@ def _check(request: EvaluationRequest) -> None:
 
 
 def _recordings(request: EvaluationRequest, protocol: Protocol) -> list[Recording]:
-    recordings = find_recordings(
+    return find_recordings(
         request.input,
         format=request.format or protocol.format,
         sequences=request.sequences,
@@ -169,7 +192,6 @@ def _recordings(request: EvaluationRequest, protocol: Protocol) -> list[Recordin
         max_difference_s=protocol.max_difference_s,
         **request.bag,
     )
-    return recordings[: request.limit]
 
 
 def _choices(request: EvaluationRequest, protocol: Protocol) -> Choices:
@@ -194,7 +216,8 @@ def _configurations(
 ) -> list[Configuration]:
     result = []
     for part in protocol.parts:
-        config = offline_config({**part.settings, **request.settings}, every=selection.every)
+        values = {**part.settings, **request.settings}
+        config = offline_config(request.file, values, every=selection.every)
         several = len(protocol.parts) > 1 and part.name
         for found in combinations(config, request.values):
             name = found.name

@@ -105,6 +105,7 @@ def evaluate(
         if model.note:
             _log.warning("%s", model.note)
         output.mkdir(parents=True, exist_ok=True)
+        (output / FIGURES).unlink(missing_ok=True)  # of what is written over now
         depth = None
         if truth.depth_source:
             depth = stack.enter_context(
@@ -135,14 +136,20 @@ def evaluate(
     cloud = pipeline.map.cloud(config.map.min_hits, _MAP_POINTS)
     T = comparison.T_truth_map
     points = cloud.points.astype(np.float64) @ T[:3, :3].T + T[:3, 3]
+    surface, no_map = _map(recording, truth, choices, comparison, listener, points)
+    no_depth = "" if depth_report else "there is no true depth"
+    if truth.depth_source and no_depth:
+        no_depth = "no true depth is of the time of an image"
     figures = {
         "sequence": recording.name,
         "configuration": configuration,
         "trajectory": comparison.figures,
         "depth": depth_report and depth_figures(depth_report),
-        "map": _map(recording, truth, comparison, listener, points),
+        "map": surface,
+        "not_compared": {"trajectory": comparison.reason, "depth": no_depth, "map": no_map},
         "damage": damage[0] if damage else None,
         "images": summary.processed,
+        "images_before_reset": listener.collected.before_reset,
         "images_lost": summary.lost,
         "images_rejected": summary.rejected + rejected,
         "segments": summary.segments,
@@ -248,7 +255,7 @@ class _Listener:
             scale=result.scale,
             step_s=result.step_s,
         )
-        self.collected.add(heard, first=result.images_since_reset == 1)
+        self.collected.add(heard, result.images_since_reset)
         self.lens = self.lens or frame.intrinsics
         self.steps_s.append(result.step_s)
         if not lost:
@@ -271,23 +278,30 @@ class _Listener:
 def _map(
     recording: Recording,
     truth: Truth,
+    choices: Choices,
     comparison: Comparison,
     listener: _Listener,
     points: npt.NDArray[np.float64],
-) -> dict[str, Any] | None:
-    """Compare the map's points, aligned, with the surface that true depth and poses show."""
-    if not (comparison.figures and truth.depth_source and len(points)):
-        return None
+) -> tuple[dict[str, Any] | None, str]:
+    """Compare the map's points, aligned, with the surface that true depth and poses show.
+
+    Returns:
+        The figures, or None and why.
+    """
+    if not (comparison.figures and truth.depth_source):
+        return None, "this takes true poses and true depth"
+    if not len(points):
+        return None, "the map is empty"
+    if comparison.alignment != choices.alignment:
+        return None, f"the poses allow no alignment {choices.alignment}"
     if listener.lens is None:
-        _log.warning("the map is not compared: the images have no intrinsics")
-        return None
+        return None, "the images have no intrinsics"
     with recording.truth() as again:  # depth is read in the order of time
         try:
             surface = surface_of_stream(listener.collected.stamps_ns.tolist(), again, listener.lens)
         except EvaluationError as error:
-            _log.warning("the map is not compared: %s", error)
-            return None
-    return map_figures(map_errors(points, surface), comparison.alignment)
+            return None, str(error)
+    return map_figures(map_errors(points, surface), comparison.alignment), ""
 
 
 def _peak_memory(model: Model) -> dict[str, int]:

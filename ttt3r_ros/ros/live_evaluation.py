@@ -210,7 +210,13 @@ def _report(
         "trajectory": comparison.figures,
         "depth": found and depth_figures(found),
         "map": None,
+        "not_compared": {
+            "trajectory": comparison.reason,
+            "depth": "" if found else "no true depth was heard",
+            "map": "this takes a recording",
+        },
         "images": counts["processed"],
+        "images_before_reset": collected.before_reset,
         "images_received": counts["processed"] + counts["replaced"] + counts["rejected"],
         "images_replaced": counts["replaced"],
         "images_rejected": counts["rejected"],
@@ -256,7 +262,7 @@ def _collect(client: LiveClient) -> tuple[Collector, int]:
             scale=status.scale,
             step_s=1e-3 * status.step_ms,
         )
-        collected.add(heard, first=first)
+        collected.add(heard, status.images_since_reset)
         if not lost:
             segments += first or status.segment != segment or not segments
             segment = status.segment

@@ -17,10 +17,11 @@ from ttt3r_ros.types import Frame, FrameRejected
 _log = logging.getLogger(__name__)
 
 ENCODINGS = ("mono8", "8UC1")
-_KEPT = 8  # masks, for images that wait a little
+_KEPT = 100  # masks, for images that wait; a bit for each pixel
 _SAME_NS = 10_000_000  # stamps that differ by less are of one moment
 
 Mask = npt.NDArray[np.bool_]  # [H, W]
+Bits = npt.NDArray[np.uint8]  # of a mask, row by row
 
 
 class Masks:
@@ -31,7 +32,7 @@ class Masks:
     """
 
     def __init__(self) -> None:
-        self._masks: deque[tuple[int, Mask]] = deque(maxlen=_KEPT)
+        self._masks: deque[tuple[int, tuple[int, int], Bits]] = deque(maxlen=_KEPT)
         self._warned: str = ""
 
     def update(self, message: Image) -> None:
@@ -44,18 +45,19 @@ class Masks:
         except FrameRejected as error:
             self._warn(f"not used: {error}")
         else:
-            self._masks.append((stamp_ns(message.header.stamp), grey > 0))
+            bits = np.packbits(grey > 0)
+            self._masks.append((stamp_ns(message.header.stamp), grey.shape, bits))
 
     def of(self, frame: Frame) -> Mask | None:
         """Return the mask [H, W] of an image; None if there is none of its size."""
-        masks = list(self._masks)  # the executor's thread may add one meanwhile
+        masks = self._masks.copy()  # the executor's thread may add one meanwhile
         if not masks:
             return None
-        begun = [mask for stamp, mask in masks if stamp < frame.stamp_ns + _SAME_NS]
-        mask = begun[-1] if begun else masks[0][1]
-        if mask.shape == frame.rgb.shape[:2]:
-            return mask
-        size, image_size = ("x".join(map(str, m.shape[1::-1])) for m in (mask, frame.rgb))
+        begun = [mask for mask in masks if mask[0] < frame.stamp_ns + _SAME_NS]
+        _, shape, bits = begun[-1] if begun else masks[0]
+        if shape == frame.rgb.shape[:2]:
+            return np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape).astype(bool)
+        size, image_size = (f"{s[1]}x{s[0]}" for s in (shape, frame.rgb.shape))
         self._warn(f"not used: is {size}, the image {image_size}")
         return None
 

@@ -21,6 +21,7 @@ class Headline:
     path: tuple[str, ...]  # where it is in report.json
     best: Callable[[Iterable[float]], float] | None  # None: neither more nor less is better
     weight: tuple[str, ...] = ()  # of a sequence in means, where in report.json; empty: all alike
+    compared: tuple[str, ...] = ()  # count of what it is about, where in report.json
 
     @property
     def key(self) -> str:
@@ -36,6 +37,10 @@ class Headline:
         """Return the figure, None if there is none."""
         return _number(figures, self.path)
 
+    def compared_of(self, figures: Mapping[str, Any]) -> float:
+        """Return of how much it is."""
+        return (_number(figures, self.compared) or 0) if self.compared else 1
+
     def weight_of(self, figures: Mapping[str, Any]) -> float:
         """Return how heavy a sequence is in means."""
         return (_number(figures, self.weight) or 0) if self.weight else 1
@@ -50,28 +55,35 @@ def _number(figures: Mapping[str, Any], path: Sequence[str]) -> float | None:
     return value
 
 
-def _pose(alignment: str, key: str) -> tuple[str, ...]:
-    return ("trajectory", "alignments", alignment, key)
+_POSES, _PIXELS = ("trajectory", "poses"), ("depth", "pixels")
+_LEAST_COMPARED = 0.95  # of what others are compared by; with less none is the best
 
 
-def _depth(alignment: str, key: str) -> tuple[str, ...]:
-    return ("depth", "alignments", alignment, key)
+def _pose(text: str, term: str, alignment: str, key: str) -> Headline:
+    path = ("trajectory", "alignments", alignment, key)
+    return Headline(Label(text, term), path, min, compared=_POSES)
 
 
-_PIXELS = ("depth", "pixels")
+def _depth(
+    text: str, term: str, alignment: str, key: str, best: Callable[[Iterable[float]], float]
+) -> Headline:
+    path = ("depth", "alignments", alignment, key)
+    return Headline(Label(text, term), path, best, weight=_PIXELS, compared=_PIXELS)
+
 
 HEADLINES = (
-    Headline(Label("ATE, Sim(3)", "ate"), _pose("sim3", "ate_rmse_m"), min),
-    Headline(Label("ATE, SE(3)", "ate"), _pose("se3", "ate_rmse_m"), min),
-    Headline(Label("RPE trans, Sim(3)", "rpe"), _pose("sim3", "rpe_trans_rmse_m"), min),
-    Headline(Label("RPE rot", "rpe"), _pose("none", "rpe_rot_rmse_deg"), min),
-    Headline(Label("AbsRel, as it is", "abs_rel"), _depth("metric", "abs_rel"), min, _PIXELS),
-    Headline(Label("AbsRel, scale", "abs_rel"), _depth("scale", "abs_rel"), min, _PIXELS),
-    Headline(Label("δ < 1.25, as it is", "delta"), _depth("metric", "delta_1_25"), max, _PIXELS),
-    Headline(Label("δ < 1.25, scale", "delta"), _depth("scale", "delta_1_25"), max, _PIXELS),
+    _pose("ATE, Sim(3)", "ate", "sim3", "ate_rmse_m"),
+    _pose("ATE, SE(3)", "ate", "se3", "ate_rmse_m"),
+    _pose("RPE trans, Sim(3)", "rpe", "sim3", "rpe_trans_rmse_m"),
+    _pose("RPE rot", "rpe", "none", "rpe_rot_rmse_deg"),
+    _depth("AbsRel, as it is", "abs_rel", "metric", "abs_rel", min),
+    _depth("AbsRel, scale", "abs_rel", "scale", "abs_rel", min),
+    _depth("δ < 1.25, as it is", "delta", "metric", "delta_1_25", max),
+    _depth("δ < 1.25, scale", "delta", "scale", "delta_1_25", max),
     Headline(Label("map accuracy", "surface"), ("map", "accuracy_m"), min),
     Headline(Label("map completeness", "surface"), ("map", "completeness_m"), min),
     Headline(Label("normal consistency", "normals"), ("map", "normal_consistency"), max),
+    Headline(Label("poses compared"), _POSES, None),
     Headline(Label("images"), ("images",), None),
     Headline(Label("lost", "state"), ("images_lost",), None),
     Headline(Label("replaced"), ("images_replaced",), None),
@@ -111,7 +123,8 @@ def compared_rows(comparison: Comparison) -> list[ComparedRow]:
     for sequence in dict.fromkeys(result.sequence for result in comparison.results):
         ours = [result for result in comparison.results if result.sequence == sequence]
         values = [_values(lines, result.figures) for result in ours]
-        for result, own, best in zip(ours, values, _best(lines, values), strict=True):
+        best_of = _best(lines, _alike_in_extent(lines, ours, values))
+        for result, own, best in zip(ours, values, best_of, strict=True):
             cells = tuple(shown(line.key, value) for line, value in zip(lines, own, strict=True))
             rows.append(
                 ComparedRow(
@@ -143,7 +156,7 @@ def comparison_table(comparison: Comparison) -> str:
         for place in range(len(table[0]))
     ]
     texts = (
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=False))
+        "  ".join(cell.ljust(width) for cell, width in zip(line, [*widths, 0], strict=False))
         for line in table
     )
     return "\n".join(text.rstrip() for text in texts)
@@ -168,6 +181,24 @@ def _best(
         best = shown(line.key, line.best(known)) if line.best and not alike else None
         columns.append([text == best for text in texts])
     return [tuple(column[row] for column in columns) for row in range(len(values))]
+
+
+def _alike_in_extent(
+    lines: Sequence[Headline],
+    results: Sequence[Result],
+    values: Sequence[Sequence[float | None]],
+) -> list[list[float | None]]:
+    """Return the values without those of much less than others are about.
+
+    Whoever has lost the difficult images has small errors on the others.
+    """
+    kept = [list(row) for row in values]
+    for place, line in enumerate(lines):
+        extents = [line.compared_of(result.figures) for result in results]
+        for row, extent in zip(kept, extents, strict=True):
+            if extent < _LEAST_COMPARED * max(extents):
+                row[place] = None
+    return kept
 
 
 def _papers(

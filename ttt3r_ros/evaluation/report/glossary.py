@@ -183,6 +183,7 @@ LABELS: dict[str, Label] = {
     "surface_points": Label("points of the true surface"),
     # of the run
     "images": Label("images"),
+    "images_before_reset": Label("images before a reset, not compared"),
     "images_lost": Label("of these lost", "state"),
     "images_rejected": Label("images rejected"),
     "images_received": Label("images received"),

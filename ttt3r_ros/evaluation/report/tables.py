@@ -15,13 +15,9 @@ from ttt3r_ros.evaluation.report.glossary import Label, column_of, label_of, uni
 from ttt3r_ros.evaluation.report.numbers import shown
 
 ALIGNMENTS = "alignments"
-_COMPARED = {
-    "trajectory": ("Trajectory", "No true poses: the trajectory is not compared."),
-    "depth": ("Depth", "No true depth: depth is not compared."),
-    "map": ("Map", "No true surface: the map is not compared."),
-}
+_COMPARED = {"trajectory": "Trajectory", "depth": "Depth", "map": "Map"}
 _RUN = "runtime"
-_DAMAGE = "damage"
+_DAMAGE, _BEFORE_RESET, _REASONS = "damage", "images_before_reset", "not_compared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +48,7 @@ def sequence_tables(figures: Mapping[str, Any]) -> list[Table]:
             which `alignments` come first, and lists of mappings whose first figure is the distance.
     """
     tables: list[Table] = []
-    for key, (title, _) in _COMPARED.items():
+    for key, title in _COMPARED.items():
         if figures.get(key):
             tables += _tables_of(title, figures[key])
     run = {key: value for key, value in figures.items() if _is_figure(value)}
@@ -62,14 +58,21 @@ def sequence_tables(figures: Mapping[str, Any]) -> list[Table]:
 def missing(figures: Mapping[str, Any]) -> list[str]:
     """Return a line for each thing that is not as it should be."""
     lines = [f"The recording is damaged: {figures[_DAMAGE]}"] if figures.get(_DAMAGE) else []
-    return lines + [line for key, (_, line) in _COMPARED.items() if not figures.get(key)]
+    if count := figures.get(_BEFORE_RESET):
+        lines.append(f"{count} images before a reset are not compared.")
+    reasons = figures.get(_REASONS) or {}
+    for key, title in _COMPARED.items():
+        if not figures.get(key):
+            reason = f", {reasons[key]}" if reasons.get(key) else ""
+            lines.append(f"{title}: not compared{reason}.")
+    return lines
 
 
 def circumstances(figures: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Return how the figures came about: by group, then by dotted name."""
     groups: dict[str, dict[str, str]] = {}
     for key, value in figures.items():
-        if key in (*_COMPARED, _RUN, _DAMAGE) or _is_figure(value):
+        if key in (*_COMPARED, _RUN, _DAMAGE, _REASONS) or _is_figure(value):
             continue
         if isinstance(value, Mapping):
             groups[key] = {name: _text(entry) for name, entry in flat(value)}
