@@ -226,14 +226,14 @@ def _depth_errors(depth_m: Tensor, true_m: Tensor) -> Tensor:
 
 def _errors(found: Numbers, depth: Numbers, truth: Numbers, length: int) -> dict[str, float]:
     """Errors over the first images: poses [T, 4, 4] and depth errors [T, 2] of one room."""
-    path = trajectory_errors(found[:length], truth[:length])
+    path = trajectory_errors(found[:length], truth[:length]).by_alignment
     abs_rel, delta = depth[:length].mean(axis=0).tolist()
     return {
-        "ate_m": _number(path.ate_rmse_m),
-        "ate_sim3_m": _number(path.ate_sim3_rmse_m),
+        "ate_m": _number(path["se3"].ate_rmse_m),
+        "ate_sim3_m": _number(path["sim3"].ate_rmse_m),
         **_drift(found[:length], truth[:length]),
-        "rpe_trans_m": _number(path.rpe_trans_m),
-        "rpe_rot_deg": _number(path.rpe_rot_deg),
+        "rpe_trans_m": _number(path["none"].rpe_trans_rmse_m),
+        "rpe_rot_deg": _number(path["none"].rpe_rot_rmse_deg),
         "abs_rel": abs_rel,
         "delta_1_25": delta,
     }
@@ -249,8 +249,8 @@ def _guess(truth: Numbers, depth_m: Tensor, length: int) -> dict[str, float]:
         "ate_m": path.guess_ate_rmse_m,
         "ate_sim3_m": path.guess_ate_rmse_m,  # a point has no size
         **_drift(still, truth[:length]),
-        "rpe_trans_m": _number(path.rpe_trans_m),
-        "rpe_rot_deg": _number(path.rpe_rot_deg),
+        "rpe_trans_m": _number(path.by_alignment["none"].rpe_trans_rmse_m),
+        "rpe_rot_deg": _number(path.by_alignment["none"].rpe_rot_rmse_deg),
         "abs_rel": abs_rel,
         "delta_1_25": delta,
     }

@@ -84,11 +84,11 @@ def test_errors_are_those_of_the_evaluation_of_a_bag(results):
     for length in LENGTHS:
         found = results[1].errors["ttt3r", 3, length]
         poses = [step.T_odom_camera for step in steps[:length]]
-        path = trajectory_errors(poses, truth[:length])
-        assert found["ate_m"] == pytest.approx(path.ate_rmse_m, rel=1e-3)
-        assert found["ate_sim3_m"] == pytest.approx(path.ate_sim3_rmse_m, rel=1e-3)
-        assert found["rpe_trans_m"] == pytest.approx(path.rpe_trans_m, rel=1e-3)
-        assert found["rpe_rot_deg"] == pytest.approx(path.rpe_rot_deg, rel=1e-3)
+        path = trajectory_errors(poses, truth[:length]).by_alignment
+        assert found["ate_m"] == pytest.approx(path["se3"].ate_rmse_m, rel=1e-3)
+        assert found["ate_sim3_m"] == pytest.approx(path["sim3"].ate_rmse_m, rel=1e-3)
+        assert found["rpe_trans_m"] == pytest.approx(path["none"].rpe_trans_rmse_m, rel=1e-3)
+        assert found["rpe_rot_deg"] == pytest.approx(path["none"].rpe_rot_rmse_deg, rel=1e-3)
         pairs = [
             np.stack((step.points[..., 2].numpy().ravel(), true.ravel())).astype(np.float64)
             for step, true in zip(steps[:length], depth, strict=False)

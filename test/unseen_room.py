@@ -62,4 +62,6 @@ def abs_rel(depth_m: np.ndarray, true_m: np.ndarray) -> float:
 def ate_of_a_resting_camera(poses: np.ndarray, true_poses: np.ndarray) -> float:
     """ATE as a share of that of a camera that never moves, both after a rigid alignment."""
     errors = trajectory_errors(poses, true_poses)
-    return errors.ate_rmse_m / errors.guess_ate_rmse_m
+    ate_m = errors.by_alignment["se3"].ate_rmse_m
+    assert ate_m is not None
+    return ate_m / errors.guess_ate_rmse_m

@@ -186,7 +186,7 @@ def _add_evaluate(commands: Any) -> None:
         help="instead: frames of /tf and /tf_static; the child is the camera's optical frame",
     )
     truth.add_argument(
-        "--depth-topic", default="", metavar="TOPIC", help="16UC1, 32FC1 or 16-bit PNG"
+        "--depth-topic", default="", metavar="TOPIC", help="16UC1, 32FC1 or PNG; none: poses alone"
     )
     how = parser.add_argument_group("how")
     how.add_argument("--protocol", default="", metavar="NAME", help="a paper's way of measuring")

@@ -13,14 +13,12 @@ import numpy as np
 
 
 def associate(stamps_ns, true_stamps_ns, max_difference_s=0.01):
-    """Pairs (place, true place): each of the fewer with the nearest of the others."""
-    swap = len(stamps_ns) > len(true_stamps_ns)
-    few, many = (true_stamps_ns, stamps_ns) if swap else (stamps_ns, true_stamps_ns)
+    """Pairs (place, true place): each stamp with the nearest true one."""
     pairs = []
-    for i, stamp in enumerate(few):
-        j = min(range(len(many)), key=lambda k: abs(int(many[k]) - int(stamp)))
-        if abs(int(many[j]) - int(stamp)) <= 1e9 * max_difference_s:
-            pairs.append((j, i) if swap else (i, j))
+    for i, stamp in enumerate(stamps_ns):
+        apart = [abs(int(other) - int(stamp)) for other in true_stamps_ns]
+        if min(apart) <= 1e9 * max_difference_s:
+            pairs.append((i, apart.index(min(apart))))
     return pairs
 
 

@@ -234,3 +234,49 @@ def test_a_bag_is_not_thinned_by_its_truth(tmp_path):
         only(bag).images(Selection(with_truth="poses"))
     with only(bag).images(Selection(start=1, every=2)) as source:
         assert [frame.stamp_ns for frame in source] == [STAMPS[1], STAMPS[3]]
+
+
+def test_no_depth_is_taken_if_none_is_asked_for(tmp_path):
+    depth = [("/depth", plain("16UC1", MILLIMETRES.astype("<u2")))]
+    bag = bag_of(tmp_path / "bag", stamped_pose, POSES, "", *depth, *[("/other", depth[0][1])])
+    with pytest.raises(SourceError, match="--depth-topic: /depth, /other"):
+        only(bag).truth()
+    with only(bag, depth_topic="none").truth() as truth:
+        assert (truth.pose_source, truth.depth_source) == ("/truth", "")
+        assert truth.depth(START_NS) is None
+
+
+def loose(path, plugin):
+    """Write a bag and return its only file, moved to a path."""
+    bag = write_bag(path.parent / "whole", images(), plugin)
+    (file,) = (file for file in bag.iterdir() if file.name != "metadata.yaml")
+    path.parent.mkdir(exist_ok=True)
+    file.rename(path)
+    (bag / "metadata.yaml").unlink()
+    bag.rmdir()
+    return path
+
+
+def test_bag_files_that_differ_by_their_suffix_alone_are_named_with_it(tmp_path):
+    paths = [
+        loose(tmp_path / "run.db3", StoragePlugin.SQLITE3),
+        loose(tmp_path / "run.mcap", StoragePlugin.MCAP),
+    ]
+    assert [(r.name, r.path) for r in find_recordings(tmp_path)] == [
+        ("run.db3", paths[0]),
+        ("run.mcap", paths[1]),
+    ]
+    assert only(paths[1]).name == "run"
+
+
+def test_a_stray_bag_file_hides_no_bags_below_it(tmp_path):
+    stray = loose(tmp_path / "stray.mcap", StoragePlugin.MCAP)
+    for place in ("a", "runs/b"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        write_bag(tmp_path / place, images())
+    recordings = find_recordings(tmp_path)
+    assert {r.name: r.path for r in recordings} == {
+        "a": tmp_path / "a",
+        "b": tmp_path / "runs" / "b",
+        "stray": stray,
+    }

@@ -253,7 +253,12 @@ def test_an_end_from_outside_ends_all_processes(sequences, tmp_path):
     command = [sys.executable, "-m", "ttt3r_ros.cli", "evaluate", str(sequences)]
     command += ["--output", str(tmp_path), "--checkpoint", small_checkpoint()]
     for number in (signal.SIGINT, signal.SIGTERM):
-        running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        # Whoever runs the tests in the background has them ignore SIGINT.
+        running = subprocess.Popen(
+            command,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         children = Path(f"/proc/{running.pid}/task/{running.pid}/children")
         while not (workers := [pid for pid in children.read_text().split() if is_worker(pid)]):
             assert running.poll() is None

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import re
 
@@ -246,9 +247,7 @@ def test_each_format_is_told_from_all_others(tmp_path, name):
     module, write = LAYOUTS[name]
     written = write(tmp_path / "data")
     for path in (tmp_path, written.path):
-        fitting = [other for other, (layout, _) in LAYOUTS.items() if layout.FORMAT.detect(path)]
-        assert fitting == [name]
-        assert only(path).format == name
+        assert only(path).format == name  # of several, one has to be chosen
         assert only(path, format=name).format == name
     others = [other for other in FORMATS if other != name]
     for other in others:
@@ -394,3 +393,83 @@ def test_a_sequence_without_images_is_an_error(tmp_path):
     text(tmp_path / "a" / "rgb.txt", ["# color images"])
     with pytest.raises(SourceError, match="a: no images"):
         frames(only(tmp_path))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_path_from_where_one_stands_finds_the_same_as_an_absolute_one(
+    tmp_path, monkeypatch, name
+):
+    written = LAYOUTS[name][1](tmp_path / "data")
+    expected = only(written.path)
+    monkeypatch.chdir(written.path)
+    assert only(".") == expected
+    assert expected.path == written.path
+    monkeypatch.chdir(written.path.parent)
+    assert only(written.path.name) == expected
+    assert only(f"{written.path.name}/../{written.path.name}") == expected
+
+
+def test_a_link_is_named_and_told_by_its_own_name(tmp_path):
+    written = write_tum(tmp_path / "store" / "0042")
+    link = tmp_path / "data" / "rgbd_bonn_balloon"
+    link.parent.mkdir()
+    link.symlink_to(written.path)
+    assert [(r.format, r.name, r.path) for r in find_recordings(link.parent)] == [
+        ("bonn", "rgbd_bonn_balloon", link)
+    ]
+
+
+def test_names_that_parts_of_paths_make_alike_are_numbered(tmp_path):
+    for place in ("x-y/z", "x/y-z", "w/z", "w/x-y-z-2"):
+        write_tum(tmp_path / place)
+    found = {str(r.path.relative_to(tmp_path)): r.name for r in find_recordings(tmp_path)}
+    assert found == {"x/y-z": "x-y-z", "x-y/z": "x-y-z-2", "w/z": "w-z", "w/x-y-z-2": "w-x-y-z-2"}
+
+
+def test_names_are_fit_for_folders_and_differ_as_such(tmp_path):
+    for place in ("a b", "a_b", "a_b-2"):
+        write_tum(tmp_path / place)
+    assert [r.name for r in find_recordings(tmp_path)] == ["a_b", "a_b-3", "a_b-2"]
+    assert only(tmp_path, sequences=["a b"]).path.name == "a b"
+
+
+def test_a_folder_that_cannot_be_read_is_left_out_with_one_warning(tmp_path, monkeypatch, caplog):
+    write_tum(tmp_path / "b")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "ring").symlink_to("ring")
+    scandir = os.scandir
+
+    def refusing(path):
+        if path == tmp_path / "a":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert only(tmp_path).name == "b"
+    (warning,) = (record.message for record in caplog.records)
+    assert warning.startswith(f"{tmp_path / 'a'}: not looked into: ") and "Permission" in warning
+
+
+def test_each_folder_is_looked_into_once(tmp_path, monkeypatch):
+    write_tum(tmp_path / "a" / "b")
+    looked, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: looked.append(path) or scandir(path))
+    find_recordings(tmp_path)
+    assert sorted(looked) == sorted({tmp_path, *(p for p in tmp_path.rglob("*") if p.is_dir())})
+
+
+@pytest.mark.parametrize("line", [",", ", ,", "1e30 1 2 3 0 0 0 1", "nan 1 2 3 0 0 0 1"])
+def test_a_line_of_tum_that_has_no_stamp_is_left_out(tmp_path, line):
+    written = write_tum(tmp_path / "a")
+    for name in ("groundtruth.txt", "rgb.txt", "depth.txt"):
+        with (written.path / name).open("a") as file:
+            file.write(line + "\n")
+    check(only(tmp_path), written, "tum", "a")
+
+
+def test_a_folder_without_a_number_is_no_sequence_to_evaluate_7scenes_on(tmp_path):
+    for name in ("seq-01", "seq-foo"):
+        write_7scenes(tmp_path / "fire" / name)
+    (tmp_path / "fire" / "TestSplit.txt").write_bytes(b"sequence1\n\xff\xb2\n")
+    assert only(tmp_path).name == "fire-seq-01"
+    assert only(tmp_path, sequences=["seq-foo"]).path.name == "seq-foo"

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.evaluation.metrics.depth import (
     DepthComparison,
+    OtherViewError,
     depth_errors,
     resized,
     truth_window,
@@ -202,5 +202,15 @@ def test_a_crop_is_found_again_to_the_pixel_in_a_truth_of_the_scaled_size(tmp_pa
 
 
 def test_a_truth_of_another_view_is_refused():
-    with pytest.raises(EvaluationError, match="depth: 640x360 is not the view of 640x480 images"):
+    with pytest.raises(OtherViewError, match="depth: 640x360 is not the view of 640x480 images"):
         truth_window(crop_transform(640, 480, 128), (360, 640))
+
+
+def test_an_image_of_another_view_is_told_apart_and_leaves_the_others_as_they_are(tmp_path):
+    predicted, true = pictures(2)
+    with DepthComparison(tmp_path) as comparison:
+        comparison.add(predicted[0], true[0], WHOLE)
+        with pytest.raises(OtherViewError, match="64x40 is not the view of 64x48 images"):
+            comparison.add(predicted[1], true[1, :40], WHOLE)
+        report = comparison.report()
+    assert report == compare(tmp_path, predicted[:1], true[:1])

@@ -443,3 +443,19 @@ def later(topic, message):
     if topic in (POSE, DEPTH):
         message.header.stamp.sec += 1000
     return message
+
+
+def test_depth_of_another_view_does_not_cost_the_poses(bag, tmp_path):
+    def narrow(topic, message):
+        if topic == DEPTH:
+            message.width //= 2
+            message.step //= 2
+            message.data = message.data[: len(message.data) // 2]
+        return [(topic, message)]
+
+    report = evaluated(changed(bag, tmp_path / "bag", narrow), tmp_path / "out", status=1)
+    assert report["depth"] is None and report["map"] is None
+    assert "is not the view of" in report["not_compared"]["depth"]
+    assert report["trajectory"]["poses"] == IMAGES
+    alone = evaluated(bag, tmp_path / "none", "--depth-topic", "none")
+    assert alone["depth"] is None and alone["trajectory"]["poses"] == IMAGES

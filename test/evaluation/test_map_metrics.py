@@ -9,6 +9,7 @@ import torch
 
 from ttt3r_ros.evaluation.bag_truth import BagTruth
 from ttt3r_ros.evaluation.evaluation_error import EvaluationError
+from ttt3r_ros.evaluation.metrics.depth import OtherViewError
 from ttt3r_ros.evaluation.metrics.map import (
     Neighbours,
     Surface,
@@ -23,6 +24,7 @@ from ttt3r_ros.evaluation.metrics.true_surface import (
     surface_of_room,
     surface_of_stream,
 )
+from ttt3r_ros.evaluation.recording import Truth
 from ttt3r_ros.evaluation.simulated_bag import write_simulated_bag
 from ttt3r_ros.geometry import Intrinsics, inverse, optical_mount
 from ttt3r_ros.scene_options import SceneOptions
@@ -283,3 +285,59 @@ def test_a_bags_surface_is_that_of_its_room(tmp_path):
         pytest.raises(EvaluationError, match="no image has both"),
     ):
         surface_of_stream([0], truth, Intrinsics(*scene.lens, 64, 48))
+
+
+FAR = np.array((5e6, -4e6, 1e6))  # as maps of the earth have it
+
+
+def test_a_map_far_from_the_origin_has_the_same_errors():
+    points = np.concatenate((wall(0.02, x=0.01), wall(x=0.2, width=1.0)))
+    here = map_errors(points, surface())
+    there = map_errors(points + FAR, Surface(surface().points + FAR, surface().normals))
+    assert there.accuracy_m == pytest.approx(here.accuracy_m, abs=1e-6)
+    assert there.completeness_m == pytest.approx(here.completeness_m, abs=1e-6)
+    assert there.normal_consistency == pytest.approx(here.normal_consistency, abs=1e-3)
+    assert there.scores[0].f_score == pytest.approx(here.scores[0].f_score)
+    assert there.doubled == pytest.approx(here.doubled, abs=0.05)
+
+
+def test_samples_far_from_the_origin_are_thinned_as_those_near_it():
+    points = np.random.default_rng(1).uniform(0, 1, (20_000, 3))
+    near, far = SurfaceSamples(0.125), SurfaceSamples(0.125)
+    near.add(points)
+    far.add(points + FAR)
+    np.testing.assert_allclose(far.points() - FAR, near.points(), atol=1e-8)
+    assert len(near.points()) == 8**3
+
+
+class PlainTruth(Truth):
+    """One image at the origin."""
+
+    pose_source = depth_source = "made up"
+
+    def __init__(self, depth_m):
+        self.depth_m = depth_m
+
+    def poses(self, stamps_ns):
+        return [0], [np.eye(4)]
+
+    def depth(self, stamp_ns):
+        return self.depth_m
+
+    def close(self):
+        pass
+
+
+def test_far_depth_is_no_part_of_the_surface():
+    depth_m = np.full((48, 64), 2.0, np.float32)
+    depth_m[:10] = 65.0
+    depth_m[:5] = 1e10  # the sky
+    found = surface_of_stream([0], PlainTruth(depth_m), LENS)
+    assert set(np.round(found.points[:, 2])) == {2.0, 65.0}
+    found = surface_of_stream([0], PlainTruth(depth_m), LENS, max_depth_m=65.0)
+    assert set(np.round(found.points[:, 2])) == {2.0}
+
+
+def test_depth_of_another_view_shows_no_surface():
+    with pytest.raises(OtherViewError, match="64x64 is not the view of 64x48 images"):
+        surface_of_stream([0], PlainTruth(np.ones((64, 64), np.float32)), LENS)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from itertools import islice
@@ -18,6 +19,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from ttt3r_ros.camera_info import CameraModel
 from ttt3r_ros.evaluation.cut_mcap import CutMcap
+from ttt3r_ros.evaluation.recorded_span import EVERYTHING, JUMP_BACK_NS, RecordedSpan
 from ttt3r_ros.evaluation.source import Rejection, Source, SourceError
 from ttt3r_ros.images import (
     decode_compressed,
@@ -122,18 +124,23 @@ def read_messages(
 
 
 def read_whole(
-    reader: Reader, connections: Collection[Connection]
+    reader: Reader, connections: Collection[Connection], start_ns: int | None = None
 ) -> Iterator[tuple[Connection, int, Any]]:
     """Yield connection, time of recording in nanoseconds and message, as far as they are whole.
 
     The first damaged message is told of in a warning, and where the bag is damaged, these end with
     a warning.
+
+    Args:
+        reader: an open bag.
+        connections: those to read, at least one.
+        start_ns: time of recording of the first message.
     """
     types = get_typestore(Stores.ROS2_JAZZY)
     topics = ", ".join(sorted({connection.topic for connection in connections}))
     warned = False
     try:
-        for connection, recorded_ns, cdr in read_messages(reader, connections):
+        for connection, recorded_ns, cdr in read_messages(reader, connections, start_ns):
             try:
                 message = types.deserialize_cdr(cdr, connection.msgtype)
             except Exception as error:  # whatever reading past the end or a bad string raises
@@ -157,6 +164,14 @@ def stamp_of(message: Any, recorded_ns: int) -> int:
     """Return the nanoseconds of a message's header, or the time of recording if they are 0."""
     stamp = message.header.stamp
     return int(stamp.sec * 1_000_000_000 + stamp.nanosec or recorded_ns)
+
+
+def _stamp_in(cdr: bytes, recorded_ns: int) -> int | None:
+    """Return what `stamp_of` does of an image that is not read; None if it is too short."""
+    if len(cdr) < 12:
+        return None
+    sec, nanosec = struct.unpack_from("<iI" if cdr[1] & 1 else ">iI", cdr, 4)
+    return int(sec * 1_000_000_000 + nanosec or recorded_ns)
 
 
 def decode_depth(message: Any) -> npt.NDArray[np.float32]:
@@ -219,6 +234,7 @@ class BagSource(Source):
             # Their definitions are the same in every distribution; those in the bag may be missing.
             self._types = get_typestore(Stores.ROS2_JAZZY)
             self._camera = CameraModel(self.topic)
+            self._last_ns: int | None = None  # stamp of the image before
             if self.camera_info_topic:
                 self._camera.update(self._first_camera_info())
         except BaseException:
@@ -231,12 +247,14 @@ class BagSource(Source):
 
     def _read(self, chosen: range) -> Iterator[Frame | Rejection]:
         messages = read_messages(self._reader, self._connections)
+        self.span, self._last_ns = EVERYTHING, None
         count = 0
-        for connection, recorded_ns, cdr in islice(
-            messages, chosen.start, chosen.stop, chosen.step
-        ):
-            yield self._decode(connection.msgtype, recorded_ns, cdr)
-            count += 1
+        stop = chosen[-1] + 1 if chosen else 0
+        for place, (connection, recorded_ns, cdr) in enumerate(islice(messages, stop)):
+            self._follow_clock(cdr, recorded_ns)
+            if place in chosen:
+                yield self._decode(connection.msgtype, recorded_ns, cdr)
+                count += 1
         if chosen.stop == self._images:  # the end of the bag, where it may turn out to be cut off
             for _ in messages:
                 pass
@@ -248,6 +266,15 @@ class BagSource(Source):
                 len(chosen),
                 self.topic,
             )
+
+    def _follow_clock(self, cdr: bytes, recorded_ns: int) -> None:
+        """Note where the stamps jump back, in images that are left out too."""
+        since_ns, stamp_ns = self.span.since_ns, _stamp_in(cdr, recorded_ns)
+        if stamp_ns is not None:
+            if self._last_ns is not None and self._last_ns - stamp_ns >= JUMP_BACK_NS:
+                since_ns = recorded_ns
+            self._last_ns = stamp_ns
+        self.span = RecordedSpan(since_ns, recorded_ns)
 
     def _decode(self, msgtype: str, recorded_ns: int, cdr: bytes) -> Frame | Rejection:
         try:

@@ -26,8 +26,9 @@ from ttt3r_ros.evaluation.bag_reader import (
 )
 from ttt3r_ros.evaluation.depth_stream import DepthStream
 from ttt3r_ros.evaluation.pose_track import MAX_DIFFERENCE_S, PoseTrack, warn_of_other_times
+from ttt3r_ros.evaluation.recorded_span import EVERYTHING, RecordedSpan
 from ttt3r_ros.evaluation.recording import Poses, Stamps, Truth
-from ttt3r_ros.evaluation.source import SourceError
+from ttt3r_ros.evaluation.source import Source, SourceError
 from ttt3r_ros.evaluation.tf_tree import TfTree
 from ttt3r_ros.geometry import Transform, transform_from_quaternion
 
@@ -37,6 +38,10 @@ POSE_TYPES = (
     "geometry_msgs/msg/TransformStamped",
 )
 
+NO_TOPIC = "none"
+"""The name of a depth topic that says: no depth, whatever there is."""
+
+_PosesAt = Callable[[Stamps, RecordedSpan], Poses]
 _log = logging.getLogger(__name__)
 
 
@@ -65,7 +70,7 @@ class BagTruth(Truth):
             frames: instead of it, the parent and the child, the camera's optical frame, of the
                 transform in /tf and /tf_static that says where the camera is.
             depth_topic: 16UC1, 32FC1, 16-bit PNG or compressedDepth, registered to the images;
-                empty: the only one there.
+                empty: the only one there; `NO_TOPIC`: none of them.
             max_difference_s: between the stamps of an image and of its depth or pose; those from
                 `frames` are interpolated.
 
@@ -80,10 +85,13 @@ class BagTruth(Truth):
         self._reader = open_bag(path)
         self._image_topic = topic
         self._max_difference_s = max_difference_s
+        self._source: Source | None = None
         try:
-            images = _topics(self._reader, IMAGE_TYPES)
-            depth = [name for name in images if carries_depth(self._reader, name)]
-            self.depth_source = _choose(self._reader, "--depth-topic", depth_topic, depth)
+            self.depth_source = ""
+            if depth_topic != NO_TOPIC:
+                images = _topics(self._reader, IMAGE_TYPES)
+                depth = [name for name in images if carries_depth(self._reader, name)]
+                self.depth_source = _choose(self._reader, "--depth-topic", depth_topic, depth)
             self._depth = self._open_depth() if self.depth_source else None
             self.pose_source, self._poses = self._find_poses(pose_topic, frames)
         except BaseException:
@@ -92,11 +100,15 @@ class BagTruth(Truth):
 
     def poses(self, stamps_ns: Stamps) -> Poses:
         """Return the true poses at stamps; see `Truth`."""
-        return self._poses(stamps_ns)
+        return self._poses(stamps_ns, self._span)
+
+    def follow(self, source: Source) -> None:
+        """Answer for the images that a source gives; see `Truth`."""
+        self._source = source
 
     def depth(self, stamp_ns: int) -> npt.NDArray[np.float32] | None:
         """Return the true depth image of a stamp; see `Truth`."""
-        return self._depth.at(stamp_ns) if self._depth else None
+        return self._depth.at(stamp_ns, self._span) if self._depth else None
 
     def close(self) -> None:
         """Close the bag."""
@@ -104,21 +116,30 @@ class BagTruth(Truth):
             self._depth.close()
         self._reader.close()
 
+    @property
+    def _span(self) -> RecordedSpan:
+        return self._source.span if self._source else EVERYTHING
+
     def _open_depth(self) -> DepthStream:
         return DepthStream(self._reader, self.depth_source, self._max_difference_s)
 
-    def _find_poses(
-        self, topic: str, frames: tuple[str, str] | None
-    ) -> tuple[str, Callable[[Stamps], Poses]]:
+    def _find_poses(self, topic: str, frames: tuple[str, str] | None) -> tuple[str, _PosesAt]:
         if frames:
             return self._poses_of_tf(*frames)
         candidates = _topics(self._reader, POSE_TYPES)
         topic = _choose(self._reader, "--ground-truth-topic", topic, candidates)
         if topic:
-            track = PoseTrack(topic, self._read_poses(topic), self._max_difference_s)
+            recorded_ns, stamped = self._read_poses(topic)
+            stamps_ns = [stamp_ns for stamp_ns, _ in stamped]
+
+            def near(asked_ns: Stamps, span: RecordedSpan) -> Poses:
+                there = stamped[span.within(recorded_ns, stamps_ns)]
+                return PoseTrack(topic, there, self._max_difference_s).near(asked_ns)
+
+            track = PoseTrack(topic, stamped)
             track.warn_of_left_out()
             if len(track):
-                return topic, track.near
+                return topic, near
         if not self._depth:
             topics = ", ".join(self._reader.topics) or "none"
             known = ", ".join(TfTree(self._reader).frames) or "none"
@@ -126,29 +147,31 @@ class BagTruth(Truth):
                 f"{self._reader.path}: no ground truth: neither poses ({', '.join(POSE_TYPES)}) "
                 f"nor depth images; topics: {topics}; frames for --ground-truth-frames: {known}"
             )
-        return "", lambda stamps: ([], [])
+        return "", lambda stamps, span: ([], [])
 
-    def _poses_of_tf(self, parent: str, child: str) -> tuple[str, Callable[[Stamps], Poses]]:
+    def _poses_of_tf(self, parent: str, child: str) -> tuple[str, _PosesAt]:
         tree = TfTree(self._reader)
         tree.check(parent, child)
         source = f"/tf, {child} in {parent}"
 
-        def poses(stamps_ns: Stamps) -> Poses:
-            places, poses = tree.poses(parent, child, stamps_ns)
+        def poses(stamps_ns: Stamps, span: RecordedSpan) -> Poses:
+            places, poses = tree.poses(parent, child, stamps_ns, span)
             if len(stamps_ns) and not places:
                 warn_of_other_times(source, tree.stamps_ns(), stamps_ns)
             return places, poses
 
         return source, poses
 
-    def _read_poses(self, topic: str) -> list[tuple[int, Transform]]:
-        child, poses = "", []
+    def _read_poses(self, topic: str) -> tuple[list[int], list[tuple[int, Transform]]]:
+        """Return times of recording, and stamps with poses of the camera."""
+        child, times, poses = "", [], []
         connections = self._reader.topics[topic].connections
         for _, recorded_ns, message in read_whole(self._reader, connections):
             child = child or getattr(message, "child_frame_id", "").lstrip("/")
+            times.append(recorded_ns)
             poses.append((stamp_of(message, recorded_ns), _pose(message)))
         T_child_camera = self._mount(topic, child) if child else np.eye(4)
-        return [(stamp_ns, T @ T_child_camera) for stamp_ns, T in poses]
+        return times, [(stamp_ns, T @ T_child_camera) for stamp_ns, T in poses]
 
     def _mount(self, topic: str, child: str) -> Transform:
         """Return where the camera is in the frame that poses are of."""

@@ -27,7 +27,7 @@ from ttt3r_ros.evaluation import circumstances
 from ttt3r_ros.evaluation.collector import Collector, Comparison, Heard, compare, series_of
 from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.evaluation.figures import depth_figures, map_figures, quantiles_ms, without_nan
-from ttt3r_ros.evaluation.metrics.depth import DepthComparison, truth_window
+from ttt3r_ros.evaluation.metrics.depth import DepthComparison, OtherViewError, truth_window
 from ttt3r_ros.evaluation.metrics.map import map_errors
 from ttt3r_ros.evaluation.metrics.true_surface import surface_of_stream
 from ttt3r_ros.evaluation.recording import Recording, Selection, Truth
@@ -101,6 +101,7 @@ def evaluate(
         if truth.pose_source:
             from ttt3r_ros.evaluation.metrics import trajectory  # noqa: F401  before the work
         source = stack.enter_context(recording.images(choices.selection))
+        truth.follow(source)
         model = load_model(config)
         if model.note:
             _log.warning("%s", model.note)
@@ -136,10 +137,10 @@ def evaluate(
     cloud = pipeline.map.cloud(config.map.min_hits, _MAP_POINTS)
     T = comparison.T_truth_map
     points = cloud.points.astype(np.float64) @ T[:3, :3].T + T[:3, 3]
-    surface, no_map = _map(recording, truth, choices, comparison, listener, points)
+    surface, no_map = _map(recording, source, truth, choices, comparison, listener, points)
     no_depth = "" if depth_report else "there is no true depth"
     if truth.depth_source and no_depth:
-        no_depth = "no true depth is of the time of an image"
+        no_depth = listener.other_view or "no true depth is of the time of an image"
     figures = {
         "sequence": recording.name,
         "configuration": configuration,
@@ -238,6 +239,7 @@ class _Listener:
         self.collected = Collector()
         self.sampler = ViewSampler()
         self.lens: Intrinsics | None = None  # of the camera's images
+        self.other_view = ""  # why true depth was not compared, if so
         self.steps_s: list[float] = []
         self.spent_s = 0.0
 
@@ -269,7 +271,12 @@ class _Listener:
             return
         depth_m = result.points[..., 2].cpu().numpy()
         if self._depth and true_m is not None:
-            self._depth.add(depth_m, true_m, result.crop)
+            try:
+                self._depth.add(depth_m, true_m, result.crop)
+            except OtherViewError as error:
+                if not self.other_view:
+                    _log.warning("%s", error)
+                self.other_view, true_m = str(error), None
         if shown:
             seen = None if true_m is None else true_m[truth_window(result.crop, true_m.shape)]
             self.sampler.add(make_view(result.stamp_ns, result.rgb, depth_m, seen))
@@ -277,6 +284,7 @@ class _Listener:
 
 def _map(
     recording: Recording,
+    source: Source,
     truth: Truth,
     choices: Choices,
     comparison: Comparison,
@@ -297,8 +305,14 @@ def _map(
     if listener.lens is None:
         return None, "the images have no intrinsics"
     with recording.truth() as again:  # depth is read in the order of time
+        again.follow(source)
         try:
-            surface = surface_of_stream(listener.collected.stamps_ns.tolist(), again, listener.lens)
+            surface = surface_of_stream(
+                listener.collected.stamps_ns.tolist(),
+                again,
+                listener.lens,
+                max_depth_m=choices.max_true_depth_m,
+            )
         except EvaluationError as error:
             return None, str(error)
     return map_figures(map_errors(points, surface), comparison.alignment), ""

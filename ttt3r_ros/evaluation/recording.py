@@ -56,12 +56,21 @@ class Truth(ABC):
         ranges of time.
         """
 
+    def follow(self, source: Source) -> None:  # noqa: B027  most have nothing to do
+        """Answer for the images that a source gives, from now on.
+
+        Where the stamps of a bag jump back by 1 s or more, the same stamps come again. From the
+        image behind the jump on, which the source has given last, poses and depth are then those
+        that were recorded with the images since the jump. Without a source, stamps alone count.
+        """
+
     @abstractmethod
     def depth(self, stamp_ns: int) -> npt.NDArray[np.float32] | None:
         """Return the true depth image that belongs to a stamp; None if there is none.
 
         Args:
-            stamp_ns: of an image, not before the last one asked for.
+            stamp_ns: of an image, not before the last one asked for, but behind a jump; see
+                `follow`.
 
         Returns:
             Metres along the optical axis, float32 [H, W], of the colour camera's view at any size;

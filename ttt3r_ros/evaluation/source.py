@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from ttt3r_ros.evaluation.recorded_span import EVERYTHING, RecordedSpan
 from ttt3r_ros.types import Frame
 
 if TYPE_CHECKING:
@@ -32,7 +33,13 @@ class Source(ABC):
 
     `len()` counts the images that are looked at. An image that cannot be decoded is among them:
     it is left out of the iteration and added to `rejected`, which each iteration begins anew.
+
+    Attributes:
+        span: when the images since the last jump back of their stamps were recorded, those left
+            out included, as far as they have been read; for `Truth.follow`.
     """
+
+    span: RecordedSpan = EVERYTHING
 
     def __init__(self, images: int, every: int, max_frames: int | None, start: int = 0) -> None:
         """Choose, of `images` images from `start` on, every `every`-th, at most `max_frames`.

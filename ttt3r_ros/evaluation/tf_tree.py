@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from rosbags.rosbag2 import Reader
 
 from ttt3r_ros.evaluation.bag_reader import read_whole
+from ttt3r_ros.evaluation.recorded_span import EVERYTHING, RecordedSpan
 from ttt3r_ros.evaluation.source import SourceError
 from ttt3r_ros.geometry import Transform, between, inverse, transform_from_quaternion
 
@@ -28,23 +30,31 @@ class _Edge:
 
     parent: str
     static: bool
+    recorded_ns: list[int] = field(default_factory=list)
     stamps_ns: list[int] = field(default_factory=list)
     poses: list[Transform] = field(default_factory=list)
 
-    def sort(self) -> None:
-        order = sorted(range(len(self.stamps_ns)), key=lambda i: self.stamps_ns[i])
-        self.stamps_ns = [self.stamps_ns[i] for i in order]
-        self.poses = [self.poses[i] for i in order]
+    def during(self, span: RecordedSpan) -> _Edge:
+        """Return what holds for images of a time, by stamp."""
+        if self.static:
+            return self
+        there = range(len(self.stamps_ns))[span.within(self.recorded_ns, self.stamps_ns)]
+        order = sorted(there, key=lambda i: self.stamps_ns[i])
+        stamps_ns, poses = [self.stamps_ns[i] for i in order], [self.poses[i] for i in order]
+        return _Edge(self.parent, False, self.recorded_ns, stamps_ns, poses)
 
     def is_fixed(self) -> bool:
         """Return whether one frame never moves in the other, whatever topic says so."""
         return self.static or np.ptp(np.array(self.poses), axis=0).max() < _SAME
 
     def at(self, stamp_ns: int) -> Transform | None:
-        """Return the pose at a time, interpolated between neighbours; None where there is none."""
+        """Return the pose at a time, interpolated between neighbours; None where there is none.
+
+        The stamps are in order.
+        """
         if self.static:
             return self.poses[-1]
-        after = int(np.searchsorted(self.stamps_ns, stamp_ns))
+        after = bisect_left(self.stamps_ns, stamp_ns)
         if after < len(self.stamps_ns) and self.stamps_ns[after] == stamp_ns:
             return self.poses[after]
         if after in (0, len(self.stamps_ns)):
@@ -73,13 +83,11 @@ class TfTree:
         connections = [c for c in reader.connections if c.msgtype == TF_TYPE]
         if not connections:
             return
-        for connection, _, message in read_whole(reader, connections):
+        for connection, recorded_ns, message in read_whole(reader, connections):
             for stamped in message.transforms:
-                self._add(stamped, connection.topic.endswith("tf_static"))
+                self._add(stamped, connection.topic.endswith("tf_static"), recorded_ns)
         if self._left_out:
             _log.warning("%s: %d transforms are not finite, left out", self._path, self._left_out)
-        for edge in self._edges.values():
-            edge.sort()
 
     @property
     def frames(self) -> list[str]:
@@ -123,26 +131,28 @@ class TfTree:
         return poses
 
     def poses(
-        self, parent: str, child: str, stamps_ns: npt.NDArray[np.int64]
+        self,
+        parent: str,
+        child: str,
+        stamps_ns: npt.NDArray[np.int64],
+        span: RecordedSpan = EVERYTHING,
     ) -> tuple[list[int], list[Transform]]:
-        """Return the pose of `child` in `parent` at these times.
+        """Return the pose of `child` in `parent` at these times, as it was recorded in a span.
 
         Returns:
             The places in `stamps_ns` where the pose is known, and the poses. Between two
             transforms a pose is interpolated if they are at most 0.25 s apart.
         """
         places, poses = [], []
+        chains = [self._chain(frame, span) for frame in (parent, child)]
         for place, stamp_ns in enumerate(stamps_ns.tolist()):
-            T_root_parent, T_root_child = (
-                self._in_root(parent, stamp_ns),
-                self._in_root(child, stamp_ns),
-            )
+            T_root_parent, T_root_child = (_through(chain, stamp_ns) for chain in chains)
             if T_root_parent is not None and T_root_child is not None:
                 places.append(place)
                 poses.append(inverse(T_root_parent) @ T_root_child)
         return places, poses
 
-    def _add(self, stamped: Any, static: bool) -> None:
+    def _add(self, stamped: Any, static: bool, recorded_ns: int) -> None:
         header, t, q = stamped.header, stamped.transform.translation, stamped.transform.rotation
         parent, child = header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/")
         wxyz = (q.w, q.x, q.y, q.z)
@@ -154,6 +164,7 @@ class TfTree:
             raise SourceError(
                 f"{self._path}: frame {child!r} has two parents, {edge.parent!r} and {parent!r}"
             )
+        edge.recorded_ns.append(recorded_ns)
         edge.stamps_ns.append(header.stamp.sec * 1_000_000_000 + header.stamp.nanosec)
         edge.poses.append(transform_from_quaternion((t.x, t.y, t.z), wxyz))
 
@@ -166,12 +177,21 @@ class TfTree:
             frame = self._edges[frame].parent
         return frame
 
-    def _in_root(self, frame: str, stamp_ns: int) -> Transform | None:
-        T_root_frame = np.eye(4)
+    def _chain(self, frame: str, span: RecordedSpan) -> list[_Edge]:
+        """Return all transforms from a frame up to its root."""
+        chain = []
         while frame in self._edges:
-            pose = self._edges[frame].at(stamp_ns)
-            if pose is None:
-                return None
-            T_root_frame = pose @ T_root_frame
-            frame = self._edges[frame].parent
-        return T_root_frame
+            chain.append(self._edges[frame].during(span))
+            frame = chain[-1].parent
+        return chain
+
+
+def _through(chain: list[_Edge], stamp_ns: int) -> Transform | None:
+    """Return the pose in the root; None if one of the transforms is not known."""
+    T_root_frame = np.eye(4)
+    for edge in chain:
+        pose = edge.at(stamp_ns)
+        if pose is None:
+            return None
+        T_root_frame = pose @ T_root_frame
+    return T_root_frame

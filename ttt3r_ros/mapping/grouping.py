@@ -13,7 +13,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-HASH_FACTOR = -7046029254386353131  # 2^64 / golden ratio as a signed integer (Knuth, TAOCP 6.4)
+_HASH_FACTOR = -7046029254386353131  # 2^64 / golden ratio as a signed integer (Knuth, TAOCP 6.4)
+
+
+def digest(keys: Tensor, bits: int) -> Tensor:
+    """Return numbers [N] from 0 to 2^bits - 1 that all bits of the keys [N] have a share in."""
+    product = keys * _HASH_FACTOR
+    product = (product ^ (product >> 32)) * _HASH_FACTOR  # once is not enough for walls
+    return (product >> (64 - bits)) & ((1 << bits) - 1)
 
 
 def group_equal(keys: Tensor) -> tuple[Tensor, Tensor]:
@@ -24,11 +31,12 @@ def group_equal(keys: Tensor) -> tuple[Tensor, Tensor]:
             it takes less time.
 
     Returns:
-        The distinct keys [G], in no particular order, and the group [N] of each key.
+        The distinct keys [G] and the group [N] of each key. The groups are in no particular order;
+        on the CPU it is always the same, on CUDA it depends on which of several writes comes last.
     """
     keys, run = torch.unique_consecutive(keys, return_inverse=True)
     bits = (2 * len(keys)).bit_length()  # two to four slots for each key
-    slots = (keys * HASH_FACTOR >> (64 - bits)) & ((1 << bits) - 1)
+    slots = digest(keys, bits)
     table = keys.new_empty(1 << bits)
     index = waiting = torch.arange(len(keys), device=keys.device)
     example, wanted = torch.empty_like(index), keys

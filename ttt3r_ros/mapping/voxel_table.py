@@ -10,12 +10,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ttt3r_ros.mapping.grouping import HASH_FACTOR
+from ttt3r_ros.mapping.grouping import digest
 
 SLOTS_PER_ROW = 2  # the table is at most half full, so a search takes 1.5 looks on average
 
 _EMPTY = -1
-_HASH_BITS = 31  # the highest of the product, which all bits of a key have a share in
+_HASH_BITS = 31
 
 
 class VoxelTable:
@@ -107,10 +107,7 @@ class VoxelTable:
         return result
 
     def _home(self, keys: Tensor) -> Tensor:
-        digest = keys * HASH_FACTOR
-        digest = (digest ^ (digest >> 32)) * HASH_FACTOR  # once is not enough for walls
-        digest = (digest >> (64 - _HASH_BITS)) & ((1 << _HASH_BITS) - 1)
-        return (digest * self._size) >> _HASH_BITS
+        return (digest(keys, _HASH_BITS) * self._size) >> _HASH_BITS
 
     def _after(self, slots: Tensor) -> Tensor:
         return (slots + 1) % self._size

@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ttt3r_ros.evaluation.bag_reader import BAG_SUFFIXES, files_of, is_bag
+from ttt3r_ros.evaluation.bag_reader import BAG_SUFFIXES, files_of
 from ttt3r_ros.evaluation.bag_recording import BAG_FORMAT, BagRecording
 from ttt3r_ros.evaluation.datasets import bonn, kitti, scannet, seven_scenes, sintel, tum
 from ttt3r_ros.evaluation.datasets.folder import FolderRecording
-from ttt3r_ros.evaluation.datasets.layout import Format, Options, find_folders
+from ttt3r_ros.evaluation.datasets.layout import Format, Options, folders_at, outermost
 from ttt3r_ros.evaluation.pose_track import MAX_DIFFERENCE_S
 from ttt3r_ros.evaluation.recording import Recording
 from ttt3r_ros.evaluation.source import SourceError
@@ -48,6 +50,8 @@ def find_recordings(
 ) -> list[Recording]:
     """Find the recordings at a path or below, in order, at least one; none is opened.
 
+    Their own paths are absolute, and names of links are those of the links themselves.
+
     Args:
         path: a rosbag2 (its folder, or one .mcap or .db3 file), one sequence of a data set, or a
             folder with several of the same kind.
@@ -58,7 +62,7 @@ def find_recordings(
         camera_info_topic: likewise.
         ground_truth_topic: of a bag; see `BagTruth`.
         ground_truth_frames: likewise.
-        depth_topic: likewise.
+        depth_topic: likewise; "none" for none.
         rate_hz: images per second in data sets without stamps; None: as their sensor had.
         max_difference_s: between the stamps of an image and its truth, where they have their own.
 
@@ -66,7 +70,7 @@ def find_recordings(
         SourceError: there is nothing, or no such sequence, or an option does not fit; the message
             names what was looked for.
     """
-    path = Path(path)
+    path = Path(os.path.abspath(path))
     if not path.exists():
         raise SourceError(f"{path}: does not exist")
     if format not in ("", BAG_FORMAT, *FORMATS):
@@ -107,11 +111,12 @@ def _places(path: Path, format: str) -> tuple[str, list[Path]]:
             "rosbags-convert makes a rosbag2 of a ROS 1 bag"
         )
     found = {}
-    if format in ("", BAG_FORMAT) and (bags := _bags(path)):
+    folders = folders_at(path) if path.is_dir() else []
+    if format in ("", BAG_FORMAT) and (bags := _bags(folders) if path.is_dir() else [path]):
         found[BAG_FORMAT] = bags
     for name, layout in _FORMATS.items():
-        if format in ("", name) and path.is_dir() and (folders := layout.sequences(path)):
-            found[name] = folders
+        if format in ("", name) and (sequences := outermost(folders, layout.is_sequence)):
+            found[name] = sequences
     if not found:
         looked_for = {
             BAG_FORMAT: "metadata.yaml, *.mcap, *.db3",
@@ -128,15 +133,23 @@ def _places(path: Path, format: str) -> tuple[str, list[Path]]:
     return next(iter(found.items()))
 
 
-def _bags(path: Path) -> list[Path]:
-    """Return the bags; those without a metadata.yaml by their files."""
-    if path.is_file():
-        return [path]
-    bags = []
-    for folder in find_folders(path, is_bag):
-        whole = (folder / "metadata.yaml").exists() or len(files_of(folder)) == 1
-        bags += [folder] if whole else files_of(folder)
-    return bags
+def _bags(folders: list[Path]) -> list[Path]:
+    """Return the bags; those without a metadata.yaml by their files.
+
+    A folder with a single file stands for that, unless there are bags below it.
+    """
+    whole = outermost(folders, lambda folder: (folder / "metadata.yaml").exists())
+    within = {*whole}
+    loose = {
+        folder: files
+        for folder in folders
+        if within.isdisjoint((folder, *folder.parents)) and (files := files_of(folder))
+    }
+    above = {parent for bag in (*whole, *loose) for parent in bag.parents}
+    result = [*whole]
+    for folder, files in loose.items():
+        result += files if len(files) > 1 or folder in above else [folder]
+    return sorted(result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +163,11 @@ class _Place:
 
 
 def _named(path: Path, places: list[Path], layout: Format | None) -> list[_Place]:
-    """Give sequences their own names or, where these are not enough, those of folders above too."""
-    name_of = layout.name_of if layout else _bag_name
-    own = [name_of(place) for place in places]
+    """Give sequences their own names or, where these are not enough, those of folders above too.
+
+    What is still like another one gets a number.
+    """
+    own = [layout.name_of(place) for place in places] if layout else _bag_names(places)
     below = [
         "-".join((*place.relative_to(path).parts[:-1], name))
         for place, name in zip(places, own, strict=True)
@@ -163,14 +178,38 @@ def _named(path: Path, places: list[Path], layout: Format | None) -> list[_Place
     count = Counter(own)
     count_usual = Counter(name for name, is_usual in zip(own, usual, strict=True) if is_usual)
     enough = max(count_usual.values()) == 1
+    names = [
+        name if enough and (is_usual or count[name] == 1) else long
+        for name, long, is_usual in zip(own, below, usual, strict=True)
+    ]
     return [
-        _Place(place, name, name if enough and (is_usual or count[name] == 1) else long, is_usual)
-        for place, name, long, is_usual in zip(places, own, below, usual, strict=True)
+        _Place(place, name, distinct, is_usual)
+        for place, name, distinct, is_usual in zip(
+            places, own, _distinct(names), usual, strict=True
+        )
     ]
 
 
-def _bag_name(path: Path) -> str:
-    return path.stem if path.is_file() else path.resolve().name
+def _bag_names(places: list[Path]) -> list[str]:
+    """Return the bags' own names; with the suffix where files differ by that alone."""
+    stems = [place.with_suffix("") if place.is_file() else place for place in places]
+    count = Counter(stems)
+    return [
+        place.name if count[stem] > 1 else stem.name
+        for place, stem in zip(places, stems, strict=True)
+    ]
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Return names of folders, unlike each other; those that come again get a number."""
+    names = [re.sub(r"[^\w.=-]+", "_", name) for name in names]
+    given: list[str] = []
+    for name in names:
+        new, number = name, 2
+        while new in given or (new != name and new in names):
+            new, number = f"{name}-{number}", number + 1
+        given.append(new)
+    return given
 
 
 def _chosen(path: Path, places: list[_Place], wanted: Sequence[str]) -> list[_Place]:

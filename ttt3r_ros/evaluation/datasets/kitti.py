@@ -84,7 +84,7 @@ def _read_odometry(path: Path, rate_hz: float) -> SequenceFiles:
     has_poses = _poses_of(path).is_file()
 
     def poses() -> StampedPoses:
-        lines = _poses_of(path).read_text("utf-8").splitlines()
+        lines = _poses_of(path).read_text("utf-8", errors="replace").splitlines()
         return [
             (stamp_ns, _pose(lines[n]) @ T_0_camera if n < len(lines) else NO_POSE)
             for n, stamp_ns, _ in images
@@ -112,7 +112,7 @@ def _read_drive(path: Path, rate_hz: float) -> SequenceFiles:
     depth = [
         (stamps[int(file.stem)], file)
         for file in sorted((path / _TRUE_DEPTH).glob("*.png"))
-        if file.stem.isdigit() and int(file.stem) in stamps
+        if file.stem.isdecimal() and int(file.stem) in stamps
     ]
     return SequenceFiles(
         images=[ImageFile(stamp_ns, file, lens) for _, stamp_ns, file in images],
@@ -146,7 +146,7 @@ def _images(
     files = sorted(
         (int(file.stem), file)
         for file in folder.iterdir()
-        if file.suffix in _IMAGE_SUFFIXES and file.stem.isdigit()
+        if file.suffix in _IMAGE_SUFFIXES and file.stem.isdecimal()
     )
     if times_ns is None:
         return [(n, round(n * 1e9 / rate_hz), file) for n, file in files]
@@ -160,7 +160,7 @@ def _seconds(path: Path) -> list[int] | None:
         return None
     try:
         return [int(Decimal(word) * _NANOSECONDS) for word in path.read_text("utf-8").split()]
-    except (InvalidOperation, ValueError) as error:
+    except (InvalidOperation, ValueError, OverflowError) as error:
         raise SourceError(f"{path}: expected a number of seconds in each line") from error
 
 
@@ -169,7 +169,7 @@ def _datetimes(path: Path) -> list[int] | None:
     if not path.is_file():
         return None
     result = []
-    for line in path.read_text("utf-8").splitlines():
+    for line in path.read_text("utf-8", errors="replace").splitlines():
         if not line.strip():
             continue
         whole, _, fraction = line.strip().partition(".")

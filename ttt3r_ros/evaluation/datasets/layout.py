@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from ttt3r_ros.geometry import Intrinsics, Transform
 Depth = npt.NDArray[np.float32]  # [H, W] metres, NaN where unknown
 StampedPoses = list[tuple[int, Transform]]
 """Nanoseconds and camera to world, of the optical frame; NaN where a pose is missing or broken."""
+
+_log = logging.getLogger(__name__)
 
 _LEVELS = 4  # below the folder given, as in KITTI's <root>/val/<drive>/proj_depth
 
@@ -70,18 +73,10 @@ class Format:
     is_usual: Callable[[Path], bool]  # whether a sequence is taken if none is named
     name_of: Callable[[Path], str]  # of a sequence, mostly `folder_name`
 
-    def detect(self, path: Path) -> bool:
-        """Return whether there is a sequence at or below a path."""
-        return bool(self.sequences(path))
-
-    def sequences(self, path: Path) -> list[Path]:
-        """Return the folders of all sequences at or below a path, in order."""
-        return find_folders(path, self.is_sequence)
-
 
 def folder_name(path: Path) -> str:
-    """Return the name of a sequence's folder."""
-    return path.resolve().name
+    """Return the name of a sequence's folder; of a link its own."""
+    return path.name
 
 
 def every_sequence(path: Path) -> bool:
@@ -89,15 +84,37 @@ def every_sequence(path: Path) -> bool:
     return True
 
 
-def find_folders(path: Path, wanted: Callable[[Path], bool], levels: int = _LEVELS) -> list[Path]:
-    """Return the folders that are wanted, at a path or below; there is nothing within these."""
-    if wanted(path):
-        return [path]
-    if levels == 0:
+def folders_at(path: Path, levels: int = _LEVELS) -> list[Path]:
+    """Return a folder and all below it, each before its own and these in order.
+
+    One that cannot be read is left out, with a warning.
+    """
+    try:
+        os.stat(os.path.join(path, "."))  # which needs another permission than listing
+        with os.scandir(path) as entries:  # which asks the disk less than `Path.is_dir`
+            below = sorted(entry.name for entry in entries if _is_folder(entry))
+    except OSError as error:
+        _log.warning("%s: not looked into: %s", path, error)
         return []
-    with os.scandir(path) as entries:  # which asks the disk less than `Path.is_dir`
-        below = sorted(entry.name for entry in entries if entry.is_dir())
-    return [found for name in below for found in find_folders(path / name, wanted, levels - 1)]
+    found = [path]
+    if levels:
+        for name in below:
+            found += folders_at(path / name, levels - 1)
+    return found
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    # Of links, only the second says no where they lead nowhere or in a ring.
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
+def outermost(folders: Iterable[Path], wanted: Callable[[Path], bool]) -> list[Path]:
+    """Return those of `folders_at` that are wanted, but nothing within these."""
+    found: list[Path] = []
+    for folder in folders:
+        if not (found and folder.is_relative_to(found[-1])) and wanted(folder):
+            found.append(folder)
+    return found
 
 
 def numbered(files: Iterable[Path], rate_hz: float) -> list[tuple[int, Path]]:
@@ -107,7 +124,7 @@ def numbered(files: Iterable[Path], rate_hz: float) -> list[tuple[int, Path]]:
     """
     places = []
     for file in files:
-        digits = "".join(filter(str.isdigit, file.name.partition(".")[0]))
+        digits = "".join(filter(str.isdecimal, file.name.partition(".")[0]))
         if digits:
             places.append((int(digits), file))
     return [(round(place * 1e9 / rate_hz), file) for place, file in sorted(places)]

@@ -43,13 +43,15 @@ def is_usual(path: Path) -> bool:
     split = path.parent / _SPLIT
     if not split.is_file():
         return True
-    numbers = ("".join(filter(str.isdigit, line)) for line in split.read_text("utf-8").splitlines())
-    return int(path.name.removeprefix("seq-")) in {int(number) for number in numbers if number}
+    lines = split.read_text("utf-8", errors="replace").splitlines()
+    numbers = ("".join(filter(str.isdecimal, line)) for line in lines)
+    own = path.name.removeprefix("seq-")
+    return own.isdecimal() and int(own) in {int(number) for number in numbers if number}
 
 
 def name_of(path: Path) -> str:
     """Return scene and sequence."""
-    return f"{path.resolve().parent.name}-{path.name}"
+    return f"{path.parent.name}-{path.name}"
 
 
 def read(path: Path, options: Options) -> SequenceFiles:

@@ -35,6 +35,7 @@ from ttt3r_ros.geometry import Intrinsics, Transform, transform_from_quaternion
 
 IMAGES, DEPTH, POSES = "rgb.txt", "depth.txt", "groundtruth.txt"
 BONN = "rgbd_bonn_"  # how the folders begin that `bonn` reads
+_MOST_S = 9_000_000_000  # whose nanoseconds have 63 bits
 _LENS = Intrinsics(525.0, 525.0, 319.5, 239.5, 640, 480)
 _LENS_FREIBURG3 = Intrinsics(535.4, 539.2, 320.1, 247.6, 640, 480)
 
@@ -73,9 +74,9 @@ def poses(path: Path) -> StampedPoses:
     """Read poses; lines that are none get NaN, those without a stamp are left out."""
     result = []
     for line in _lines(path):
-        stamp, *values = line.replace(",", " ").split()
-        if (stamp_ns := _nanoseconds(stamp)) is not None:
-            result.append((stamp_ns, _pose(values)))
+        words = line.replace(",", " ").split()
+        if words and (stamp_ns := _nanoseconds(words[0])) is not None:
+            result.append((stamp_ns, _pose(words[1:])))
     return result
 
 
@@ -109,8 +110,9 @@ def _lines(path: Path) -> list[str]:
 
 def _nanoseconds(seconds: str) -> int | None:
     try:
-        return int(Decimal(seconds) * 1_000_000_000)
-    except (InvalidOperation, ValueError, OverflowError):
+        number = Decimal(seconds)
+        return int(number * 1_000_000_000) if abs(number) < _MOST_S else None
+    except InvalidOperation:
         return None
 
 

@@ -39,6 +39,10 @@ _LEAST_M = 1e-5  # where a logarithm or a quotient is taken
 _ASPECT = 0.01  # views whose width by height differs by a larger share are not the same view
 
 
+class OtherViewError(EvaluationError):
+    """True depth that is not of the images' view; what else there is can still be compared."""
+
+
 @dataclass(frozen=True, slots=True)
 class DepthErrors:
     """Means over pixels; p is the predicted and g the true depth in metres."""
@@ -112,7 +116,7 @@ class DepthComparison:
             crop: how the network's image came from the camera's.
 
         Raises:
-            EvaluationError: the shapes do not fit.
+            OtherViewError: the truth is not of the camera's whole image; nothing of it is kept.
         """
         rows, columns = truth_window(crop, true_m.shape)
         true_m = true_m[rows, columns]
@@ -212,18 +216,27 @@ def truth_window(crop: CropTransform, shape: tuple[int, ...]) -> tuple[slice, sl
         shape: rows and columns of the truth.
 
     Raises:
-        EvaluationError: the truth is not of the camera's whole image.
+        OtherViewError: the truth is not of the camera's whole image.
     """
+    require_same_view(shape, crop.source_width, crop.source_height)
     height, width = shape
-    stretch = width * crop.source_height / (height * crop.source_width)
-    if abs(stretch - 1) > _ASPECT:
-        raise EvaluationError(
-            f"depth: {width}x{height} is not the view of {crop.source_width}x{crop.source_height} "
-            "images; it must be registered to the colour camera"
-        )
     cropped = crop.fit == "crop"
     across = width / (crop.scaled_width if cropped else crop.width)
     down = height / (crop.scaled_height if cropped else crop.height)
     rows = slice(round(down * crop.top), round(down * (crop.top + crop.height)))
     columns = slice(round(across * crop.left), round(across * (crop.left + crop.width)))
     return rows, columns
+
+
+def require_same_view(shape: tuple[int, ...], width: int, height: int) -> None:
+    """Refuse depth of that shape (rows, columns) that cannot be of width x height images' view.
+
+    Raises:
+        OtherViewError: width by height differs.
+    """
+    rows, columns = shape
+    if abs(columns * height / (rows * width) - 1) > _ASPECT:
+        raise OtherViewError(
+            f"depth: {columns}x{rows} is not the view of {width}x{height} images; it must be "
+            "registered to the colour camera"
+        )

@@ -80,24 +80,30 @@ class Neighbours:
         if not np.isfinite(points).all():
             raise EvaluationError("points: some are not finite")
         self._points = points
+        # Single precision is millimetres at 10 km from the origin, so it is counted from within.
+        self._middle = np.median(points, axis=0)
         # FLANN's single k-d tree (4), unlike its others, searches exactly; it keeps no copy.
-        self._single = np.ascontiguousarray(points, np.float32)
+        self._single = self._near_zero(points)
         self._tree = cv2.flann.Index(self._single, {"algorithm": 4, "leaf_max_size": 10})
 
     def nearest(self, queries: Points, count: int = 1) -> tuple[Numbers, Indices]:
         """Return distances in metres and places [Q, count] of the points nearest to [Q, 3]."""
-        single = np.ascontiguousarray(queries, np.float32)
-        places = self._tree.knnSearch(single, count, params={})[0].astype(np.int64)
+        places = self._tree.knnSearch(self._near_zero(queries), count, params={})[0].astype(
+            np.int64
+        )
         return np.linalg.norm(self._points[places] - queries[:, None], axis=2), places
 
     def within(self, centre: Numbers, radius_m: float) -> Indices:
         """Return the places [K] of all points in a ball, from the nearest on."""
-        query = np.ascontiguousarray(centre[None], np.float32)
+        query = self._near_zero(centre[None])
         count, found, _ = self._tree.radiusSearch(query, radius_m**2, len(self._points), params={})
         if not count:
             return np.empty(0, np.int64)
         places: Indices = found.reshape(-1)[:count].astype(np.int64)
         return places
+
+    def _near_zero(self, points: Points) -> npt.NDArray[np.float32]:
+        return np.ascontiguousarray(points - self._middle, np.float32)
 
 
 def map_errors(

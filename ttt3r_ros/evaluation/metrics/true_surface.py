@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from ttt3r_ros.evaluation.evaluation_error import EvaluationError
+from ttt3r_ros.evaluation.metrics.depth import require_same_view
 from ttt3r_ros.evaluation.metrics.map import Numbers, Points, Surface, estimated_normals
 from ttt3r_ros.evaluation.recording import Truth
 from ttt3r_ros.geometry import Intrinsics, Transform
@@ -21,6 +22,8 @@ from ttt3r_ros.simulation.furniture import BOXES, CYLINDERS
 from ttt3r_ros.simulation.room import Rooms
 
 SPACING_M = 0.02
+FARTHEST_M = 100.0
+"""Depth from there on is no surface that a map should have: sky, or a sensor's largest number."""
 _AT_ONCE = 1_000_000  # points that wait before they are thinned
 _STEP_M = 1e-4  # of the differences that make normals
 
@@ -46,6 +49,7 @@ class SurfaceSamples:
 
     def _thinned(self, points: Points) -> Points:
         cells = np.floor(points / self._spacing_m).astype(np.int64)
+        # Sums may wrap around: cells less than 2^20 apart (21 km at 2 cm) always differ.
         keys = (cells[:, 0] << 42) + (cells[:, 1] << 21) + cells[:, 2]
         _, first = np.unique(keys, return_index=True)
         return points[np.sort(first)]
@@ -72,7 +76,11 @@ def depth_points(
 
 
 def surface_of_stream(
-    stamps_ns: Iterable[int], truth: Truth, lens: Intrinsics, spacing_m: float = SPACING_M
+    stamps_ns: Iterable[int],
+    truth: Truth,
+    lens: Intrinsics,
+    spacing_m: float = SPACING_M,
+    max_depth_m: float | None = None,
 ) -> Surface:
     """Collect the surface that a recording's true depth and poses show; normals are estimated.
 
@@ -81,16 +89,21 @@ def surface_of_stream(
         truth: of the recording; its poses set the frame of the surface.
         lens: of the images; depth is registered to them.
         spacing_m: between points.
+        max_depth_m: pixels whose depth is not below that are left out; None: `FARTHEST_M`.
 
     Raises:
+        OtherViewError: the depth is not of the images' view.
         EvaluationError: no stamp has both a true pose and true depth.
     """
+    max_depth_m = FARTHEST_M if max_depth_m is None else max_depth_m
     samples = SurfaceSamples(spacing_m)
     stamps = np.array([*stamps_ns], np.int64)
     for place, pose in zip(*truth.poses(stamps), strict=True):
         depth_m = truth.depth(int(stamps[place]))
         if depth_m is not None:
-            samples.add(depth_points(depth_m, lens, pose))
+            require_same_view(depth_m.shape, lens.width, lens.height)
+            near = np.where(depth_m < max_depth_m, depth_m, np.nan)
+            samples.add(depth_points(near, lens, pose))
     points = samples.points()
     if not len(points):
         raise EvaluationError("true surface: no image has both a true pose and true depth")
