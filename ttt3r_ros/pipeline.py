@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +51,8 @@ class Pipeline:
         self._guard = TimeGuard()
         self._tracker = Tracker(model, config)
         self._lost = False
+        self._map_lock = threading.Lock()
+        self._resets = 0
         self.last_reset_reason = ""
         self._trajectory = ThinnedTrajectory(_TRAJECTORY)
         self.map = self._go_on_from(config.session) if config.session else self._empty_map()
@@ -69,6 +74,20 @@ class Pipeline:
     def process(self, frame: Frame, left_out_ns: int | None = None) -> FrameResult:
         """Track one image and merge its points into the map, if its place there is known.
 
+        Arguments and errors are those of `track`; after an error the map has not changed.
+        """
+        result, merge = self.track(frame, left_out_ns)
+        merge()
+        return result
+
+    def track(
+        self, frame: Frame, left_out_ns: int | None = None
+    ) -> tuple[FrameResult, Callable[[], None]]:
+        """Do the first half of `process`, and return the result and the second half.
+
+        That is to be called once for each image, in order; it may be called in another thread
+        while the next image is tracked, and does nothing if there has been a reset before it.
+
         Args:
             frame: the image.
             left_out_ns: stamp of the image before it, if that one was left out because this one
@@ -76,7 +95,7 @@ class Pipeline:
 
         Raises:
             FrameRejected: the image is out of time order or too small; nothing has changed.
-            TrackingError: the network gave no usable answer; the map has not changed.
+            TrackingError: the network gave no usable answer.
         """
         step = self._guard.judge(frame.stamp_ns, left_out_ns, self.config.time)
         self._tracker.check(frame)
@@ -94,9 +113,8 @@ class Pipeline:
         if result.seam:
             _log.info("segment %d: %s", result.segment, result.seam)
         if result.is_placed:
-            self._insert(result, frame.mask)
             self._trajectory.append(result.stamp_ns, result.T_map_camera)
-        return result
+        return result, partial(self._merge, result, frame.mask, self._resets)
 
     def reset(self, reason: str) -> None:
         """Forget state, map and time; the next image is the first at a new origin."""
@@ -104,7 +122,9 @@ class Pipeline:
         self._guard.last_ns = None
         self._tracker.reset()
         self._lost = False
-        self.map.clear()
+        with self._map_lock:
+            self._resets += 1
+            self.map.clear()
         self._trajectory = ThinnedTrajectory(_TRAJECTORY)
         self.last_reset_reason = reason
 
@@ -156,6 +176,11 @@ class Pipeline:
         back_s = -self._guard.ahead_s(now_ns)
         if back_s > 0 and back_s >= self.config.time.jump_back_s:
             self.reset(f"the clock jumped back by {back_s:.3f} s")
+
+    def _merge(self, result: FrameResult, mask: Mask | None, resets: int) -> None:
+        with self._map_lock:
+            if result.is_placed and resets == self._resets:
+                self._insert(result, mask)
 
     def _insert(self, result: FrameResult, mask: Mask | None) -> None:
         config, limits = self.config, self.config.map

@@ -65,15 +65,32 @@ class Outputs:
         """Publish where the camera is on the robot, if nobody else does."""
         self._frames.publish_mount(mount, camera_frame, stamp_message(stamp_ns))
 
-    def result(
-        self, result: FrameResult, mount: Mount, config: Config, node_config: NodeConfig
-    ) -> None:
-        """Publish everything about one image, with its stamp; of a LOST one only if wanted."""
-        if result.state is TrackingState.LOST and not node_config.publish_when_lost:
+    def pose(self, result: FrameResult, mount: Mount, node_config: NodeConfig) -> None:
+        """Publish where an image was taken, TF first; of a LOST one only if wanted."""
+        if _is_withheld(result, node_config):
             self._previous = None
             return
+        T_odom_base = mount.odom_to_base(result.T_odom_camera)
+        stamp = stamp_message(result.stamp_ns)
+        self._frames.publish_pose(
+            result.T_map_odom, T_odom_base, mount.base_frame, stamp, node_config
+        )
+        # After a reset the pose before has another origin, after a seam it is this one's by
+        # construction: neither says anything about the velocity.
+        follows = self._previous and result.images_since_reset > 1 and not result.seam
+        previous = self._previous if follows else None
+        self._previous = (result.stamp_ns, T_odom_base)
+        if self._odometry.get_subscription_count():
+            frame = node_config.odom_frame
+            self._odometry.publish(odometry_message(result, mount, previous, frame))
+        if self._map_pose.get_subscription_count():
+            self._map_pose.publish(map_pose_message(result, mount, self._map_frame))
+
+    def points(self, result: FrameResult, config: Config, node_config: NodeConfig) -> None:
+        """Publish depth and points of an image; of a LOST one only if wanted."""
+        if _is_withheld(result, node_config):
+            return
         limits = (config.confidence.min, config.depth.max_m)
-        self._pose(result, mount, node_config)
         if self._depth.get_subscription_count():
             self._depth.publish(depth_message(result, *limits))
         if result.intrinsics and self._depth_info.get_subscription_count():
@@ -133,17 +150,9 @@ class Outputs:
         """Publish the map."""
         self._map.publish(map_message(cloud, stamp_ns, self._map_frame))
 
-    def _pose(self, result: FrameResult, mount: Mount, config: NodeConfig) -> None:
-        T_odom_base = mount.odom_to_base(result.T_odom_camera)
-        stamp = stamp_message(result.stamp_ns)
-        self._frames.publish_pose(result.T_map_odom, T_odom_base, mount.base_frame, stamp, config)
-        # After a reset the pose before has another origin, after a seam it is this one's by
-        # construction: neither says anything about the velocity.
-        follows = self._previous and result.images_since_reset > 1 and not result.seam
-        previous = self._previous if follows else None
-        self._previous = (result.stamp_ns, T_odom_base)
-        self._odometry.publish(odometry_message(result, mount, previous, config.odom_frame))
-        self._map_pose.publish(map_pose_message(result, mount, self._map_frame))
-
     def _create(self, kind: type, topic: str, qos: QoSProfile | int = 10) -> Any:
         return self._node.create_lifecycle_publisher(kind, topic, qos)
+
+
+def _is_withheld(result: FrameResult, config: NodeConfig) -> bool:
+    return result.state is TrackingState.LOST and not config.publish_when_lost

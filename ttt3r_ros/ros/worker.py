@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The thread that owns the pipeline and the accelerator: from waiting images to outputs."""
+"""The thread that owns the pipeline and the accelerator: from waiting images to outputs.
+
+Poses go out as soon as they are known. All else about an image, its way into the map, depth,
+points and status, follows in a second thread, while the next image is tracked.
+"""
 
 from __future__ import annotations
 
 import threading
 import traceback
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -25,7 +31,7 @@ from ttt3r_ros.ros.robot_odometry import RobotOdometry
 from ttt3r_ros.ros.saving import NothingToSaveError, take
 from ttt3r_ros.ros.stream import StreamCounter, StreamCounts
 from ttt3r_ros.ros.transforms import FrameConflict, Mount
-from ttt3r_ros.types import Frame, FrameRejected, TrackingError
+from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError
 
 _WARNING_PERIOD_S = 5.0  # of repeated warnings about images
 _LOSS_WARNING_PERIOD_S = 60.0
@@ -95,6 +101,8 @@ class Worker:
         # What told the last map sent from others; an empty map need not be sent.
         self._sent_map = None if len(pipeline.map) else self._map_to_send()
         self._map_requested = False
+        self._followers = ThreadPoolExecutor(1, "ttt3r_follower")
+        self._following: Future[None] | None = None  # what follows on the image before
         self._thread = threading.Thread(target=self._work, name="ttt3r_worker", daemon=True)
         self._thread.start()
 
@@ -190,26 +198,31 @@ class Worker:
         self._mailbox.request(copy)
 
     def send_map(self) -> None:
-        """Publish the map after the image in work, if it has changed."""
+        """Publish the map with the last image in it, if it has changed."""
         if not self._map_requested:
             self._map_requested = True
-            self._mailbox.request(self._take_map)
+            self._followers.submit(self._guarded, self._take_map)
 
-    # From here on: the worker's thread.
+    # From here on: the worker's thread, and the follower's where it says so.
 
     def _work(self) -> None:
         while (item := self._mailbox.take()) is not None:
-            try:
-                if isinstance(item, _Waiting):
-                    self._process(item)
-                else:
-                    item()
-            except torch.OutOfMemoryError as error:
-                self._mailbox.shut()
-                self._in_executor(self._give_up, error)
-            except Exception:  # whatever it is, the next item may be a good one
-                if self._node.context.ok():  # else the process is ending, and nothing is heard
-                    self._log.error(traceback.format_exc(), throttle_duration_sec=_WARNING_PERIOD_S)
+            if isinstance(item, _Waiting):
+                self._guarded(partial(self._process, item))
+            else:
+                self._wait_for_follower()
+                self._guarded(item)
+        self._followers.shutdown()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except torch.OutOfMemoryError as error:
+            self._mailbox.shut()
+            self._in_executor(self._give_up, error)
+        except Exception:  # whatever it is, the next item may be a good one
+            if self._node.context.ok():  # else the process is ending, and nothing is heard
+                self._log.error(traceback.format_exc(), throttle_duration_sec=_WARNING_PERIOD_S)
 
     def _process(self, waiting: _Waiting) -> None:
         activation, message = waiting.activation, waiting.message
@@ -220,7 +233,7 @@ class Worker:
             if activation.odometry:
                 pose = activation.odometry.camera_pose(frame.stamp_ns, mount)
                 frame = replace(frame, T_odometry_camera=pose)
-            result = self._pipeline.process(frame, waiting.before_ns)
+            result, merge = self._pipeline.track(frame, waiting.before_ns)
         except (FrameRejected, TrackingError) as error:
             self._reject(activation, message, error)
         except FrameConflict as error:
@@ -232,18 +245,42 @@ class Worker:
             raise
         else:
             self._last_stamp_ns = result.stamp_ns
-            if activation is not self._activation:  # it has ended meanwhile
-                return
             activation.counter.processed()
-            self._outputs.result(result, mount, self._pipeline.config, self._node_config)
-            self._outputs.status(
-                result,
-                activation.counter.counts(),
-                latency_ms=(self._node.get_clock().now().nanoseconds - result.stamp_ns) / 1e6,
-                map_points=len(self._pipeline.map),
-                last_reset_reason=self._pipeline.last_reset_reason,
-            )
-            self._warn_of_loss(activation.counter.counts())
+            try:
+                if activation is self._activation:  # else it has ended meanwhile
+                    self._outputs.pose(result, mount, self._node_config)
+            finally:
+                latency_ms = (self._node.get_clock().now().nanoseconds - result.stamp_ns) / 1e6
+                counts = activation.counter.counts()
+                follow = partial(self._follow, activation, result, merge, counts, latency_ms)
+                self._wait_for_follower()
+                self._following = self._followers.submit(self._guarded, follow)
+
+    def _follow(
+        self,
+        activation: _Activation,
+        result: FrameResult,
+        merge: Callable[[], None],
+        counts: StreamCounts,
+        latency_ms: float,
+    ) -> None:
+        """Do all that an image's pose need not wait for; in the follower's thread."""
+        merge()
+        if activation is not self._activation:
+            return
+        self._outputs.points(result, self._pipeline.config, self._node_config)
+        self._outputs.status(
+            result,
+            counts,
+            latency_ms=latency_ms,
+            map_points=len(self._pipeline.map),
+            last_reset_reason=self._pipeline.last_reset_reason,
+        )
+        self._warn_of_loss(counts)
+
+    def _wait_for_follower(self) -> None:
+        if self._following:
+            self._following.result()
 
     def _mount_of(self, activation: _Activation, frame: Frame) -> Mount:
         """Find the camera's mount at the first image, and again when the images' frame changes."""
@@ -257,6 +294,7 @@ class Worker:
 
     def _reject(self, activation: _Activation, message: ImageMessage, error: Exception) -> None:
         activation.counter.rejected()
+        self._wait_for_follower()  # statuses are in the order of the images
         self._log.warning(f"image rejected: {error}", throttle_duration_sec=_WARNING_PERIOD_S)
         lost = isinstance(error, TrackingError)
         counts = activation.counter.counts()
@@ -276,7 +314,7 @@ class Worker:
         return self._pipeline.map.revision, shown.min_hits, shown.publish_max_points
 
     def _take_map(self) -> None:
-        """Copy the map for the executor's thread, which serialises it."""
+        """Copy the map for the executor's thread, which serialises it; in the follower's."""
         self._map_requested = False
         current = self._map_to_send()
         if current != self._sent_map:
