@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time and memory of one step at the sizes of the two published files, with random weights.
 
-    python benchmarks/bench_step.py --size 512x384 --device cuda --dtype bfloat16 --images 50
+    python benchmarks/bench_step.py --size 512x384 224x224 --with-each
+    python benchmarks/bench_step.py --device cuda --dtype float32 bfloat16 --images 50
 
 The whole step is timed as the node runs it; its parts are timed by themselves on the same inputs,
-so they need not add up to it. The first images warm up and are not counted.
+so they need not add up to it. Each `--with-...` adds a row: the step with one piece of work of the
+published implementation that ours leaves out, see `as_shipped.py`. All rows take turns. The first
+call of each, on a GPU the first six, warms up; in it torch's flop counter counts operations.
 """
 
 from __future__ import annotations
@@ -13,26 +16,44 @@ import argparse
 import json
 import os
 import resource
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from datetime import date
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
-import torch
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the package
 
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from benchmarks.as_shipped import AsShipped, Extras
 from ttt3r_ros.evaluation import circumstances
 from ttt3r_ros.network.config import NetworkConfig
 from ttt3r_ros.network.model import Network
-
-# The published files by the image they are fed: (width, height) and the head.
-SIZES = {"512x384": ((512, 384), "dpt"), "224x224": ((224, 224), "linear")}
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+from ttt3r_ros.network.state import UPDATE_RULES, RecurrentState, find_update_rule
 
 
-def random_network(head_type: str, device: torch.device) -> Network:
-    """A network of the published dimensions, each weight drawn so that activations stay near 1."""
-    config = NetworkConfig(
+@dataclass(frozen=True, slots=True)
+class Size:
+    """An image's size and the network for it."""
+
+    width: int
+    height: int
+    config: NetworkConfig
+
+    def image(self) -> Tensor:
+        """A random image, [1, 3, H, W]."""
+        return torch.rand(1, 3, self.height, self.width) * 2 - 1
+
+
+def _published(head_type: str) -> NetworkConfig:
+    return NetworkConfig(
         enc_embed_dim=1024,
         enc_depth=24,
         enc_num_heads=16,
@@ -42,128 +63,310 @@ def random_network(head_type: str, device: torch.device) -> Network:
         state_size=768,
         head_type=head_type,
     )
-    with torch.device("meta"):
-        network = Network(config)
+
+
+def _tiny(head_type: str) -> NetworkConfig:
+    return NetworkConfig(
+        enc_embed_dim=32,
+        enc_depth=2,
+        enc_num_heads=2,
+        dec_embed_dim=48,
+        dec_depth=4,
+        dec_num_heads=3,
+        state_size=10,
+        state_dec_num_heads=4,
+        local_mem_size=6,
+        head_type=head_type,
+    )
+
+
+# The published files by the image they are fed; and sizes to try a benchmark with.
+SIZES = {
+    "512x384": Size(512, 384, _published("dpt")),
+    "224x224": Size(224, 224, _published("linear")),
+    "tiny-dpt": Size(48, 32, _tiny("dpt")),
+    "tiny-linear": Size(48, 32, _tiny("linear")),
+}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def random_weights(network: nn.Module, device: torch.device) -> None:
+    """Give a network on the meta device weights, each drawn so that activations stay near 1."""
     # Without gradients, as a loaded network: it decides whether autocast keeps cast weights.
-    network = network.to_empty(device=device).requires_grad_(False).eval()
+    network.to_empty(device=device).requires_grad_(False).eval()
     for name, parameter in network.named_parameters():
         if parameter.ndim == 1:  # the gain of a normalisation, or a bias
             parameter.data.fill_(float("norm" in name and name.endswith("weight")))
         else:
             bound = float(parameter[0].numel()) ** -0.5
             parameter.data.uniform_(-bound, bound)
-    return network
 
 
-def seconds(call: Callable[[], object], device: torch.device) -> float:
-    """Wall time of one call, with nothing else in the device's queue."""
+def ours_and_with(
+    config: NetworkConfig, extras: Sequence[Extras], device: torch.device
+) -> tuple[Network, list[AsShipped]]:
+    """Our network and ones that do extra work, of random weights that exist once in memory."""
+    with torch.device("meta"):
+        ours, everything = Network(config), AsShipped(config, Extras.all())
+        others = [AsShipped(config, extra) for extra in extras]
+    random_weights(everything if others else ours, device)
+    weights = (everything if others else ours).state_dict()
+    for network in (ours, *others):
+        own = {name: weights[name] for name in network.state_dict()}
+        network.load_state_dict(own, assign=True)
+        network.requires_grad_(False).eval()
+    return ours, others
+
+
+def precision(device: torch.device, dtype: str) -> AbstractContextManager[None]:
+    """What makes a network compute in a dtype, as the tracker does it."""
+    return nullcontext() if dtype == "float32" else torch.autocast(device.type, DTYPES[dtype])
+
+
+def spent(call: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Wall and CPU seconds of one call, with nothing else in the device's queue."""
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.synchronize(device)
-    start = time.perf_counter()
+    wall, cpu = time.perf_counter(), time.process_time()
     call()
     if cuda:
         torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+    return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def measure(network: Network, image: torch.Tensor, images: int) -> dict[str, list[float]]:
-    """Seconds per call of the step and of its parts, by name."""
-    state = network.initial_state()
+def operations(call: Callable[[], object]) -> int:
+    """Floating-point operations of a call's matrix products and convolutions."""
+    own: dict[Any, Any] = {
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_operations
+    }
+    if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        own[torch.ops.mkldnn._linear_pointwise] = _linear_operations
+    with FlopCounterMode(display=False, custom_mapping=own) as counter:
+        call()
+    return int(counter.get_total_flops())
+
+
+def _linear_operations(x: Any, weight: Any, *_: Any, **__: Any) -> int:
+    return int(2 * x[:-1].numel() * weight.numel())
+
+
+def _attention_operations(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
+    return int(sdpa_flop_count(q, k, v))  # type: ignore[no-untyped-call]
+
+
+@dataclass(slots=True)
+class Row:
+    """What is timed."""
+
+    call: Callable[[], object]
+    holders: tuple[nn.Module | nn.Parameter, ...] = ()  # of the weights that are used
+    states: tuple[Tensor, ...] = ()  # read and replaced
+    operations: int = 0
+    times: list[tuple[float, float]] = field(default_factory=list)  # wall and CPU seconds
+
+    def least_bytes(self) -> int:
+        """Bytes that must move at the least: each weight once, the state in and out."""
+        weights = chain.from_iterable(
+            (holder,) if isinstance(holder, nn.Parameter) else holder.parameters()
+            for holder in self.holders
+        )
+        return sum(w.nbytes for w in weights) + 2 * sum(tensor.nbytes for tensor in self.states)
+
+
+def parts_of(network: Network, state: RecurrentState, image: Tensor) -> dict[str, Row]:
+    """The step and its parts, by name; the state is one after the first image."""
     features = network.encode(image)
-    state, _ = network.advance(state, features)
-    memory = network.pose_retriever
+    memory, head = network.pose_retriever, network.downstream_head
     appearance = memory.appearance(features.flatten(1, 2))
     pose_token = memory.read(state.memory, appearance)
     _, layers, beta = network.decode(state.tokens, pose_token, features)
-    calls: dict[str, Callable[[], object]] = {
-        "step": lambda: network.step(state, image),
-        "encode": lambda: network.encode(image),
-        "memory read": lambda: memory.read(state.memory, memory.appearance(features.flatten(1, 2))),
-        "decode (both streams)": lambda: network.decode(state.tokens, pose_token, features),
-        "memory write": lambda: memory.write(state.memory, appearance, layers[-1][:, :1]),
-        "heads": lambda: network.predict(features, layers, beta),
+    first = network.initial_state()
+    encoder = (network.patch_embed, network.enc_blocks, network.enc_norm)
+    reader = (memory.proj_q, memory.masked_token, memory.read_blocks)
+    decoder = (
+        *(network.decoder_embed, network.dec_blocks, network.dec_norm),
+        *(network.dec_blocks_state, network.dec_norm_state),
+    )
+    writer = (memory.write_blocks,)
+    return {
+        "step": Row(
+            lambda: network.step(state, image),
+            (*encoder, *reader, *decoder, *writer, head),
+            (state.tokens, state.memory),
+        ),
+        "encode": Row(lambda: network.encode(image), encoder),
+        "memory read": Row(
+            lambda: memory.read(state.memory, memory.appearance(features.flatten(1, 2))), reader
+        ),
+        "decode (both streams)": Row(
+            lambda: network.decode(state.tokens, pose_token, features), decoder, (state.tokens,)
+        ),
+        "memory write": Row(
+            lambda: memory.write(state.memory, appearance, layers[-1][:, :1]),
+            writer,
+            (state.memory,),
+        ),
+        "heads": Row(lambda: network.predict(features, layers, beta), (head,)),
+        # Where the state is reset an image is seen again: its features are there, and nobody
+        # needs what the heads say.
+        "second view at a reset": Row(
+            lambda: network.advance(first, features, heads=False),
+            (*reader, *decoder, *writer),
+            (state.tokens, state.memory),
+        ),
     }
-    warm_up = 5 if image.device.type == "cuda" else 1
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    # Step and parts in turn, so that whatever else the machine does meets all of them.
+
+
+def state_bytes(state: RecurrentState) -> int:
+    """What a stream keeps from image to image."""
+    return sum(tensor.nbytes for tensor in state.to_tensors().values())
+
+
+def measure(rows: dict[str, Row], images: int, device: torch.device) -> None:
+    """Fill in operations, by a first call of each, and times of further calls, all in turn."""
+    for row in rows.values():
+        row.operations = operations(row.call)
+    warm_up = 5 if device.type == "cuda" else 0
     for index in range(warm_up + images):
-        for name, call in calls.items():
-            elapsed = seconds(call, image.device)
+        for row in rows.values():
+            times = spent(row.call, device)
             if index >= warm_up:
-                times[name].append(elapsed)
-    return times
+                row.times.append(times)
+
+
+def quantiles(times: Sequence[float]) -> tuple[float, float]:
+    """Median and 95th percentile in milliseconds."""
+    wanted = torch.tensor([0.5, 0.95], dtype=torch.float64)
+    median, p95 = torch.tensor(times, dtype=torch.float64).quantile(wanted).tolist()
+    return 1e3 * median, 1e3 * p95
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """The most this process held: allocated on a GPU, resident on the CPU."""
+    """The most this process held so far: allocated on a GPU, resident on the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def bench_size(arguments: argparse.Namespace, size_name: str) -> Iterator[dict[str, Any]]:
+    """Measure one size, a table for each dtype."""
+    device, size = torch.device(arguments.device), SIZES[size_name]
+    names = [name for name in Extras.names() if arguments.with_each or getattr(arguments, name)]
+    if size.config.head_type != "dpt":
+        names = [name for name in names if name != "late_projections"]  # it has none
+    extras = [Extras(**{name: True}) for name in names]
+    ours, others = ours_and_with(size.config, extras, device)
+    on_host = size.image()
+    image = on_host.to(device)
+    for dtype in arguments.dtype:
+        with torch.inference_mode(), precision(device, dtype):
+            state, _ = ours.step(ours.initial_state(), image)
+            rows = parts_of(ours, state, image)
+            kept = {}
+            for rule in arguments.rule:
+                network = Network.__new__(Network)  # the same weights, another rule
+                network.__dict__.update(ours.__dict__)
+                network.update_rule = find_update_rule(rule)
+                after, _ = network.step(network.initial_state(), image)
+                kept[rule] = state_bytes(after)
+                if rule != "ttt3r":
+                    rows[f"step, {rule}"] = step_row(network, after, image)
+            for name, other in zip(names, others, strict=True):
+                shown = on_host if other.extras.transfers else image
+                rows[f"step with {name.replace('_', ' ')}"] = step_row(other, state, shown)
+            measure(rows, arguments.images, device)
+        yield {
+            "size": size_name,
+            "head": size.config.head_type,
+            "dtype": dtype,
+            "images": arguments.images,
+            "parameters": sum(parameter.numel() for parameter in ours.parameters()),
+            "peak_memory_bytes": peak_memory_bytes(device),
+            "state_bytes": kept,
+            "rows": {name: result_of(row) for name, row in rows.items()},
+        }
+
+
+def step_row(network: Network, state: RecurrentState, image: Tensor) -> Row:
+    """A whole step, with all weights of the network."""
+    return Row(lambda: network.step(state, image), (network,), (state.tokens, state.memory))
+
+
+def result_of(row: Row) -> dict[str, float]:
+    """One row as `--json` prints it."""
+    wall, cpu = zip(*row.times, strict=True)
+    (median, p95), (cpu_median, _) = quantiles(wall), quantiles(cpu)
+    return {
+        "median_ms": median,
+        "p95_ms": p95,
+        "cpu_median_ms": cpu_median,
+        "gflop": row.operations / 1e9,
+        "least_bytes": row.least_bytes(),
+    }
+
+
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures and returns what `--json` prints."""
     device = torch.device(arguments.device)
-    (width, height), head_type = SIZES[arguments.size]
-    network = random_network(head_type, device)
-    image = torch.rand(1, 3, height, width, device=device) * 2 - 1
-    precision: AbstractContextManager[None] = nullcontext()
-    if arguments.dtype != "float32":
-        precision = torch.autocast(device.type, DTYPES[arguments.dtype])
-    with torch.inference_mode(), precision:
-        times = measure(network, image, arguments.images)
-    parts = {}
-    for name, values in times.items():
-        quantiles = torch.tensor(values, dtype=torch.float64).quantile(
-            torch.tensor([0.5, 0.95], dtype=torch.float64)
-        )
-        parts[name] = {"median_ms": 1e3 * float(quantiles[0]), "p95_ms": 1e3 * float(quantiles[1])}
     return {
-        "size": arguments.size,
-        "head": head_type,
-        "dtype": arguments.dtype,
-        "images": arguments.images,
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "peak_memory_bytes": peak_memory_bytes(device),
+        "tables": [table for size in arguments.size for table in bench_size(arguments, size)],
         "hardware": circumstances.described(device),
         "load_average": os.getloadavg()[0],
         "torch": torch.__version__,
         "date": date.today().isoformat(),
         "commit": circumstances.commit(),
-        "parts": parts,
     }
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The result as a table with its circumstances below."""
-    step = result["parts"]["step"]["median_ms"]
-    lines = [
-        f"| {result['size']} {result['head']}, {result['dtype']} | median ms | p95 ms | share |",
-        "|---|---|---|---|",
-    ]
-    for name, part in result["parts"].items():
-        share = f"{part['median_ms'] / step:.1%}"
-        lines.append(f"| {name} | {part['median_ms']:.1f} | {part['p95_ms']:.1f} | {share} |")
-    lines += [
-        "",
-        f"{result['images']} images after warm-up, {result['parameters'] / 1e6:.1f} M parameters, "
-        f"peak memory {result['peak_memory_bytes'] / 1e9:.2f} GB. {result['hardware']}, "
-        f"load average {result['load_average']:.1f}, torch {result['torch']}, {result['date']}, "
-        f"commit {result['commit']}.",
-    ]
+    """The result as tables with their circumstances below."""
+    lines = []
+    for table in result["tables"]:
+        step = table["rows"]["step"]
+        lines += [
+            f"| {table['size']} {table['head']}, {table['dtype']} | median ms | p95 ms | CPU ms "
+            "| of a step | GFLOP | least MB | GFLOP/s |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        for name, row in table["rows"].items():
+            share = row["cpu_median_ms"] / step["cpu_median_ms"]
+            lines.append(
+                f"| {name} | {row['median_ms']:.1f} | {row['p95_ms']:.1f} | "
+                f"{row['cpu_median_ms']:.1f} | {share:.3f} | {row['gflop']:.1f} | "
+                f"{row['least_bytes'] / 1e6:.1f} | {row['gflop'] / row['median_ms'] * 1e3:.0f} |"
+            )
+        states = ", ".join(f"{rule} {count}" for rule, count in table["state_bytes"].items())
+        lines += [
+            "",
+            f"{table['images']} calls of each, {table['parameters'] / 1e6:.1f} M parameters, "
+            f"peak memory {table['peak_memory_bytes'] / 1e9:.2f} GB, state in bytes: {states}.",
+            "",
+        ]
+    lines.append(
+        f"Shares are of CPU time. {result['hardware']}, load average "
+        f"{result['load_average']:.1f}, torch {result['torch']}, {result['date']}, "
+        f"commit {result['commit']}."
+    )
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Reads the command line, measures, prints."""
     parser = argparse.ArgumentParser(description="Time one step of the network.")
-    parser.add_argument("--size", choices=SIZES, default="512x384")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32")
-    parser.add_argument("--images", type=int, default=10, help="counted calls per part")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    arguments = parser.parse_args()
+    add = parser.add_argument
+    add("--size", choices=SIZES, nargs="+", default=["512x384"])
+    add("--device", default="cpu", help="cpu or cuda")
+    add("--dtype", choices=DTYPES, nargs="+", default=["float32"])
+    add("--rule", choices=UPDATE_RULES, nargs="+", default=["ttt3r"], help="update rules")
+    add("--images", type=int, default=10, help="counted calls per row")
+    add("--threads", type=int, default=torch.get_num_threads(), help="of torch on the CPU")
+    add("--with-each", action="store_true", help="each of the following, a row for each")
+    for name in Extras.names():
+        add(f"--with-{name.replace('_', '-')}", dest=name, action="store_true")
+    add("--json", action="store_true", help="print JSON instead of tables")
+    arguments = parser.parse_args(words)
+    torch.set_num_threads(arguments.threads)
     result = run(arguments)
     print(json.dumps(result, indent=2) if arguments.json else markdown(result))
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ttt3r_ros.network.config import NetworkConfig
 from ttt3r_ros.network.dpt import OUT_CHANNELS, DptTower
 from ttt3r_ros.network.layers import Mlp, SelfAttention, at_least_float32, layer_norm
+from ttt3r_ros.network.linear import Linear
 from ttt3r_ros.network.refiner import Refiner
 from ttt3r_ros.network.rotary import RotaryTable
 
@@ -76,7 +77,7 @@ class ConditionedNorm(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = layer_norm(width)
-        self.mlp = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.mlp = nn.Sequential(nn.SiLU(), Linear(width, 2 * width))
 
     def forward(self, x: Tensor, pose_token: Tensor) -> Tensor:
         """Normalises x [B, N, C] under a pose token [B, 1, C]."""

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ttt3r_ros.network.linear import Linear
 from ttt3r_ros.network.rotary import RotaryTable, rotate
 
 NORM_EPS = 1e-6
@@ -31,8 +32,8 @@ class Mlp(nn.Module):
 
     def __init__(self, width: int, hidden_width: int, out_width: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden_width)
-        self.fc2 = nn.Linear(hidden_width, out_width)
+        self.fc1 = Linear(width, hidden_width)
+        self.fc2 = Linear(hidden_width, out_width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps every token by itself."""
@@ -71,8 +72,8 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.half_rotary = half_rotary
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
 
     def forward(self, x: Tensor, rotary: RotaryTable | None = None) -> Tensor:
         """Mixes the tokens x [B, T, W] at the positions of `rotary`; none means no positions."""
@@ -95,10 +96,10 @@ class CrossAttention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.projq = nn.Linear(width, width)
-        self.projk = nn.Linear(width, width)
-        self.projv = nn.Linear(width, width)
-        self.proj = nn.Linear(width, width)
+        self.projq = Linear(width, width)
+        self.projk = Linear(width, width)
+        self.projv = Linear(width, width)
+        self.proj = Linear(width, width)
 
     def forward(
         self,

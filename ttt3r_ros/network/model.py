@@ -21,6 +21,7 @@ from ttt3r_ros.network.decoder import DecoderBlock, StreamTables, run_decoder
 from ttt3r_ros.network.encoder import EncoderBlock, PatchEmbed
 from ttt3r_ros.network.heads import DptHeads, Heads, LinearHeads, pose_matrix
 from ttt3r_ros.network.layers import at_least_float32, layer_norm
+from ttt3r_ros.network.linear import Linear
 from ttt3r_ros.network.pose_memory import PoseMemory
 from ttt3r_ros.network.prediction import Prediction
 from ttt3r_ros.network.rotary import RotaryTable, image_table, state_table
@@ -67,13 +68,13 @@ class Network(nn.Module):
         self.enc_norm = layer_norm(enc_width)
 
         self.register_tokens = nn.Embedding(config.state_size, enc_width)
-        self.decoder_embed_state = nn.Linear(enc_width, width)
+        self.decoder_embed_state = Linear(enc_width, width)
         self.pose_token = nn.Parameter(0.02 * torch.randn(1, 1, width))
         self.pose_retriever = PoseMemory(
             enc_width, width, config.local_mem_size, config.dec_num_heads, ratio
         )
 
-        self.decoder_embed = nn.Linear(enc_width, width)
+        self.decoder_embed = Linear(enc_width, width)
         self.dec_blocks = nn.ModuleList(
             DecoderBlock(width, config.dec_num_heads, ratio) for _ in range(config.dec_depth)
         )

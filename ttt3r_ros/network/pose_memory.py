@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ttt3r_ros.network.decoder import DecoderBlock
 from ttt3r_ros.network.layers import Mlp, SelfAttention, at_least_float32, layer_norm
+from ttt3r_ros.network.linear import Linear
 
 
 class SingleKeyCrossAttention(nn.Module):
@@ -19,8 +20,8 @@ class SingleKeyCrossAttention(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.projv = nn.Linear(width, width)
-        self.proj = nn.Linear(width, width)
+        self.projv = Linear(width, width)
+        self.proj = Linear(width, width)
 
     def forward(self, y: Tensor) -> Tensor:
         """What every query reads from the single token y, [B, 1, W] → [B, 1, W]."""
@@ -66,7 +67,7 @@ class PoseMemory(nn.Module):
         width = 2 * pose_width
         self.mem = nn.Parameter(0.02 * torch.randn(1, slots, width))
         self.masked_token = nn.Parameter(0.02 * torch.randn(1, 1, pose_width))
-        self.proj_q = nn.Linear(image_width, pose_width)
+        self.proj_q = Linear(image_width, pose_width)
         # A reader's self-attention is over one token, so two thirds of its qkv have no effect.
         # They are kept: that is 1 % of the work, and the blocks stay the decoder's.
         self.read_blocks = nn.ModuleList(DecoderBlock(width, heads, mlp_ratio) for _ in range(2))
