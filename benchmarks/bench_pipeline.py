@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images per second through `Pipeline.process`, and where the time goes.
+
+    python benchmarks/bench_pipeline.py                               # the shipped model
+    python benchmarks/bench_pipeline.py --network 512x384 --images 5  # of the published size
+    python benchmarks/bench_pipeline.py --device cuda --dtype float32 bfloat16
+
+Images of a simulated room go the way that they go in the node and offline. Whole images are timed
+by themselves; the parts in further images, on a GPU with a wait for it after each part. Networks of
+a published size have random weights: whatever they say counts as tracked, and their points, which
+lie anywhere, all go into the map, which is more work there than points of a room.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import date
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the package
+
+import cv2
+import numpy as np
+import torch
+
+from benchmarks.bench_step import SIZES, random_weights
+from ttt3r_ros import tracker as tracker_module
+from ttt3r_ros.config import (
+    ConfidenceConfig,
+    Config,
+    DepthConfig,
+    RecoveryConfig,
+    TrackingConfig,
+)
+from ttt3r_ros.evaluation import circumstances
+from ttt3r_ros.model import Model, find_device
+from ttt3r_ros.network.model import Network
+from ttt3r_ros.pipeline import Pipeline
+from ttt3r_ros.scene_options import SceneOptions
+from ttt3r_ros.simulation.scene import Scene
+from ttt3r_ros.tracking_state import TrackingState
+from ttt3r_ros.types import Frame
+
+SHIPPED = "shipped"
+SEED = 2_700_000
+RATE_HZ = 10.0
+PARTS = ("preprocessing", "upload", "network", "download", "tracking state", "map")
+_WARM_UP = 3
+_FILM_S = 6.0
+_NEVER_LOST = TrackingConfig(
+    lost_contrast=0.0,
+    odd_similarity=-1.0,
+    lost_similarity=-1.0,
+    odd_repeats=0,
+    odd_confidence=0.0,
+    odd_jump=1e9,
+    odd_share_seen=0.0,
+)
+
+
+def film(width: int, height: int) -> Iterator[Frame]:
+    """Images of a robot's path, there and back without end; rendered at a quarter of the size."""
+    scene = Scene(SceneOptions(seed=SEED, width=width // 4, height=height // 4))
+    times = np.arange(0.0, _FILM_S, 1 / RATE_HZ)
+    pictures = [cv2.resize(scene.view(t).rgb.numpy(), (width, height)) for t in times]
+    pictures += pictures[-2:0:-1]
+    index = 0
+    while True:
+        rgb = np.asarray(pictures[index % len(pictures)], np.uint8)
+        yield Frame(round(index * 1e9 / RATE_HZ), rgb)
+        index += 1
+
+
+def make_pipeline(network: str, dtype: str, device: torch.device, every_frame: bool) -> Pipeline:
+    """In front of its first image."""
+    config = Config(device=str(device), dtype=dtype, every_frame=every_frame)
+    if network == SHIPPED:
+        return Pipeline.from_config(config)
+    size = SIZES[network]
+    with torch.device("meta"):
+        made = Network(size.config)
+    random_weights(made, device)
+    config = replace(
+        config,
+        tracking=_NEVER_LOST,
+        recovery=RecoveryConfig(snapshots=0),
+        confidence=ConfidenceConfig(min=1.0),
+        depth=DepthConfig(max_m=1000.0),
+        map=replace(config.map, edge_filter=0.0),
+    )
+    return Pipeline(Model(made, device, size.width, {}, ""), config)
+
+
+@contextmanager
+def parts_timed(pipeline: Pipeline) -> Iterator[dict[str, float]]:
+    """Add up the seconds of each part while this lasts."""
+    spent: dict[str, float] = defaultdict(float)
+    cuda = pipeline.model.device.type == "cuda"
+    tracker = pipeline._tracker
+    found: tuple[tuple[Any, str, str], ...] = (
+        (tracker_module, "resize_and_crop", "preprocessing"),
+        (tracker_module, "to_network_input", "upload"),
+        (pipeline.model.network, "encode", "network"),
+        (pipeline.model.network, "advance", "network"),
+        (tracker, "_download", "download"),
+        (tracker._meter, "measure", "tracking state"),
+        (pipeline, "_merge", "map"),
+    )
+    originals = [getattr(owner, name) for owner, name, _ in found]
+    for (owner, name, part), original in zip(found, originals, strict=True):
+        setattr(owner, name, _timed(original, part, spent, cuda))
+    try:
+        yield spent
+    finally:
+        for (owner, name, _), original in zip(found, originals, strict=True):
+            setattr(owner, name, original)
+
+
+def _timed(original: Any, part: str, spent: dict[str, float], cuda: bool) -> Any:
+    @functools.wraps(original)
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        began_s = time.perf_counter()
+        result = original(*args, **kwargs)
+        if cuda:
+            torch.cuda.synchronize()
+        spent[part] += time.perf_counter() - began_s
+        return result
+
+    return timed
+
+
+def run(pipeline: Pipeline, frames: Iterator[Frame], images: int) -> dict[str, Any]:
+    """Time so many whole images, then the parts of as many."""
+    for frame in islice(frames, _WARM_UP):
+        pipeline.process(frame)
+    times_ms, lost = [], 0
+    for frame in islice(frames, images):
+        began_s = time.perf_counter()
+        result = pipeline.process(frame)
+        if pipeline.model.device.type == "cuda":
+            torch.cuda.synchronize()
+        times_ms.append(1e3 * (time.perf_counter() - began_s))
+        lost += result.state is TrackingState.LOST
+    with parts_timed(pipeline) as spent:
+        for frame in islice(frames, images):
+            pipeline.process(frame)
+    return {
+        "network_image": f"{result.rgb.shape[1]}x{result.rgb.shape[0]}",
+        "images": images,
+        "images_lost": lost,
+        "images_per_s": 1e3 * images / sum(times_ms),
+        "median_ms": statistics.median(times_ms),
+        "p95_ms": float(np.quantile(times_ms, 0.95)),
+        "parts_ms": {part: 1e3 * spent[part] / images for part in PARTS},
+        "map_points": len(pipeline.map),
+    }
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The table with its circumstances below."""
+    heads = ["network", "its image", "dtype", "camera", "images/s", "median (p95) [ms]", *PARTS]
+    lines = [f"| {' | '.join(heads)} | images LOST |", "|---" * (1 + len(heads)) + "|"]
+    for row in result["rows"]:
+        cells = [row["network"], row["network_image"], row["dtype"], row["camera"]]
+        cells.append(f"**{row['images_per_s']:.1f}**")
+        cells.append(f"{row['median_ms']:.1f} ({row['p95_ms']:.1f})")
+        cells += [f"{row['parts_ms'][part]:.2f}" for part in PARTS]
+        lines.append(f"| {' | '.join(cells)} | {row['images_lost']} of {row['images']} |")
+    lines += [
+        "",
+        f"Parts: mean ms. {result['hardware']}, load average {result['load_average']:.1f}, "
+        f"torch {result['torch']}, {result['date']}, commit {result['commit']}.",
+    ]
+    return "\n".join(lines)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Read the command line, measure, print."""
+    parser = argparse.ArgumentParser(description="Time images through the pipeline.")
+    add = parser.add_argument
+    networks = (SHIPPED, *SIZES)
+    add("--network", nargs="+", choices=networks, default=[SHIPPED], help="default: %(default)s")
+    add("--dtype", nargs="+", choices=("float32", "bfloat16", "float16"), default=["float32"])
+    add("--camera", nargs="+", default=["640x480"], metavar="WxH", help="size of the images")
+    add("--images", type=int, default=150, help="that are counted")
+    add("--exact", action="store_true", help="preprocessing as published, as offline runs do it")
+    add("--device", default="cpu", help="cpu or cuda")
+    add("--threads", type=int, default=torch.get_num_threads(), help="of torch")
+    add("--json", action="store_true", help="print JSON instead of a table")
+    arguments = parser.parse_args(words)
+    torch.set_num_threads(arguments.threads)
+    device = find_device(arguments.device)
+    rows = []
+    for network in arguments.network:
+        for dtype in arguments.dtype:
+            for camera in arguments.camera:
+                width, height = map(int, camera.split("x"))
+                pipeline = make_pipeline(network, dtype, device, arguments.exact)
+                row = run(pipeline, film(width, height), arguments.images)
+                rows.append({"network": network, "dtype": dtype, "camera": camera, **row})
+                del pipeline
+    result = {
+        "rows": rows,
+        "hardware": circumstances.described(device),
+        "load_average": os.getloadavg()[0],
+        "torch": torch.__version__,
+        "date": date.today().isoformat(),
+        "commit": circumstances.commit(),
+    }
+    print(json.dumps(result, indent=1) if arguments.json else markdown(result))
+
+
+if __name__ == "__main__":
+    main()
