@@ -577,7 +577,8 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Time putting an image into the map.")
     add = parser.add_argument
     add("--device", default="cpu", help="cpu or cuda; the peers run on a CPU only")
-    add("--threads", type=int, default=torch.get_num_threads(), help="of each contestant")
+    # One: with more, whatever else runs beside holds up those who wait for all of their threads.
+    add("--threads", type=int, default=1, help="of each contestant")
     add("--quick", action="store_true", help="fewer sizes and strides, under a minute")
     add("--without-peers", action="store_true", help="measure only the map of this package")
     add("--json", action="store_true", help="print JSON instead of a table")
