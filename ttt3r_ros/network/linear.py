@@ -32,6 +32,7 @@ class Linear(nn.Linear):
             _ONEDNN_BESIDE_MKL
             and x.device.type == "cpu"
             and x.dtype == self.weight.dtype == torch.float32
+            and self.weight.is_contiguous()  # others make it hang
             and not torch.is_grad_enabled()
             and not torch.is_autocast_enabled("cpu")
         )
