@@ -4,10 +4,10 @@
     python benchmarks/bench_baseline.py --size 512x384 --images 5
 
 The yardstick is `as_shipped.AsShipped` with all extra work, in float32 (TF32 on a GPU): attention
-maps in both decoders, all heads, projections without effect, transfers that block. Both take each
-image in turn, in changing order. CPU seconds count all threads and suffer less from what else the
-machine does than wall seconds. Peak memory is that of a process of its own for each, before
-anything is timed.
+maps in both decoders, all heads, projections without effect, transfers that block. Ours runs as the
+node runs it, on a GPU recorded as CUDA graphs. Both take each image in turn, in changing order. CPU
+seconds count all threads and suffer less from what else the machine does than wall seconds. Peak
+memory is that of a process of its own for each, before anything is timed.
 """
 
 from __future__ import annotations
@@ -31,9 +31,12 @@ from torch import Tensor
 
 from benchmarks import bench_step
 from benchmarks.as_shipped import AsShipped, Extras
-from benchmarks.bench_step import SIZES, quantiles, spent
+from benchmarks.bench_step import SIZES, in_gigabytes, quantiles, spent
 from ttt3r_ros.evaluation import circumstances
+from ttt3r_ros.model import prepare
+from ttt3r_ros.network.acceleration import accelerated
 from ttt3r_ros.network.model import Network
+from ttt3r_ros.network.precision import PRECISIONS
 from ttt3r_ros.network.prediction import Prediction
 
 OURS, BASELINE = "ours", "as shipped"
@@ -42,29 +45,33 @@ OURS, BASELINE = "ours", "as shipped"
 class Contestant:
     """A network with its own state, fed images from the host."""
 
-    def __init__(self, network: Network, device: torch.device, dtype: str) -> None:
+    def __init__(self, network: Network, device: torch.device) -> None:
         """Start before the first image."""
-        self.network, self.device, self.dtype = network, device, dtype
+        self._network, self._device = network, device
+        self._stepped = (
+            network if isinstance(network, AsShipped) else accelerated(network, "auto", device)
+        )
         with torch.inference_mode():
             self.state = network.initial_state()
         self.seen: Prediction | None = None
 
     def take(self, image: Tensor) -> None:
         """One step."""
-        shipped = isinstance(self.network, AsShipped)  # brings the image over by itself
-        with torch.inference_mode(), bench_step.precision(self.device, self.dtype):
-            shown = image if shipped else image.to(self.device, non_blocking=True)
-            self.state, self.seen = self.network.step(self.state, shown)
+        with torch.inference_mode():
+            if isinstance(self._stepped, AsShipped):  # brings the image over by itself
+                self.state, self.seen = self._stepped.step(self.state, image)
+            else:
+                features = self._stepped.encode(image.to(self._device, non_blocking=True))
+                self.state, self.seen = self._stepped.advance(self.state, features)
 
 
 def contestants(size_name: str, device: torch.device, dtype: str) -> dict[str, Contestant]:
     """Both, of the same weights."""
     config = SIZES[size_name].config
-    ours, (shipped,) = bench_step.ours_and_with(config, [Extras.all()], device)
-    return {
-        OURS: Contestant(ours, device, dtype),
-        BASELINE: Contestant(shipped, device, "float32"),
-    }
+    exact, (shipped,) = bench_step.ours_and_with(config, [Extras.all()], device)
+    shipped.tf32 = device.type == "cuda"
+    ours = bench_step.in_precision(exact, dtype, device)
+    return {OURS: Contestant(ours, device), BASELINE: Contestant(shipped, device)}
 
 
 def difference(a: Contestant, b: Contestant) -> float:
@@ -97,29 +104,31 @@ def measure(
     return times
 
 
-def run_alone(size_name: str, device: torch.device, dtype: str, who: str) -> dict[str, int]:
+def run_alone(size_name: str, device: torch.device, dtype: str, who: str) -> dict[str, Any]:
     """What one contestant needs in this process: peak memory and kept state after three images."""
     config = SIZES[size_name].config
     with torch.device("meta"):
         network = Network(config) if who == OURS else AsShipped(config, Extras.all())
     bench_step.random_weights(network, device)
-    one = Contestant(network, device, dtype if who == OURS else "float32")
+    if who == OURS:
+        prepare(network, dtype, device)
+    one = Contestant(network, device)
     for _ in range(3):
         one.take(SIZES[size_name].image())
     return {
-        "peak_memory_bytes": bench_step.peak_memory_bytes(device),
+        "memory_bytes": bench_step.memory_bytes(device),
         "state_bytes": bench_step.state_bytes(one.state),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
     }
 
 
-def in_process_of_its_own(arguments: argparse.Namespace, who: str) -> dict[str, int]:
+def in_process_of_its_own(arguments: argparse.Namespace, who: str) -> dict[str, Any]:
     """As `run_alone`, by this file run anew."""
     words = [sys.executable, __file__, "--alone", who, "--json"]
     for name in ("size", "device", "dtype", "threads"):
         words += [f"--{name}", str(getattr(arguments, name))]
     done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, int] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
@@ -147,7 +156,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "rows": rows,
         "ratio": {
             key: rows[BASELINE][key] / rows[OURS][key]
-            for key in ("wall_median_s", "cpu_median_s", "peak_memory_bytes", "gflop")
+            for key in ("wall_median_s", "cpu_median_s", "gflop")
         },
         "state_bytes": rows[OURS]["state_bytes"],
         "max_difference": different,
@@ -170,13 +179,13 @@ def markdown(result: dict[str, Any]) -> str:
         lines.append(
             f"| {name} | {row['cpu_median_s']:.2f} ({row['cpu_p95_s']:.2f}) "
             f"| {row['wall_median_s']:.2f} ({row['wall_p95_s']:.2f}) "
-            f"| {row['peak_memory_bytes'] / 1e9:.2f} | {row['parameters'] / 1e6:.1f} "
+            f"| {in_gigabytes(row['memory_bytes'])} | {row['parameters'] / 1e6:.1f} "
             f"| {row['gflop']:.1f} |"
         )
     ratio = result["ratio"]
     lines += [
         f"| ratio | **{ratio['cpu_median_s']:.2f}** | {ratio['wall_median_s']:.2f} "
-        f"| {ratio['peak_memory_bytes']:.2f} | | {ratio['gflop']:.2f} |",
+        f"| | | {ratio['gflop']:.2f} |",
         "",
         f"{result['images']} images in turns. State {result['state_bytes'] / 1e6:.2f} MB; results "
         f"differ by {result['max_difference']:.1e} at most. {result['hardware']}, load average "
@@ -192,14 +201,13 @@ def main(words: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("--size", choices=SIZES, default="512x384")
     add("--device", default="cpu", help="cpu or cuda")
-    add("--dtype", choices=bench_step.DTYPES, default="float32", help="of our step")
+    add("--dtype", choices=("auto", *PRECISIONS), default="auto", help="of our step")
     add("--images", type=int, default=5, help="counted steps of each")
     add("--threads", type=int, default=torch.get_num_threads(), help="of torch on the CPU")
     add("--alone", choices=(OURS, BASELINE), help="only the memory of one of them")
     add("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args(words)
     torch.set_num_threads(arguments.threads)
-    torch.backends.cuda.matmul.allow_tf32 = True  # as published; ours takes it too
     if arguments.alone:
         device = torch.device(arguments.device)
         found = run_alone(arguments.size, device, arguments.dtype, arguments.alone)

@@ -35,7 +35,7 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.bench_step import SIZES, random_weights
+from benchmarks.bench_step import SIZES, in_gigabytes, memory_bytes, random_weights
 from ttt3r_ros import tracker as tracker_module
 from ttt3r_ros.config import (
     ConfidenceConfig,
@@ -45,8 +45,10 @@ from ttt3r_ros.config import (
     TrackingConfig,
 )
 from ttt3r_ros.evaluation import circumstances
-from ttt3r_ros.model import Model, find_device
+from ttt3r_ros.model import Model, find_device, prepare
+from ttt3r_ros.network.acceleration import ACCELERATIONS
 from ttt3r_ros.network.model import Network
+from ttt3r_ros.network.precision import PRECISIONS
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.scene_options import SceneOptions
 from ttt3r_ros.simulation.scene import Scene
@@ -56,7 +58,7 @@ from ttt3r_ros.types import Frame
 SHIPPED = "shipped"
 SEED = 2_700_000
 RATE_HZ = 10.0
-PARTS = ("preprocessing", "upload", "network", "download", "tracking state", "map")
+PARTS = ("preprocessing", "network", "download", "tracking state", "map")
 _WARM_UP = 3
 _FILM_S = 6.0
 _NEVER_LOST = TrackingConfig(
@@ -83,15 +85,20 @@ def film(width: int, height: int) -> Iterator[Frame]:
         index += 1
 
 
-def make_pipeline(network: str, dtype: str, device: torch.device, every_frame: bool) -> Pipeline:
+def make_pipeline(
+    network: str, dtype: str, device: torch.device, every_frame: bool, acceleration: str = "auto"
+) -> Pipeline:
     """In front of its first image."""
-    config = Config(device=str(device), dtype=dtype, every_frame=every_frame)
+    config = Config(
+        device=str(device), dtype=dtype, every_frame=every_frame, acceleration=acceleration
+    )
     if network == SHIPPED:
         return Pipeline.from_config(config)
     size = SIZES[network]
     with torch.device("meta"):
         made = Network(size.config)
     random_weights(made, device)
+    prepare(made, dtype, device)
     config = replace(
         config,
         tracking=_NEVER_LOST,
@@ -110,10 +117,9 @@ def parts_timed(pipeline: Pipeline) -> Iterator[dict[str, float]]:
     cuda = pipeline.model.device.type == "cuda"
     tracker = pipeline._tracker
     found: tuple[tuple[Any, str, str], ...] = (
-        (tracker_module, "resize_and_crop", "preprocessing"),
-        (tracker_module, "to_network_input", "upload"),
-        (pipeline.model.network, "encode", "network"),
-        (pipeline.model.network, "advance", "network"),
+        (tracker_module, "network_image", "preprocessing"),
+        (tracker._network, "encode", "network"),
+        (tracker._network, "advance", "network"),
         (tracker, "_download", "download"),
         (tracker._meter, "measure", "tracking state"),
         (pipeline, "_merge", "map"),
@@ -165,18 +171,21 @@ def run(pipeline: Pipeline, frames: Iterator[Frame], images: int) -> dict[str, A
         "p95_ms": float(np.quantile(times_ms, 0.95)),
         "parts_ms": {part: 1e3 * spent[part] / images for part in PARTS},
         "map_points": len(pipeline.map),
+        "memory_bytes": memory_bytes(pipeline.model.device),
     }
 
 
 def markdown(result: dict[str, Any]) -> str:
     """The table with its circumstances below."""
     heads = ["network", "its image", "dtype", "camera", "images/s", "median (p95) [ms]", *PARTS]
+    heads.append("memory [GB]")
     lines = [f"| {' | '.join(heads)} | images LOST |", "|---" * (1 + len(heads)) + "|"]
     for row in result["rows"]:
         cells = [row["network"], row["network_image"], row["dtype"], row["camera"]]
         cells.append(f"**{row['images_per_s']:.1f}**")
         cells.append(f"{row['median_ms']:.1f} ({row['p95_ms']:.1f})")
         cells += [f"{row['parts_ms'][part]:.2f}" for part in PARTS]
+        cells.append(in_gigabytes(row["memory_bytes"]))
         lines.append(f"| {' | '.join(cells)} | {row['images_lost']} of {row['images']} |")
     lines += [
         "",
@@ -192,7 +201,8 @@ def main(words: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     networks = (SHIPPED, *SIZES)
     add("--network", nargs="+", choices=networks, default=[SHIPPED], help="default: %(default)s")
-    add("--dtype", nargs="+", choices=("float32", "bfloat16", "float16"), default=["float32"])
+    add("--dtype", nargs="+", choices=PRECISIONS, default=["float32"])
+    add("--acceleration", choices=("auto", *ACCELERATIONS), default="auto", help="see config.py")
     add("--camera", nargs="+", default=["640x480"], metavar="WxH", help="size of the images")
     add("--images", type=int, default=150, help="that are counted")
     add("--exact", action="store_true", help="preprocessing as published, as offline runs do it")
@@ -207,7 +217,9 @@ def main(words: Sequence[str] | None = None) -> None:
         for dtype in arguments.dtype:
             for camera in arguments.camera:
                 width, height = map(int, camera.split("x"))
-                pipeline = make_pipeline(network, dtype, device, arguments.exact)
+                pipeline = make_pipeline(
+                    network, dtype, device, arguments.exact, arguments.acceleration
+                )
                 row = run(pipeline, film(width, height), arguments.images)
                 rows.append({"network": network, "dtype": dtype, "camera": camera, **row})
                 del pipeline

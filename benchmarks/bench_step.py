@@ -2,11 +2,12 @@
 """Time and memory of one step at the sizes of the two published files, with random weights.
 
     python benchmarks/bench_step.py --size 512x384 224x224 --with-each
-    python benchmarks/bench_step.py --device cuda --dtype float32 bfloat16 --images 50
+    python benchmarks/bench_step.py --device cuda --dtype tf32 bfloat16 --images 50
 
 The whole step is timed as the node runs it; its parts are timed by themselves on the same inputs,
 so they need not add up to it. Each `--with-...` adds a row: the step with one piece of work of the
-published implementation that ours leaves out, see `as_shipped.py`. All rows take turns. The first
+published implementation that ours leaves out, see `as_shipped.py`; it has float32 and TF32 only.
+`--acceleration` adds the step as it is run with that setting. All rows take turns. The first
 call of each, on a GPU the first six, warms up; in it torch's flop counter counts operations.
 """
 
@@ -19,7 +20,6 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import chain
@@ -34,8 +34,12 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from benchmarks.as_shipped import AsShipped, Extras
 from ttt3r_ros.evaluation import circumstances
+from ttt3r_ros.model import prepare
+from ttt3r_ros.network.acceleration import ACCELERATIONS, accelerated
 from ttt3r_ros.network.config import NetworkConfig
 from ttt3r_ros.network.model import Network
+from ttt3r_ros.network.precision import LOWER, PRECISIONS, tf32_products
+from ttt3r_ros.network.recorded import RecordedNetwork
 from ttt3r_ros.network.state import UPDATE_RULES, RecurrentState, find_update_rule
 
 
@@ -87,12 +91,10 @@ SIZES = {
     "tiny-dpt": Size(48, 32, _tiny("dpt")),
     "tiny-linear": Size(48, 32, _tiny("linear")),
 }
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def random_weights(network: nn.Module, device: torch.device) -> None:
     """Give a network on the meta device weights, each drawn so that activations stay near 1."""
-    # Without gradients, as a loaded network: it decides whether autocast keeps cast weights.
     network.to_empty(device=device).requires_grad_(False).eval()
     for name, parameter in network.named_parameters():
         if parameter.ndim == 1:  # the gain of a normalisation, or a bias
@@ -118,9 +120,13 @@ def ours_and_with(
     return ours, others
 
 
-def precision(device: torch.device, dtype: str) -> AbstractContextManager[None]:
-    """What makes a network compute in a dtype, as the tracker does it."""
-    return nullcontext() if dtype == "float32" else torch.autocast(device.type, DTYPES[dtype])
+def in_precision(network: Network, dtype: str, device: torch.device) -> Network:
+    """A network of the same weights that multiplies as the setting `dtype` says."""
+    with torch.device("meta"):
+        other = Network(network.config)
+    other.load_state_dict(network.state_dict(), assign=True)
+    prepare(other.requires_grad_(False).eval(), dtype, device)
+    return other
 
 
 def spent(call: Callable[[], object], device: torch.device) -> tuple[float, float]:
@@ -242,11 +248,19 @@ def quantiles(times: Sequence[float]) -> tuple[float, float]:
     return 1e3 * median, 1e3 * p95
 
 
-def peak_memory_bytes(device: torch.device) -> int:
-    """The most this process held so far: allocated on a GPU, resident on the CPU."""
+def memory_bytes(device: torch.device) -> dict[str, int]:
+    """The most this process held so far: allocated and reserved on a GPU, resident on the CPU."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return {
+            "allocated": torch.cuda.max_memory_allocated(device),
+            "reserved": torch.cuda.max_memory_reserved(device),
+        }
+    return {"resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+
+
+def in_gigabytes(memory: dict[str, int]) -> str:
+    """`memory_bytes` in words."""
+    return ", ".join(f"{count / 1e9:.2f} {kind}" for kind, count in memory.items())
 
 
 def bench_size(arguments: argparse.Namespace, size_name: str) -> Iterator[dict[str, Any]]:
@@ -256,11 +270,12 @@ def bench_size(arguments: argparse.Namespace, size_name: str) -> Iterator[dict[s
     if size.config.head_type != "dpt":
         names = [name for name in names if name != "late_projections"]  # it has none
     extras = [Extras(**{name: True}) for name in names]
-    ours, others = ours_and_with(size.config, extras, device)
+    exact, others = ours_and_with(size.config, extras, device)
     on_host = size.image()
     image = on_host.to(device)
     for dtype in arguments.dtype:
-        with torch.inference_mode(), precision(device, dtype):
+        ours = in_precision(exact, dtype, device)
+        with torch.inference_mode(), tf32_products(ours.tf32):
             state, _ = ours.step(ours.initial_state(), image)
             rows = parts_of(ours, state, image)
             kept = {}
@@ -272,7 +287,13 @@ def bench_size(arguments: argparse.Namespace, size_name: str) -> Iterator[dict[s
                 kept[rule] = state_bytes(after)
                 if rule != "ttt3r":
                     rows[f"step, {rule}"] = step_row(network, after, image)
+            for how in arguments.acceleration:
+                fast = accelerated(in_precision(exact, dtype, device), how, device)
+                rows[f"step, {how}"] = step_row(fast, state, image)
             for name, other in zip(names, others, strict=True):
+                if dtype in LOWER:
+                    continue
+                other.tf32 = ours.tf32
                 shown = on_host if other.extras.transfers else image
                 rows[f"step with {name.replace('_', ' ')}"] = step_row(other, state, shown)
             measure(rows, arguments.images, device)
@@ -282,15 +303,19 @@ def bench_size(arguments: argparse.Namespace, size_name: str) -> Iterator[dict[s
             "dtype": dtype,
             "images": arguments.images,
             "parameters": sum(parameter.numel() for parameter in ours.parameters()),
-            "peak_memory_bytes": peak_memory_bytes(device),
+            "memory_bytes": memory_bytes(device),
             "state_bytes": kept,
             "rows": {name: result_of(row) for name, row in rows.items()},
         }
 
 
-def step_row(network: Network, state: RecurrentState, image: Tensor) -> Row:
+def step_row(network: Network | RecordedNetwork, state: RecurrentState, image: Tensor) -> Row:
     """A whole step, with all weights of the network."""
-    return Row(lambda: network.step(state, image), (network,), (state.tokens, state.memory))
+    states = (state.tokens, state.memory)
+    if isinstance(network, RecordedNetwork):
+        recorded, holder = network, network.network
+        return Row(lambda: recorded.advance(state, recorded.encode(image)), (holder,), states)
+    return Row(lambda: network.step(state, image), (network,), states)
 
 
 def result_of(row: Row) -> dict[str, float]:
@@ -340,7 +365,7 @@ def markdown(result: dict[str, Any]) -> str:
         lines += [
             "",
             f"{table['images']} calls of each, {table['parameters'] / 1e6:.1f} M parameters, "
-            f"peak memory {table['peak_memory_bytes'] / 1e9:.2f} GB, state in bytes: {states}.",
+            f"peak memory in GB {in_gigabytes(table['memory_bytes'])}, state in bytes: {states}.",
             "",
         ]
     lines.append(
@@ -357,7 +382,8 @@ def main(words: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("--size", choices=SIZES, nargs="+", default=["512x384"])
     add("--device", default="cpu", help="cpu or cuda")
-    add("--dtype", choices=DTYPES, nargs="+", default=["float32"])
+    add("--dtype", choices=PRECISIONS, nargs="+", default=["float32"])
+    add("--acceleration", choices=ACCELERATIONS, nargs="+", default=[], help="rows to add")
     add("--rule", choices=UPDATE_RULES, nargs="+", default=["ttt3r"], help="update rules")
     add("--images", type=int, default=10, help="counted calls per row")
     add("--threads", type=int, default=torch.get_num_threads(), help="of torch on the CPU")

@@ -29,7 +29,7 @@ def test_parts_are_timed_within_the_images_and_the_pipeline_is_left_as_it_was():
     assert row["network_image"] == "48x32" and row["images_lost"] == 0
     assert all(row["parts_ms"][part] > 0 for part in subject.PARTS)
     assert row["map_points"] > 0
-    assert not hasattr(subject.tracker_module.resize_and_crop, "__wrapped__")
+    assert not hasattr(subject.tracker_module.network_image, "__wrapped__")
     assert not hasattr(pipeline._merge, "__wrapped__")
 
 

@@ -16,10 +16,13 @@ import torch
 from ttt3r_ros.geometry import Intrinsics
 from ttt3r_ros.preprocessing import (
     FITS,
+    METHODS,
     crop_transform,
+    network_image,
     network_size,
     resize_and_crop,
     resize_mask,
+    scale_on_device,
     to_network_input,
 )
 
@@ -151,6 +154,27 @@ def test_intrinsics_follow_the_pixels(size, image_size, fit):
         pixel, seen = source_pixel(axis)
         expected = (pixel - new_c) / new_f * f + c
         assert abs((seen - expected).mean()) < 0.02 * max(1.0, f / new_f)
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("size", [(640, 480), (500, 353), (100, 75), (128, 96)])
+def test_scaling_where_the_image_is_differs_by_a_grey_level_at_most(size, fit):
+    rgb = smooth_image("device", *size) // 2 + 64  # no filter leaves the range of bytes here
+    expected, plan = resize_and_crop(rgb, 128, fit=fit, method="fast")
+    scaled = scale_on_device(torch.from_numpy(rgb), plan)
+    assert scaled.dtype == torch.uint8 and scaled.is_contiguous()
+    assert np.abs(scaled.numpy().astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_networks_image_is_what_was_cut_out_and_its_numbers(method):
+    rgb = smooth_image("whole", 160, 120).copy()
+    rgb.flags.writeable = False
+    image = network_image(rgb, torch.device("cpu"), 128, method=method)
+    expected, plan = resize_and_crop(rgb, 128, method=method)
+    assert image.crop == plan
+    assert np.array_equal(image.rgb, expected)
+    torch.testing.assert_close(image.input, to_network_input(expected), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("fit", FITS)

@@ -266,8 +266,14 @@ class Config:
     device: str = _setting("auto", "auto, cpu, cuda or cuda:N; auto: a GPU where there is one")
     dtype: str = _setting(
         "auto",
-        "of matrix products; auto: float32",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        "of matrix products, but for the heads'; auto: tf32 on a GPU, as published, else float32",
+        choices=("auto", "float32", "tf32", "bfloat16", "float16"),
+    )
+    acceleration: str = _setting(
+        "auto",
+        "graphs: steps are recorded once per image size as CUDA graphs; compile: by torch.compile "
+        "too, which takes minutes at the start; auto: graphs on a GPU, if they work, else none",
+        choices=("auto", "none", "graphs", "compile"),
     )
     half_rotary: bool = _setting(
         False, "round encoder queries and keys to float16 as the official GPU code does"

@@ -12,6 +12,7 @@ import torch
 from ttt3r_ros.config import Config, ConfigError
 from ttt3r_ros.network.checkpoint import build_network, read_checkpoint
 from ttt3r_ros.network.model import Network
+from ttt3r_ros.network.precision import LOWER, keep_weights_in, precision_of
 from ttt3r_ros.network.state import Ttt3r, UpdateRule, find_update_rule
 
 SHIPPED = Path(__file__).parent / "assets" / "demo.safetensors"
@@ -40,8 +41,8 @@ def load_model(config: Config) -> Model:
 
     Raises:
         CheckpointError: the file cannot be used.
-        ConfigError: the device does not exist, the image size is below a patch, or `damping` is
-            set for a rule that has none.
+        ConfigError: the device does not exist or cannot have the `dtype`, the image size is below
+            a patch, or `damping` is set for a rule that has none.
     """
     device = find_device(config.device)
     checkpoint = read_checkpoint(config.checkpoint or SHIPPED)
@@ -51,6 +52,7 @@ def load_model(config: Config) -> Model:
         update_rule=_update_rule(config),
         half_rotary=config.half_rotary,
     )
+    prepare(network, config.dtype, device)
     note = _SHIPPED_NOTE
     if config.checkpoint:
         note = checkpoint.licence and f"{config.checkpoint}: {checkpoint.licence}"
@@ -62,6 +64,23 @@ def load_model(config: Config) -> Model:
         )
     image_size = config.image_size or checkpoint.image_size
     return Model(network, device, image_size, checkpoint.settings, note)
+
+
+def prepare(network: Network, dtype: str, device: torch.device) -> None:
+    """Let a network multiply as precisely as the setting `dtype` says, and fast on its device.
+
+    Raises:
+        ConfigError: the device cannot have it.
+    """
+    try:
+        precision = precision_of(dtype, device)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    network.tf32 = device.type == "cuda" and precision != "float32"
+    if precision in LOWER:
+        keep_weights_in(LOWER[precision], network)
+    if device.type == "cuda":  # as tensor cores want it; oneDNN on a CPU is indifferent
+        network.downstream_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _update_rule(config: Config) -> UpdateRule:

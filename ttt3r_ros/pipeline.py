@@ -15,6 +15,7 @@ import torch
 from ttt3r_ros.config import Config
 from ttt3r_ros.geometry import Transform
 from ttt3r_ros.mapping.filters import off_edges, within_range
+from ttt3r_ros.mapping.moved_points import moved_points
 from ttt3r_ros.mapping.voxel_map import VoxelMap
 from ttt3r_ros.model import Model, load_model
 from ttt3r_ros.preprocessing import Mask, resize_mask
@@ -59,17 +60,19 @@ class Pipeline:
 
     @classmethod
     def from_config(cls, config: Config) -> Pipeline:
-        """Load the weights that the settings name, and say what must be said about them.
+        """Load the weights that the settings name, say what must be said about them, warm up.
 
         Raises:
             CheckpointError: the file of weights cannot be used.
-            ConfigError: the device does not exist.
+            ConfigError: the device does not exist, or cannot what the settings want of it.
             SessionError: the session that they name cannot be used.
         """
         model = load_model(config)
         if model.note:
             _log.warning("%s", model.note)
-        return cls(model, config)
+        pipeline = cls(model, config)
+        pipeline._tracker.warm_up()
+        return pipeline
 
     def process(self, frame: Frame, left_out_ns: int | None = None) -> FrameResult:
         """Track one image and merge its points into the map, if its place there is known.
@@ -197,12 +200,11 @@ class Pipeline:
         stride = slice(None, None, limits.pixel_stride)
         good = usable[stride, stride]
         camera_points = result.points[stride, stride][good]  # [N, 3]
-        pose = torch.as_tensor(result.T_map_camera, dtype=torch.float32, device=self.model.device)
         colours = torch.as_tensor(result.rgb, device=self.model.device)[stride, stride][good]
         # Errors of depth grow with its square, so weights fall with it.
         weights = result.confidence[stride, stride][good]
         weights = weights / camera_points[:, 2].clamp(min=_NEAR_M).square()
-        points = camera_points @ pose[:3, :3].T + pose[:3, 3]
+        points = moved_points(camera_points, result.T_map_camera)
         self.map.insert(points, colours, weights, result.segment, result.T_map_camera[:3, 3])
 
     def _empty_map(self) -> VoxelMap:

@@ -3,8 +3,8 @@
 
 `exact` reproduces the pixels the official weights were trained and measured on, through Pillow.
 `fast` is for live use: torch's antialiased bicubic filter instead of Pillow's Lanczos (an image
-that is enlarged goes through a bicubic filter either way). Undistortion, pixel encodings and the
-EXIF orientation of files are the caller's.
+that is enlarged goes through a bicubic filter either way), on the GPU if there is one.
+Undistortion, pixel encodings and the EXIF orientation of files are the caller's.
 """
 
 from __future__ import annotations
@@ -192,12 +192,71 @@ def resize_mask(mask: Mask, plan: CropTransform) -> Mask:
         raise ValueError(
             f"mask: expected [{plan.source_height}, {plan.source_width}], got {list(mask.shape)}"
         )
-    cropped = plan.fit == "crop"
-    size = (plan.scaled_height, plan.scaled_width) if cropped else (plan.height, plan.width)
-    shares = interpolate(torch.from_numpy(mask)[None, None].float(), size, mode="area")[0, 0]
+    whole = torch.from_numpy(mask)[None, None].float()
+    shares = interpolate(whole, _scaled_size(plan), mode="area")[0, 0]
     crop = shares[plan.top : plan.top + plan.height, plan.left : plan.left + plan.width]
     result: Mask = (crop > 0).numpy()
     return result
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NetworkImage:
+    """A camera's image as the network sees it."""
+
+    input: Tensor  # float32 [1, 3, h, w] on the network's device, see `to_network_input`
+    crop: CropTransform
+    _host: Tensor  # uint8 [h, w, 3]
+    _copied: torch.cuda.Event | None = None  # after which `_host` is filled; None: it is
+
+    @property
+    def rgb(self) -> RgbImage:
+        """The pixels, uint8 [h, w, 3]; waits for them if they are still on a GPU."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        pixels: RgbImage = self._host.numpy()
+        return pixels
+
+
+def network_image(
+    rgb: RgbImage,
+    device: torch.device,
+    image_size: int,
+    *,
+    patch_size: int = 16,
+    fit: str = "crop",
+    method: str = "exact",
+) -> NetworkImage:
+    """Bring an image to the network's size and device; with "fast" on a GPU nothing waits for it.
+
+    Arguments and errors are those of `resize_and_crop`.
+    """
+    if device.type == "cpu" or method != "fast":
+        small, plan = resize_and_crop(
+            rgb, image_size, patch_size=patch_size, fit=fit, method=method
+        )
+        return NetworkImage(to_network_input(small, device), plan, torch.from_numpy(small))
+    height, width = rgb.shape[:2]
+    plan = crop_transform(width, height, image_size, patch_size=patch_size, fit=fit)
+    pixels = scale_on_device(_uploaded(rgb, device), plan)
+    host = pixels.to("cpu", non_blocking=True)  # into page-locked memory
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record()
+    return NetworkImage(_normalized(pixels), plan, host, copied)
+
+
+def scale_on_device(pixels: Tensor, plan: CropTransform) -> Tensor:
+    """Do what "fast" does with an image uint8 [H, W, 3] where it is, result uint8 [h, w, 3].
+
+    Only on CPUs torch filters bytes as such, rounded and cut between rows and columns: here the
+    result is another by a grey level at most, but where a filter overshoots black or white.
+    """
+    size = _scaled_size(plan)
+    if pixels.shape[:2] != size:
+        image = pixels.permute(2, 0, 1)[None].float()
+        image = interpolate(image, size, mode="bicubic", antialias=True)
+        pixels = image[0].permute(1, 2, 0).round_().clamp_(0, 255).to(torch.uint8)
+    crop = pixels[plan.top : plan.top + plan.height, plan.left : plan.left + plan.width]
+    return crop.contiguous()
 
 
 def to_network_input(rgb: RgbImage, device: str | torch.device = "cpu") -> Tensor:
@@ -205,8 +264,19 @@ def to_network_input(rgb: RgbImage, device: str | torch.device = "cpu") -> Tenso
 
     Values are (u/255 - 0.5) / 0.5, from -1 to 1. The bytes are uploaded, a quarter of the floats.
     """
-    pixels = _copied(rgb).to(device).contiguous()
-    return pixels.to(torch.float32).div_(255).sub_(0.5).div_(0.5)
+    return _normalized(_uploaded(rgb, torch.device(device)))
+
+
+def _uploaded(rgb: RgbImage, device: torch.device) -> Tensor:
+    """Return the pixels uint8 [H, W, 3] on a device, to which they are still on their way."""
+    pixels = torch.empty(rgb.shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    pixels.numpy()[...] = rgb
+    return pixels.to(device, non_blocking=True)
+
+
+def _normalized(pixels: Tensor) -> Tensor:
+    image = pixels.permute(2, 0, 1)[None].contiguous()
+    return image.to(torch.float32).div_(255).sub_(0.5).div_(0.5)
 
 
 def _scale_exact(rgb: RgbImage, plan: CropTransform) -> RgbImage:
@@ -219,18 +289,18 @@ def _scale_exact(rgb: RgbImage, plan: CropTransform) -> RgbImage:
 
 
 def _scale_fast(rgb: RgbImage, plan: CropTransform) -> RgbImage:
-    cropped = plan.fit == "crop"
-    height, width = (
-        (plan.scaled_height, plan.scaled_width) if cropped else (plan.height, plan.width)
-    )
-    if rgb.shape[:2] == (height, width):
+    size = _scaled_size(plan)
+    if rgb.shape[:2] == size:
         return rgb
-    scaled = interpolate(_copied(rgb), (height, width), mode="bicubic", antialias=True)
+    # A copy, since torch shares only writable memory and the pixels of a message are not.
+    pixels = torch.tensor(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None]
+    scaled = interpolate(pixels, size, mode="bicubic", antialias=True)
     result: RgbImage = scaled[0].permute(1, 2, 0).numpy()
     return result
 
 
-def _copied(rgb: RgbImage) -> Tensor:
-    """Return the pixels as uint8 [1, 3, H, W], channels last in memory."""
-    # A copy, since torch shares only writable memory and the pixels of a message are not.
-    return torch.tensor(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None]
+def _scaled_size(plan: CropTransform) -> tuple[int, int]:
+    """Height and width before the crop."""
+    if plan.fit == "crop":
+        return plan.scaled_height, plan.scaled_width
+    return plan.height, plan.width

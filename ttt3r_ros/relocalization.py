@@ -20,6 +20,7 @@ from ttt3r_ros.alignment import align
 from ttt3r_ros.consistency import consistency
 from ttt3r_ros.geometry import Intrinsics, Transform, inverse, orthonormal
 from ttt3r_ros.network.model import Network
+from ttt3r_ros.network.precision import tf32_products
 from ttt3r_ros.network.prediction import Prediction
 from ttt3r_ros.network.state import RecurrentState
 from ttt3r_ros.snapshots import (
@@ -136,8 +137,7 @@ def attempts(
         stacked([s.state for s in tried]), features.expand(len(tried), *features.shape[1:])
     )
     picture = torch.from_numpy(small).to(features.device)
-    # Poses need more than the digits of a lower precision, in which the network may run.
-    with torch.autocast(features.device.type, enabled=False):
+    with tf32_products(False):  # poses need more digits
         found = _compared(tried, prediction, picture, lens).double().cpu().numpy()  # [K, 38]
     return [
         _answer(snapshot, _stream(state, k), _prediction(prediction, k), found[k])

@@ -30,14 +30,14 @@ from ttt3r_ros.focal import robust_focal
 from ttt3r_ros.geometry import Intrinsics, Transform, inverse, optical_mount, orthonormal
 from ttt3r_ros.metric_scale import HeightScale
 from ttt3r_ros.model import Model
+from ttt3r_ros.network.acceleration import accelerated
 from ttt3r_ros.network.prediction import Prediction
 from ttt3r_ros.network.state import RecurrentState
 from ttt3r_ros.odometry_scale import OdometryScale
 from ttt3r_ros.preprocessing import (
     CropTransform,
     crop_transform,
-    resize_and_crop,
-    to_network_input,
+    network_image,
 )
 from ttt3r_ros.relocalization import Relocalization, relocalize
 from ttt3r_ros.seam import seam_scale
@@ -48,6 +48,7 @@ from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError
 
 _UNRECOGNISED = "no place of the session has been recognised yet"
 _TRIES = 5  # images of a segment in which a place is looked for
+_WARM_UP_HEIGHT = 480  # of an image, in pixels
 _FOCALS = 31  # images whose focal estimates the median is taken of
 
 
@@ -88,10 +89,15 @@ class Tracker:
         """Begin in front of the first image.
 
         Raises:
-            ConfigError: `scale_source` needs a setting that is not given.
+            ConfigError: `scale_source` needs a setting that is not given, or the device cannot have
+                the `acceleration`.
         """
         self._model = model
         self._config = config
+        try:
+            self._network = accelerated(model.network, config.acceleration, model.device)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
         self._scale_source = _scale_source(config)
         self._min_confidence = config.confidence.min
         self._method = config.preprocessing
@@ -102,7 +108,6 @@ class Tracker:
             patch_size=model.network.config.patch_size,
             fit=config.fit,
         )
-        self._dtype = getattr(torch, "float32" if config.dtype == "auto" else config.dtype)
         self._reset_interval = config.segment.reset_interval
         if self._reset_interval < 0:
             self._reset_interval = int(model.settings.get("segment.reset_interval", 0))
@@ -112,6 +117,20 @@ class Tracker:
         self.snapshots = SnapshotStore(max(1, config.recovery.snapshots))
         self.T_odom_first_camera = optical_mount()
         self.reset()
+
+    def warm_up(self) -> None:
+        """Let libraries choose, compile and record what they will, so that no image waits for it.
+
+        It is done for images of 4:3; others wait at their first one.
+        """
+        if self._model.device.type == "cpu" and self._config.acceleration != "compile":
+            return  # nothing is chosen there
+        black = np.zeros((_WARM_UP_HEIGHT, _WARM_UP_HEIGHT * 4 // 3, 3), np.uint8)
+        image = network_image(black, self._model.device, method="fast", **self._network_image)
+        with torch.inference_mode():
+            features = self._network.encode(image.input)
+            _, prediction = self._network.advance(self._initial_state(), features)
+        _numbers(prediction)  # waits for the device
 
     def reset(self) -> None:
         """Forget everything: a new state, a new origin at the next image."""
@@ -182,20 +201,22 @@ class Tracker:
             TrackingError: the network's answer is not finite; a new segment has begun.
         """
         started = time.perf_counter()
-        rgb, crop = resize_and_crop(frame.rgb, method=self._method, **self._network_image)
-        if self._size not in (None, rgb.shape):
+        image = network_image(
+            frame.rgb, self._model.device, method=self._method, **self._network_image
+        )
+        crop, size = image.crop, image.input.shape[2:]
+        if self._size not in (None, size):
             self.start_segment(f"image size changed to {frame.rgb.shape[1]}x{frame.rgb.shape[0]}")
             self._focals.clear()
-        self._size = rgb.shape
+        self._size = size
 
         segment = self._segment
-        write = self._is_to_be_written(rgb)
-        with torch.inference_mode(), self._precision():
-            features = self._model.network.encode(to_network_input(rgb, self._model.device))
-            segment.state, prediction = self._model.network.advance(
-                segment.state, features, update=write
-            )
+        write = not self._config.motion_gate or self._is_news(image.rgb)
+        with torch.inference_mode():
+            features = self._network.encode(image.input)
+            segment.state, prediction = self._network.advance(segment.state, features, update=write)
         T_segment_camera, mean_gain, median_confidence = self._download(prediction)
+        rgb = image.rgb
         T_odom_camera = segment.T_odom_segment @ T_segment_camera
         points, confidence = segment.scale * prediction.points[0], prediction.confidence[0]
         focal = None
@@ -291,7 +312,7 @@ class Tracker:
     def _find_place(
         self, features: Tensor, rgb: npt.NDArray[np.uint8], intrinsics: Intrinsics | None
     ) -> Relocalization | None:
-        with torch.inference_mode(), self._precision():
+        with torch.inference_mode():
             return relocalize(
                 self._model.network,
                 features,
@@ -349,10 +370,8 @@ class Tracker:
                 descriptor=describe(features, self._model.network.config.enc_embed_dim),
             )
 
-    def _is_to_be_written(self, rgb: npt.NDArray[np.uint8]) -> bool:
-        """Whether an image differs enough from the last one in the state."""
-        if not self._config.motion_gate:
-            return True
+    def _is_news(self, rgb: npt.NDArray[np.uint8]) -> bool:
+        """Whether an image differs enough from the last one in the state to be written into it."""
         now, last = thumbnail(rgb), self._written
         if last is not None and np.abs(now - last).mean() < self._config.motion_gate:
             return False
@@ -364,8 +383,8 @@ class Tracker:
         self.start_segment(seam="")
         segment = self._segment
         segment.images = 1
-        with torch.inference_mode(), self._precision():
-            segment.state, again = self._model.network.advance(segment.state, features)
+        with torch.inference_mode():
+            segment.state, again = self._network.advance(segment.state, features)
         if self._config.segment.scale_from == "seam":
             found = seam_scale(
                 prediction.points[0], prediction.confidence[0], again.points[0], again.confidence[0]
@@ -419,22 +438,9 @@ class Tracker:
         with torch.inference_mode():
             return self._model.network.initial_state()
 
-    def _precision(self) -> torch.autocast:
-        lower = self._dtype != torch.float32
-        return torch.autocast(
-            self._model.device.type, self._dtype if lower else None, enabled=lower
-        )
-
     def _download(self, prediction: Prediction) -> tuple[Transform, float, float]:
-        """Fetch pose in metres, mean gain and median confidence in one transfer."""
-        numbers = torch.cat(
-            [
-                prediction.pose_matrix[0].flatten(),
-                prediction.gain.mean()[None],
-                prediction.confidence.median()[None],
-            ]
-        )
-        values = numbers.double().cpu().numpy()
+        """Return pose in metres, mean gain and median confidence."""
+        values = _numbers(prediction)
         if not np.isfinite(values).all():
             self.start_segment("the network's answer was not finite")
             raise TrackingError("the network's answer is not finite; a new segment begins")
@@ -453,6 +459,19 @@ class Tracker:
             return None
         focal, width, height = median(focals), crop.width, crop.height
         return Intrinsics(focal, focal, width // 2, height // 2, width, height)
+
+
+def _numbers(prediction: Prediction) -> npt.NDArray[np.float64]:
+    """Fetch pose matrix [16], mean gain and median confidence, 18 in all, in one transfer."""
+    numbers = torch.cat(
+        [
+            prediction.pose_matrix[0].flatten(),
+            prediction.gain.mean()[None],
+            prediction.confidence.median()[None],
+        ]
+    )
+    values: npt.NDArray[np.float64] = numbers.double().cpu().numpy()
+    return values
 
 
 def _scale_source(config: Config) -> OdometryScale | HeightScale | None:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from ttt3r_ros.geometry import Intrinsics, Transform, inverse
+from ttt3r_ros.mapping.moved_points import moved_points
 
 
 def is_seen_through(
@@ -37,8 +38,7 @@ def is_seen_through(
     height, width = intrinsics.height, intrinsics.width
     if depth.shape != (height, width):
         raise ValueError(f"depth: expected [{height}, {width}], got {list(depth.shape)}")
-    T_camera_map = torch.as_tensor(inverse(T_map_camera), dtype=points.dtype, device=points.device)
-    x, y, z = (points @ T_camera_map[:3, :3].T + T_camera_map[:3, 3]).unbind(dim=1)
+    x, y, z = moved_points(points, inverse(T_map_camera)).unbind(dim=1)
     in_front = z > margin_m
     z = z.clamp(min=margin_m)
     column = (x / z * intrinsics.fx + intrinsics.cx).round()

@@ -20,6 +20,7 @@ from torch import Tensor
 from ttt3r_ros.geometry import Intrinsics, Transform, Vector
 from ttt3r_ros.mapping.carving import is_seen_through
 from ttt3r_ros.mapping.grouping import group_equal, group_sum, weighted_mean
+from ttt3r_ros.mapping.moved_points import moved_points
 from ttt3r_ros.mapping.usefulness import usefulness
 from ttt3r_ros.mapping.voxel_table import SLOTS_PER_ROW, VoxelTable
 from ttt3r_ros.mapping.voxels import COLUMNS, Voxels, merge_equal_keys
@@ -281,8 +282,7 @@ class VoxelMap:
         rows = (self._voxels.segment[: self._count] == segment).nonzero()[:, 0]
         voxels = self._voxels[rows]
         self._remove(rows)
-        pose = torch.as_tensor(T, dtype=torch.float32, device=self._device)
-        points = voxels.mean[:, :3] @ pose[:3, :3].T + pose[:3, 3]
+        points = moved_points(voxels.mean[:, :3], T)
         keys, inside = self._keys_of(points.T)
         mean = torch.cat([points, voxels.mean[:, 3:]], dim=1)
         return merge_equal_keys(replace(voxels, key=keys, mean=mean)[inside.nonzero()[:, 0]])

@@ -21,7 +21,7 @@ class PatchEmbed(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Maps an image [B, 3, H, W] to its grid of tokens [B, rows, columns, E]."""
-        return at_least_float32(self.proj(image)).permute(0, 2, 3, 1)
+        return at_least_float32(self.proj(image.to(self.proj.weight.dtype))).permute(0, 2, 3, 1)
 
 
 class EncoderBlock(nn.Module):

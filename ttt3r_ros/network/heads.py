@@ -18,6 +18,7 @@ from ttt3r_ros.network.config import NetworkConfig
 from ttt3r_ros.network.dpt import OUT_CHANNELS, DptTower
 from ttt3r_ros.network.layers import Mlp, SelfAttention, at_least_float32, layer_norm
 from ttt3r_ros.network.linear import Linear
+from ttt3r_ros.network.precision import tf32_products
 from ttt3r_ros.network.refiner import Refiner
 from ttt3r_ros.network.rotary import RotaryTable
 
@@ -64,7 +65,7 @@ class PoseHead(nn.Module):
     def forward(self, pose_token: Tensor) -> Tensor:
         """Maps a token [B, C] to tx ty tz (m) and a unit quaternion qw qx qy qz, [B, 7]."""
         # One token per image: full precision costs nothing and the pose is what accumulates.
-        with torch.autocast(pose_token.device.type, enabled=False):
+        with torch.autocast(pose_token.device.type, enabled=False), tf32_products(False):
             raw: Tensor = self.mlp(pose_token)
             quaternion = F.normalize(raw[:, 3:], dim=-1)
             quaternion = torch.where(quaternion[:, :1] < 0, -quaternion, quaternion)

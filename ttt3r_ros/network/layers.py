@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The building blocks both towers share: normalisation, MLP and the two attentions.
 
-Under autocast the products run in the lower precision; what is added to a residual stream, the
-normalisation and the rotary encoding stay in float32. Whole blocks live in `encoder` and `decoder`.
+With weights kept in a lower precision, or under autocast, the products run in it; what is added
+to a residual stream, the normalisation and the rotary encoding stay in float32. Whole blocks live
+in `encoder` and `decoder`.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     Returns:
         [B, T, heads * d]
     """
+    queries, keys = queries.to(values.dtype), keys.to(values.dtype)  # as rotated: float32
     out = F.scaled_dot_product_attention(
         queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
     )

@@ -16,11 +16,19 @@ _ONEDNN_BESIDE_MKL = (
 )
 
 
+HALVES = (torch.bfloat16, torch.float16)
+
+
 class Linear(nn.Linear):
-    """`torch.nn.Linear`, by oneDNN for float32 on a CPU when no gradients are recorded."""
+    """`torch.nn.Linear`, by oneDNN for float32 on a CPU when no gradients are recorded.
+
+    Weights kept in half the precision make the product one in theirs.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps [..., in_features] to [..., out_features]."""
+        if self.weight.dtype in HALVES:
+            x = x.to(self.weight.dtype)
         if not self._by_onednn(x):
             return super().forward(x)
         multiply = torch.ops.mkldnn._linear_pointwise  # no gradients, no autocast
@@ -30,6 +38,7 @@ class Linear(nn.Linear):
     def _by_onednn(self, x: Tensor) -> bool:
         return (
             _ONEDNN_BESIDE_MKL
+            and not torch.compiler.is_compiling()  # it cannot compile the operator
             and x.device.type == "cpu"
             and x.dtype == self.weight.dtype == torch.float32
             and self.weight.is_contiguous()  # others make it hang

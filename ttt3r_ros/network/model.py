@@ -23,6 +23,7 @@ from ttt3r_ros.network.heads import DptHeads, Heads, LinearHeads, pose_matrix
 from ttt3r_ros.network.layers import at_least_float32, layer_norm
 from ttt3r_ros.network.linear import Linear
 from ttt3r_ros.network.pose_memory import PoseMemory
+from ttt3r_ros.network.precision import tf32_products
 from ttt3r_ros.network.prediction import Prediction
 from ttt3r_ros.network.rotary import RotaryTable, image_table, state_table
 from ttt3r_ros.network.state import RecurrentState, UpdateRule, find_update_rule
@@ -31,9 +32,9 @@ from ttt3r_ros.network.state import RecurrentState, UpdateRule, find_update_rule
 class Network(nn.Module):
     """The reconstruction network of one stream, or of B streams side by side.
 
-    It runs in float32. Under `torch.autocast` the matrix products run in the lower precision,
-    while residual streams, normalisation, rotary encoding, pose head, state update and the
-    outputs stay in float32.
+    It runs in float32. With weights kept in a lower precision (see `precision`), or under
+    `torch.autocast`, the matrix products run in that, while residual streams, normalisation,
+    rotary encoding, pose head, state update and the outputs stay in float32.
 
     Args:
         config: the dimensions.
@@ -41,6 +42,9 @@ class Network(nn.Module):
         half_rotary: round the encoder's queries and keys to float16 around their rotation, as the
             published results were computed; moves outputs by about 1e-3.
         other_view: also build the heads that give points in the world frame.
+
+    Attributes:
+        tf32: whether CUDA devices may round factors of float32 products to TF32.
 
     Raises:
         ValueError: no update rule of that name.
@@ -58,6 +62,7 @@ class Network(nn.Module):
         self.config = config
         self.update_rule = find_update_rule(update_rule)
         self.other_view = other_view
+        self.tf32 = False
         enc_width, width, ratio = config.enc_embed_dim, config.dec_embed_dim, config.mlp_ratio
 
         self.patch_embed = PatchEmbed(config.patch_size, enc_width)
@@ -126,6 +131,10 @@ class Network(nn.Module):
             ValueError: not three channels, or a side that is no multiple of the patch size.
         """
         self._check_image(image)
+        with tf32_products(self.tf32):
+            return self._encode(image)
+
+    def _encode(self, image: Tensor) -> Tensor:
         tokens = self.patch_embed(image)  # [B, gh, gw, E]
         grid = tokens.shape[1:3]
         rotary = self._image_table(tokens, self.config.enc_head_width)
@@ -167,6 +176,12 @@ class Network(nn.Module):
             ValueError: state or features do not fit the network or each other.
         """
         self._check_state(state, features)
+        with tf32_products(self.tf32):
+            return self._advance(state, features, update, heads)
+
+    def _advance(
+        self, state: RecurrentState, features: Tensor, update: bool, heads: bool
+    ) -> tuple[RecurrentState, Prediction | None]:
         memory = self.pose_retriever
         tokens = features[..., : self.config.enc_embed_dim]
         appearance = memory.appearance(tokens.flatten(1, 2))  # [B, 1, C]

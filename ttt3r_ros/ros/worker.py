@@ -29,6 +29,7 @@ from ttt3r_ros.ros.masks import Masks
 from ttt3r_ros.ros.outputs import Outputs
 from ttt3r_ros.ros.robot_odometry import RobotOdometry
 from ttt3r_ros.ros.saving import NothingToSaveError, take
+from ttt3r_ros.ros.side_stream import SideStream
 from ttt3r_ros.ros.stream import StreamCounter, StreamCounts
 from ttt3r_ros.ros.transforms import FrameConflict, Mount
 from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError
@@ -102,6 +103,7 @@ class Worker:
         self._sent_map = None if len(pipeline.map) else self._map_to_send()
         self._map_requested = False
         self._followers = ThreadPoolExecutor(1, "ttt3r_follower")
+        self._side_stream = SideStream(pipeline.model.device)  # the follower's
         self._following: Future[None] | None = None  # what follows on the image before
         self._thread = threading.Thread(target=self._work, name="ttt3r_worker", daemon=True)
         self._thread.start()
@@ -253,8 +255,15 @@ class Worker:
                 latency_ms = (self._node.get_clock().now().nanoseconds - result.stamp_ns) / 1e6
                 counts = activation.counter.counts()
                 follow = partial(self._follow, activation, result, merge, counts, latency_ms)
+                mark = self._side_stream.mark()
                 self._wait_for_follower()
-                self._following = self._followers.submit(self._guarded, follow)
+                self._following = self._followers.submit(
+                    self._guarded, partial(self._on_side_stream, mark, follow)
+                )
+
+    def _on_side_stream(self, mark: torch.cuda.Event | None, work: Callable[[], None]) -> None:
+        with self._side_stream.after(mark):
+            work()
 
     def _follow(
         self,
@@ -320,7 +329,8 @@ class Worker:
         if current != self._sent_map:
             self._sent_map = current
             _, min_hits, max_points = current
-            cloud = self._pipeline.map.cloud(min_hits, max_points)
+            with self._side_stream.after(None):  # images in the map have been waited for
+                cloud = self._pipeline.map.cloud(min_hits, max_points)
             self._in_executor(self._outputs.map, cloud, self._last_stamp_ns)
 
     def _in_executor(self, callback: Callable[..., None], *args: object) -> None:

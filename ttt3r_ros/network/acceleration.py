@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a network's steps are run: as they are, recorded as CUDA graphs, or compiled as well."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ttt3r_ros.network.model import Network
+from ttt3r_ros.network.recorded import RecordedNetwork
+
+ACCELERATIONS = ("none", "graphs", "compile")
+
+
+def accelerated(network: Network, how: str, device: torch.device) -> Network | RecordedNetwork:
+    """Return what steps a network fast.
+
+    Args:
+        network: to be stepped; "compile" changes how its blocks run.
+        how: one of ACCELERATIONS, or "auto": graphs on a GPU, as long as they work, else none.
+        device: of the network.
+
+    Raises:
+        ValueError: the device cannot.
+    """
+    cuda = device.type == "cuda"
+    if how not in ("auto", *ACCELERATIONS):
+        raise ValueError(f"acceleration: must be auto or one of {ACCELERATIONS}, got {how!r}")
+    if how == "graphs" and not cuda:
+        raise ValueError(f"acceleration: only CUDA devices have graphs, the device is {device}")
+    if how == "compile":
+        compile_blocks(network)
+    if cuda and how != "none":
+        return RecordedNetwork(network, strict=how != "auto")
+    return network
+
+
+def compile_blocks(network: Network) -> None:
+    """Let torch.compile fuse what happens within a block.
+
+    Blocks of one kind share what is compiled, so it takes a fraction of the time that a whole
+    step would.
+    """
+    memory = network.pose_retriever
+    for blocks in (
+        network.enc_blocks,
+        network.dec_blocks,
+        network.dec_blocks_state,
+        memory.read_blocks,
+        memory.write_blocks,
+    ):
+        assert isinstance(blocks, nn.ModuleList)
+        for block in blocks:
+            block.compile(dynamic=False)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How precisely the network multiplies: in which type weights are kept, and whether TF32 may be.
+
+The heads multiply in float32 or TF32 whatever is chosen, for depths are exponentials of what they
+say, and the pose head in float32. docs/performance.md has the deviations that the choice rests on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from ttt3r_ros.network.model import Network
+
+LOWER = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+PRECISIONS = ("float32", "tf32", *LOWER)
+
+
+def precision_of(name: str, device: torch.device) -> str:
+    """Return the one of PRECISIONS that the setting `dtype` means on a device.
+
+    Raises:
+        ValueError: the device cannot.
+    """
+    cuda = device.type == "cuda"
+    if name == "auto":
+        return "tf32" if cuda else "float32"
+    if name not in PRECISIONS:
+        raise ValueError(f"dtype: must be auto or one of {PRECISIONS}, got {name!r}")
+    if name == "tf32" and not cuda:
+        raise ValueError(f"dtype: only CUDA devices multiply in tf32, the device is {device}")
+    return name
+
+
+def keep_weights_in(dtype: torch.dtype, network: Network) -> None:
+    """Store what encoder, decoders and memory multiply with in a lower precision.
+
+    They then compute, to the bit, what they do under `torch.autocast`, which would convert the
+    weights at each step. What only adds or scales, as normalisations, stays as it is.
+    """
+    kept = [network.pose_retriever, network.patch_embed, network.decoder_embed]
+    for part in (*kept, network.enc_blocks, network.dec_blocks, network.dec_blocks_state):
+        for module in part.modules():
+            if isinstance(module, (nn.Linear, nn.Conv2d)):
+                module.to(dtype)
+
+
+@contextmanager
+def tf32_products(allowed: bool) -> Iterator[None]:
+    """While it lasts, say whether CUDA devices may round factors of float32 products to TF32.
+
+    The setting is one of the whole process: what other threads multiply meanwhile must not mind.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
