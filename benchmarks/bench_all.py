@@ -55,9 +55,19 @@ class Benchmark:
 def of_step(result: Any) -> Findings:
     """One step of a network."""
     for table in result["tables"]:
-        step = table["rows"]["step"]
-        what = f"step {table['size']}, {table['dtype']}, random weights"
-        yield what, f"{step['median_ms']:.1f} ms, p95 {step['p95_ms']:.1f}"
+        for name, row in table["rows"].items():
+            if name.partition(",")[0] == "step":
+                what = f"{name}, {table['size']}, {table['dtype']}, random weights"
+                yield what, f"{row['median_ms']:.1f} ms, p95 {row['p95_ms']:.1f}"
+
+
+def of_baseline(result: Any) -> Findings:
+    """Our step beside the arithmetic as published."""
+    what = f"step as published by ours, {result['size']}, {result['dtype']}"
+    yield what, f"{result['ratio']['wall_median_s']:.2f} times the time"
+    memory = result["rows"]["ours"]["memory_bytes"]
+    held = ", ".join(f"{count / 1e9:.2f} GB {kind}" for kind, count in memory.items())
+    yield f"memory of our steps, {result['size']}, {result['dtype']}", held
 
 
 def of_pipeline(result: Any) -> Findings:
@@ -120,9 +130,12 @@ def benchmarks(device: str) -> list[Benchmark]:
             in_map,
             long_run,
         ]
-    sizes, dtypes = ("512x384", "224x224"), ("--dtype", "float32", "bfloat16")
+    sizes, dtypes = ("512x384", "224x224"), ("--dtype", "float32", "tf32", "bfloat16", "float16")
+    steps = ("bench_step.py", "--size", *sizes, *dtypes, "--acceleration", "graphs")
+    baseline = ("bench_baseline.py", "--size", "512x384", "--images", "20", "--dtype")
     return [
-        Benchmark(("bench_step.py", "--size", *sizes, *dtypes, "--images", "50", *on), of_step),
+        Benchmark((*steps, "--images", "50", *on), of_step),
+        *(Benchmark((*baseline, dtype, *on), of_baseline) for dtype in ("tf32", "bfloat16")),
         Benchmark(("bench_pipeline.py", "--network", "shipped", *sizes, *dtypes, *on), of_pipeline),
         in_map,
         long_run,

@@ -6,12 +6,13 @@
     python benchmarks/evaluate_dtypes.py --rooms 0             # only the golden sets
 
 Robots film rooms that the model has not seen. The network follows each film in float32 and, image
-by image beside it, with one part of it or all in a lower precision, by autocast as the tracker
-does. Each way to compute has its own state, so that rounding may add up in it until it is reset.
-Deviations are from float32; the last columns compare both with the truth, room by room. The golden
-sets, networks of the published layout with synthetic weights, say how far outputs move where
-weights are not those of the demo model. Rooms, films and weights are fixed, so the numbers can be
-had again.
+by image beside it, with one part of it or all in a lower precision. That is by autocast: what the
+tracker does with weights that are kept in the precision is the same to the bit, but for the heads,
+which stay in float32 there. TF32 is a GPU's own; elsewhere its rounding is imitated. Each way to
+compute has its own state, so that rounding may add up in it until it is reset. Deviations are from
+float32; the last columns compare both with the truth, room by room. The golden sets, networks of
+the published layout with synthetic weights, say how far outputs move where weights are not those of
+the demo model. Rooms, films and weights are fixed, so the numbers can be had again.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import wraps
 from pathlib import Path
@@ -38,12 +39,14 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the package
 
 from benchmarks.evaluate_demo_model import RATE_HZ, BatchTracker, Numbers, film, mean
+from benchmarks.tf32_products import Tf32Products
 from ttt3r_ros.config import Config
 from ttt3r_ros.evaluation import circumstances
 from ttt3r_ros.evaluation.metrics.trajectory import trajectory_errors
 from ttt3r_ros.model import Model, load_model
 from ttt3r_ros.network.checkpoint import load_network
 from ttt3r_ros.network.model import Network
+from ttt3r_ros.network.precision import LOWER, tf32_products
 from ttt3r_ros.network.prediction import Prediction
 from ttt3r_ros.network.state import RecurrentState
 
@@ -51,7 +54,8 @@ FIRST_SEED = 2_700_000  # training, choices and other reports use smaller ones
 GOLDEN = Path(__file__).resolve().parent.parent / "test" / "data" / "golden"
 GOLDEN_SETS = ("A_dpt_landscape", "B_linear", "C_ttt3r_reset")
 FLOAT32 = "float32"
-DTYPES = ("bfloat16", "float16")
+TF32 = "tf32"
+DTYPES = (TF32, "bfloat16", "float16")
 PARTS = ("encoder", "decoders", "memory", "heads")
 ALL, ALL_BUT_HEADS = "all", "all but heads"
 CHOICES = (*PARTS, ALL_BUT_HEADS, ALL)
@@ -120,13 +124,21 @@ def covers(part: str, name: str) -> bool:
 def computing(network: Network, dtype: str, part: str) -> Iterator[None]:
     """While it lasts, a part of the network computes in a dtype and the rest in float32."""
     device_type = network.pose_token.device.type
-    lower = None if dtype == FLOAT32 else getattr(torch, dtype)
+    lower = LOWER.get(dtype)
+    tf32 = dtype == TF32
 
     def switched(method: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(method)
         def call(*args: Any, **kwargs: Any) -> Any:
-            with torch.autocast(device_type, lower, enabled=lower is not None):
-                return method(*args, **kwargs)
+            network.tf32 = tf32  # which `encode` looks at
+            try:
+                with (
+                    tf32_products(tf32),
+                    torch.autocast(device_type, lower, enabled=lower is not None),
+                ):
+                    return method(*args, **kwargs)
+            finally:
+                network.tf32 = False
 
         return call
 
@@ -134,7 +146,8 @@ def computing(network: Network, dtype: str, part: str) -> Iterator[None]:
     for owner, name in methods:
         setattr(owner, name, switched(getattr(owner, name)))
     try:
-        yield
+        with Tf32Products() if tf32 and device_type == "cpu" else nullcontext():
+            yield
     finally:
         for owner, name in methods:
             delattr(owner, name)  # the class's own is behind it

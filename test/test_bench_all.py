@@ -81,9 +81,18 @@ def test_findings_are_of_what_the_benchmarks_print():
     assert found["node with a load of 45 ms, poses on /tf"] == "20.5 /s of 30 images/s"
     assert found["node with a load of 45 ms, slowest answer to a request"] == "5.0 ms"
     times = {"median_ms": 3.0, "p95_ms": 4.0}
-    table = {"size": "224x224", "dtype": "float32", "rows": {"step": times}}
-    (step,) = subject.of_step({"tables": [table]})
-    assert step == ("step 224x224, float32, random weights", "3.0 ms, p95 4.0")
+    rows = {"step": times, "encode": times, "step, graphs": times}
+    table = {"size": "224x224", "dtype": "tf32", "rows": rows}
+    assert dict(subject.of_step({"tables": [table]})) == {
+        "step, 224x224, tf32, random weights": "3.0 ms, p95 4.0",
+        "step, graphs, 224x224, tf32, random weights": "3.0 ms, p95 4.0",
+    }
+    ours = {"memory_bytes": {"allocated": 2e9, "reserved": 2.5e9}}
+    beside = {"size": "512x384", "dtype": "tf32", "ratio": {"wall_median_s": 8.0}}
+    assert dict(subject.of_baseline({**beside, "rows": {"ours": ours}})) == {
+        "step as published by ours, 512x384, tf32": "8.00 times the time",
+        "memory of our steps, 512x384, tf32": "2.00 GB allocated, 2.50 GB reserved",
+    }
 
 
 def test_stand_ins_are_shown_only_where_the_library_is_missing(monkeypatch):

@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
+import torch.nn.functional as F
 from small_network import small_checkpoint, small_network, write_small_checkpoint
 
 from benchmarks import evaluate_dtypes as subject
+from benchmarks.tf32_products import rounded
 from ttt3r_ros.config import Config
 from ttt3r_ros.model import load_model
+from ttt3r_ros.network.precision import LOWER
 from ttt3r_ros.network.prediction import Prediction
 
 CONFIG = Config(checkpoint=small_checkpoint(), device="cpu", every_frame=True)
@@ -59,7 +63,43 @@ def test_float32_deviates_from_float32_by_exactly_nothing():
         assert row["ate_m"][0] > 0 and row["abs_rel"][0] > 0
 
 
-@pytest.mark.parametrize("dtype", subject.DTYPES)
+@pytest.mark.parametrize("part", subject.CHOICES)
+def test_what_is_switched_has_rounded_factors_and_nothing_else_does(images, part):
+    exact, network = small_network(), small_network()
+    outputs = []
+    for one in (exact, network):
+        outputs.append({})
+        for name in sum(MODULES.values(), ()):
+            one.get_submodule(name).register_forward_hook(
+                lambda module, inputs, output, name=name, seen=outputs[-1]: seen.__setitem__(
+                    name, (module, inputs[0].clone(), output.clone())
+                )
+            )
+    with torch.inference_mode():
+        exact.step(exact.initial_state(), images[:1])
+        with subject.computing(network, "tf32", part):
+            network.step(network.initial_state(), images[:1])
+        for name, modules in MODULES.items():
+            for module in modules:
+                layer, given, output = outputs[1][module]
+                with nullcontext() if subject.covers(part, name) else pytest.raises(AssertionError):
+                    weight, x = rounded(layer.weight), rounded(given)
+                    again = layer._conv_forward if hasattr(layer, "kernel_size") else F.linear
+                    torch.testing.assert_close(
+                        output, again(x, weight, layer.bias), rtol=1e-6, atol=1e-6
+                    )
+
+
+def test_numbers_are_rounded_to_ten_bits_and_halves_to_even():
+    step = 2.0**-10
+    x = torch.tensor([1.0, 1 + 0.4 * step, 1 + 0.5 * step, 1 + 1.5 * step, -(1 + 0.6 * step), 0.0])
+    expected = torch.tensor([1.0, 1.0, 1.0, 1 + 2 * step, -(1 + step), 0.0])
+    assert torch.equal(rounded(x), expected)
+    many = torch.randn(1000) * 1e20
+    assert ((rounded(many) - many).abs() <= 2.0**-11 * many.abs()).all()
+
+
+@pytest.mark.parametrize("dtype", LOWER)
 @pytest.mark.parametrize("part", subject.CHOICES)
 def test_what_is_switched_runs_in_the_dtype_and_nothing_else_does(images, part, dtype):
     network, seen = small_network(), {}
@@ -129,8 +169,9 @@ def test_recorded_resets_and_images_that_change_nothing_are_kept_to(images):
     plan = _plan(*subject.DTYPES, parts=("decoders", "heads", "all"))
     rows = subject.compare_recorded(network, again, resets, writes, plan)
     by_case = {(row["dtype"], row["part"]): row for row in rows}
-    assert len(by_case) == 6
+    assert len(by_case) == 9
     for name in ("points", "state", "memory"):  # three bits more
+        assert 0 < by_case["tf32", "all"][name] < by_case["bfloat16", "all"][name]
         assert 0 < by_case["float16", "all"][name] < by_case["bfloat16", "all"][name] < 0.1
     for dtype in subject.DTYPES:
         assert by_case[dtype, "heads"]["state"] == 0 < by_case[dtype, "decoders"]["state"]
