@@ -240,7 +240,7 @@ def network_image(
     pixels = scale_on_device(_uploaded(rgb, device), plan)
     host = pixels.to("cpu", non_blocking=True)  # into page-locked memory
     copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    copied.record()
+    copied.record(torch.cuda.current_stream(device))
     return NetworkImage(_normalized(pixels), plan, host, copied)
 
 

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import nn
 
 from ttt3r_ros.network.model import Network
-from ttt3r_ros.network.recorded import RecordedNetwork
+from ttt3r_ros.network.recorded import RecordedNetwork, record_cuda_graph
 
 ACCELERATIONS = ("none", "graphs", "compile")
 
@@ -31,7 +33,9 @@ def accelerated(network: Network, how: str, device: torch.device) -> Network | R
     if how == "compile":
         compile_blocks(network)
     if cuda and how != "none":
-        return RecordedNetwork(network, strict=how != "auto")
+        return RecordedNetwork(
+            network, strict=how != "auto", record=partial(record_cuda_graph, device)
+        )
     return network
 
 

@@ -38,19 +38,22 @@ class RecordingError(RuntimeError):
     """A recorded step does not give what the step gives."""
 
 
-def record_cuda_graph(run: Callable[[], Tensors]) -> tuple[Tensors, Callable[[], None]]:
-    """Record what `run` does on the current CUDA device; as `Record`."""
-    current = torch.cuda.current_stream()
-    beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    beside.wait_stream(current)
-    with torch.cuda.stream(beside):
-        for _ in range(_WARM_UPS):
-            run()
-    current.wait_stream(beside)
-    graph = torch.cuda.CUDAGraph()
-    # Other threads may use the device meanwhile.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        outputs = run()
+def record_cuda_graph(
+    device: torch.device, run: Callable[[], Tensors]
+) -> tuple[Tensors, Callable[[], None]]:
+    """Record what `run` does on a CUDA device; as `Record`."""
+    with torch.cuda.device(device):
+        current = torch.cuda.current_stream()
+        beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        beside.wait_stream(current)
+        with torch.cuda.stream(beside):
+            for _ in range(_WARM_UPS):
+                run()
+        current.wait_stream(beside)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may use the device meanwhile.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            outputs = run()
     return outputs, graph.replay
 
 
@@ -62,9 +65,7 @@ class RecordedNetwork:
         is_given_up: recording has failed and is not tried again; everything is stepped as is.
     """
 
-    def __init__(
-        self, network: Network, *, strict: bool, record: Record = record_cuda_graph
-    ) -> None:
+    def __init__(self, network: Network, *, strict: bool, record: Record) -> None:
         """Record nothing yet.
 
         Args:
