@@ -21,6 +21,7 @@ ROS_WHEELS = [
     for name in (
         "ros-rclpy[fastrtps]>=9.1",
         "ros-builtin-interfaces",
+        "ros-diagnostic-msgs",
         "ros-geometry-msgs",
         "ros-lifecycle-msgs",
         "ros-nav-msgs",

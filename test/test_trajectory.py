@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ttt3r_ros.geometry import transform_from_quaternion
-from ttt3r_ros.trajectory import ThinnedTrajectory, TumWriter, read_tum
+from ttt3r_ros.trajectory import ThinnedTrajectory, TumWriter, read_tum, thinned
 
 
 def poses(count):
@@ -114,3 +114,20 @@ def test_a_thinned_trajectory_stays_bounded_and_even():
 def test_a_trajectory_of_one_pose_is_refused():
     with pytest.raises(ValueError, match="max_poses: must be at least 2, got 1"):
         ThinnedTrajectory(1)
+
+
+def test_a_thinned_copy_is_bounded_even_and_ends_with_the_last_pose():
+    assert thinned([], 2) == []
+    before = set()
+    for length in range(1, 300):
+        copy = thinned(range(length), 10)
+        assert len(copy) <= 10 and copy[0] == 0 and copy[-1] == length - 1
+        assert len(copy) > 5 or len(copy) == length
+        assert len(set(np.diff(copy[:-1]))) <= 1
+        grown, before = before, set(copy[:-1])
+        assert before <= grown | {length - 2}  # those that were made once are used again
+
+
+def test_a_copy_of_one_pose_is_refused():
+    with pytest.raises(ValueError, match="max_poses: must be at least 2, got 1"):
+        thinned([1, 2, 3], 1)

@@ -333,6 +333,18 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True)
+class PathConfig:
+    """The way of the robot as it is published."""
+
+    rate_hz: float = _setting(
+        1.0, "rate of ~/path while it changes", unit="Hz", low=0.01, high=100.0
+    )
+    max_poses: int = _setting(
+        1000, "~/path is thinned evenly to this", low=2, high=20_000, runtime=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class NodeConfig:
     """Settings of the ROS node alone."""
 
@@ -374,8 +386,9 @@ class NodeConfig:
         runtime=True,
     )
     publish_when_lost: bool = _setting(
-        False, "publish depth, points and the last known pose of LOST images too", runtime=True
+        False, "publish images, points and the last known pose of LOST images too", runtime=True
     )
+    path: PathConfig = field(default_factory=PathConfig)
 
     def __post_init__(self) -> None:
         if self.publish_odom_tf and self.odometry_frame == self.odom_frame:

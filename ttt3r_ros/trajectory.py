@@ -7,10 +7,11 @@ last two digits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _NANOSECONDS = 1_000_000_000
+
+PoseT = TypeVar("PoseT")
 
 
 class TumWriter:
@@ -96,6 +99,24 @@ class ThinnedTrajectory:
     def poses(self) -> list[tuple[int, Transform]]:
         """Return a copy: stamps in nanoseconds and poses, in order."""
         return list(self._poses)
+
+
+def thinned(poses: Sequence[PoseT], max_poses: int) -> list[PoseT]:
+    """Return at most so many poses, evenly spread, and the last one whatever its place.
+
+    Every second, fourth, eighth, ... stays: those of a longer trajectory are among those of a
+    shorter one.
+
+    Raises:
+        ValueError: `max_poses` is below 2.
+    """
+    if max_poses < 2:
+        raise ValueError(f"max_poses: must be at least 2, got {max_poses}")
+    before = len(poses) - 1
+    step = 1
+    while before > step * (max_poses - 1):
+        step *= 2
+    return [*poses[:-1:step], *poses[-1:]]
 
 
 def read_tum(path: str | Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:

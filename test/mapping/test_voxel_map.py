@@ -77,6 +77,17 @@ def test_newcomers_are_shown_when_they_have_been_seen_often_enough():
     assert len(voxel_map) == 2
 
 
+def test_a_copy_tells_how_many_images_saw_each_of_its_points():
+    voxel_map = VoxelMap(SIZE, 1000)
+    points = np.float32([[0.05 + i, 0.05, 0.05] for i in range(4)])
+    for n in (4, 3, 2, 1):
+        insert(voxel_map, points[:n], np.full((n, 3), 7), np.ones(n, np.float32))
+    for least, most in ((1, None), (2, None), (2, 2)):
+        cloud = voxel_map.cloud(least, most)
+        np.testing.assert_array_equal(cloud.counts, 4 - np.floor(cloud.points[:, 0]))
+    assert sorted(voxel_map.cloud().counts) == [1, 2, 3, 4]
+
+
 def test_a_copy_is_thinned_alike_everywhere_and_never_above_its_bound():
     x, y = np.meshgrid(np.arange(40), np.arange(50))
     wall = np.column_stack([x.ravel(), y.ravel(), 0 * x.ravel()]).astype(np.float32) + 0.5

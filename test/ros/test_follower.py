@@ -94,7 +94,8 @@ def test_an_error_after_the_pose_costs_the_rest_of_that_image_alone(robot, monke
 
 def test_nothing_is_made_that_nobody_listens_to(robot, monkeypatch):
     robot.start()
-    for name in ("odometry", "map_pose", "depth", "points", "camera_info", "map"):
+    images = ("depth", "confidence", "rgb", "camera_info")
+    for name in ("odometry", "map_pose", *images, "points", "map"):
         monkeypatch.setattr(f"ttt3r_ros.ros.outputs.{name}_message", lambda *_: 1 / 0)
     assert robot.send(at_s=1.0).processed == 1
     monkeypatch.undo()

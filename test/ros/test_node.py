@@ -16,7 +16,7 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from nav_msgs.msg import Odometry
 from rcl_interfaces.srv import DescribeParameters
 from robot import LATCHED, PATIENCE_S, camera_info_message, image_message, picture, stamp
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from small_network import small_checkpoint
 from tf2_msgs.msg import TFMessage
 from tolerant import TOLERANT
@@ -101,6 +101,48 @@ def test_one_image_gives_everything_with_the_images_own_stamp(robot):
     whole = map_.wait(lambda message: message.width == status.map_points)
     assert whole.header.frame_id == "map"
     assert np.isfinite(cloud(whole)["x"]).all()
+
+
+def test_confidence_and_colours_are_images_of_what_the_depth_image_shows(robot):
+    robot.start(**TOLERANT)
+    depth = robot.listen_to_node(Image, "depth/image_rect")
+    confidence = robot.listen_to_node(Image, "confidence/image_rect")
+    colours = robot.listen_to_node(Image, "image_rect")
+    points = robot.listen_to_node(PointCloud2, "points")
+    robot.send(at_s=1.0)
+    for image in (confidence.wait(), colours.wait()):
+        assert image.header == depth.wait().header
+        assert (image.height, image.width) == (96, 128)
+    confident = floats(confidence.wait())
+    assert confident.min() >= 1
+    known = cloud(points.wait())
+    np.testing.assert_array_equal(confident.flatten(), known["confidence"])
+    assert (confident[np.isfinite(floats(depth.wait()))] >= Config().confidence.min).all()
+    assert colours.wait().encoding == "rgb8"
+    red, green, blue = np.frombuffer(colours.wait().data, np.uint8).reshape(-1, 3).T.astype("u4")
+    np.testing.assert_array_equal(known["rgb"].view("u4"), red << 16 | green << 8 | blue)
+
+
+def test_the_map_tells_the_colour_of_its_points_and_how_many_images_saw_each(robot):
+    robot.start(map__publish_hz=20.0, **TOLERANT)
+    robot.send(at_s=1.0, rgb=np.full((48, 64, 3), (255, 128, 7), np.uint8))
+    clouds = robot.listen_to_node(PointCloud2, "cloud_map", LATCHED)
+    first = clouds.wait()
+    assert [(f.name, f.offset, f.datatype) for f in first.fields] == [
+        ("x", 0, PointField.FLOAT32),
+        ("y", 4, PointField.FLOAT32),
+        ("z", 8, PointField.FLOAT32),
+        ("rgb", 12, PointField.FLOAT32),
+        ("count", 16, PointField.UINT32),
+    ]
+    assert set(cloud(first)["rgb"].view("u4")) == {255 << 16 | 128 << 8 | 7}
+    assert set(cloud(first)["count"].view("u4")) == {1}
+    seen = robot.send(at_s=1.1, rgb=np.full((48, 64, 3), (255, 128, 7), np.uint8)).map_points
+    # The executor's thread may read the map: no image comes any more.
+    counts = robot.node._worker._pipeline.map.cloud().counts
+    second = clouds.wait(lambda message: message.width == seen and message is not first)
+    np.testing.assert_array_equal(cloud(second)["count"].view("u4"), counts)
+    assert len(counts) and counts.sum() > first.width
 
 
 def test_the_map_reaches_those_who_join_late(robot):

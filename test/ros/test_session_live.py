@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
+from nav_msgs.msg import Path as NavPath
 from revisit import AGAIN, MOST_DEG, MOST_M, Room, error
-from robot import Robot, camera_info_message, image_message, stamp
+from robot import LATCHED, Robot, camera_info_message, image_message, stamp
 from sensor_msgs.msg import CameraInfo
 from tf2_msgs.msg import TFMessage
 
@@ -17,6 +18,8 @@ from ttt3r_ros.config import Config
 from ttt3r_ros.geometry import optical_mount, transform_from_quaternion
 from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.pipeline import Pipeline
+from ttt3r_ros.ros.conversions import stamp_ns
+from ttt3r_ros.trajectory import read_tum
 
 SHIPPED = {"checkpoint": "", "every_frame": True}
 LATER_S = 100.0
@@ -71,7 +74,8 @@ def test_a_node_started_from_a_session_is_back_in_the_same_map(
     }
     then = poses.wait(lambda m: m.header.stamp == stamp(way[AGAIN].frame.stamp_ns / 1e9))
 
-    start(another_robot, room, session=str(folder))
+    start(another_robot, room, session=str(folder), path__rate_hz=20.0)
+    paths = another_robot.listen_to_node(NavPath, "path", LATCHED)
     poses = another_robot.listen_to_node(PoseWithCovarianceStamped, "pose")
     odometry = another_robot.listen_to_node(Odometry, "odom")
     tf = another_robot.listen(TFMessage, "/tf")
@@ -83,6 +87,10 @@ def test_a_node_started_from_a_session_is_back_in_the_same_map(
     assert now.header.frame_id == "map"
     metres, degrees = error(pose(then), way[AGAIN], pose(now), view)
     assert metres < MOST_M and degrees < MOST_DEG
+    went, _ = read_tum(folder / "trajectory.tum")
+    path = paths.wait(lambda m: m.poses and m.poses[-1].header.stamp == status.header.stamp)
+    stamps = [stamp_ns(pose.header.stamp) for pose in path.poses]
+    assert stamps[: len(went)] == went.tolist() and len(stamps) > len(went) > 0
     # odom begins anew, and map -> odom says where that is.
     first = odometry.wait(lambda m: m.header.stamp == stamp(LATER_S))
     assert pose(first) == pytest.approx(optical_mount(), abs=1e-9)

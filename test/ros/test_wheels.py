@@ -75,8 +75,20 @@ def test_depth_becomes_an_image_message():
 
 
 def test_what_the_stand_in_cannot_do_is_said():
-    with pytest.raises(ValueError, match="encoding: only 32FC1 without a ROS install"):
-        CvBridge().cv2_to_imgmsg(np.zeros((2, 2), np.uint8), "mono8")
+    for pixels, encoding in (
+        (np.zeros((2, 2), np.uint8), "mono8"),
+        (np.zeros((2, 2), np.uint8), "rgb8"),
+        (np.zeros((2, 2), np.float64), "32FC1"),
+    ):
+        with pytest.raises(ValueError, match=r"encoding: only 32FC1 and rgb8 .* without a ROS"):
+            CvBridge().cv2_to_imgmsg(pixels, encoding)
+
+
+def test_colours_become_an_image_message():
+    rgb = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
+    message = CvBridge().cv2_to_imgmsg(rgb, "rgb8")
+    assert (message.height, message.width, message.step, message.encoding) == (2, 3, 9, "rgb8")
+    assert message.data.tobytes() == rgb.tobytes()
 
 
 def test_a_cloud_holds_its_points_packed():

@@ -38,6 +38,7 @@ class MapCloud:
     """A copy of the map's points on the host."""
 
     values: npt.NDArray[np.float32]  # [N, 6] x y z in metres in the map's frame, r g b to 255
+    counts: npt.NDArray[np.int32]  # [N] images that saw it, see `Voxels.hits`
 
     @property
     def points(self) -> npt.NDArray[np.float32]:
@@ -224,12 +225,13 @@ class VoxelMap:
             max_points: where there are more, only every second, third, ... of them: neighbours
                 are seen by the same images and stand together, so all places are thinned alike.
         """
-        mean = self._voxels.mean[: self._count]
+        mean, hits = self._voxels.mean[: self._count], self._voxels.hits[: self._count]
         if min_hits > 1:
-            mean = mean[self._voxels.hits[: self._count] >= min_hits]
+            shown = hits >= min_hits
+            mean, hits = mean[shown], hits[shown]
         step = 1 if max_points is None else max(1, -(-len(mean) // max_points))
         # All that tracking has to wait for is this copy.
-        return MapCloud(mean[::step].to("cpu", copy=True).numpy())
+        return MapCloud(*(v[::step].to("cpu", copy=True).numpy() for v in (mean, hits)))
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Return a copy of all that the map is on the host; `from_tensors` reads it back.

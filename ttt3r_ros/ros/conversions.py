@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from builtin_interfaces.msg import Time as TimeMsg
@@ -28,8 +30,10 @@ from ttt3r_ros.types import Frame, FrameRejected, FrameResult
 
 _bridge = CvBridge()
 
-_XYZ_RGB = np.dtype([("x", "f4"), ("y", "f4"), ("z", "f4"), ("rgb", "f4")])
-_XYZ_RGB_CONFIDENCE = np.dtype([*_XYZ_RGB.descr, ("confidence", "f4")])
+_XYZ_RGB = [("x", "f4"), ("y", "f4"), ("z", "f4"), ("rgb", "f4")]
+_XYZ_RGB_CONFIDENCE = np.dtype([*_XYZ_RGB, ("confidence", "f4")])
+_XYZ_RGB_COUNT = np.dtype([*_XYZ_RGB, ("count", "u4")])
+_DATATYPES = {"f": PointField.FLOAT32, "u": PointField.UINT32}  # by the kind of a field
 
 
 def stamp_ns(stamp: TimeMsg) -> int:
@@ -128,9 +132,17 @@ def depth_message(result: FrameResult, min_confidence: float, max_depth_m: float
     """Return depth along z as 32FC1 in metres, NaN where it is not known (REP-118)."""
     usable = result.usable(min_confidence, max_depth_m)
     depth = result.points[..., 2].where(usable, np.nan).cpu().numpy()
-    message: Image = _bridge.cv2_to_imgmsg(depth, "32FC1")
-    message.header = _header(result.stamp_ns, result.frame_id)
-    return message
+    return _image_message(depth, "32FC1", result)
+
+
+def confidence_message(result: FrameResult) -> Image:
+    """Return the network's confidence, 1 to infinity, as 32FC1."""
+    return _image_message(result.confidence.cpu().numpy(), "32FC1", result)
+
+
+def rgb_message(result: FrameResult) -> Image:
+    """Return what the network saw as rgb8, of the depth image's size."""
+    return _image_message(result.rgb, "rgb8", result)
 
 
 def camera_info_message(result: FrameResult, intrinsics: Intrinsics) -> CameraInfo:
@@ -162,8 +174,9 @@ def points_message(result: FrameResult, min_confidence: float, max_depth_m: floa
 
 def map_message(cloud: MapCloud, stamp_ns: int, frame: str) -> PointCloud2:
     """Return the points of the map as a cloud."""
-    points = np.empty(len(cloud.values), _XYZ_RGB)
+    points = np.empty(len(cloud.values), _XYZ_RGB_COUNT)
     _fill(points, cloud.points, cloud.colours)
+    points["count"] = cloud.counts
     message = _cloud_message(points, _header(stamp_ns, frame))
     message.is_dense = True
     return message
@@ -171,6 +184,12 @@ def map_message(cloud: MapCloud, stamp_ns: int, frame: str) -> PointCloud2:
 
 def _header(ns: int, frame: str) -> Header:
     return Header(stamp=stamp_message(ns), frame_id=frame)
+
+
+def _image_message(pixels: npt.NDArray[Any], encoding: str, result: FrameResult) -> Image:
+    message: Image = _bridge.cv2_to_imgmsg(pixels, encoding)
+    message.header = _header(result.stamp_ns, result.frame_id)
+    return message
 
 
 def _fill(
@@ -185,8 +204,8 @@ def _fill(
 
 def _cloud_message(cloud: npt.NDArray[np.void], header: Header) -> PointCloud2:
     fields = [
-        PointField(name=name, offset=offset, datatype=PointField.FLOAT32, count=1)
-        for name, (_, offset, *_) in (cloud.dtype.fields or {}).items()
+        PointField(name=name, offset=offset, datatype=_DATATYPES[kind.kind], count=1)
+        for name, (kind, offset, *_) in (cloud.dtype.fields or {}).items()
     ]
     message: PointCloud2 = create_cloud(header, fields, cloud)
     message.is_dense = False

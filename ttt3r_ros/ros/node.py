@@ -43,6 +43,7 @@ from ttt3r_ros.camera_info import CameraModel
 from ttt3r_ros.config import ConfigError
 from ttt3r_ros.network.checkpoint_error import CheckpointError
 from ttt3r_ros.pipeline import Pipeline
+from ttt3r_ros.ros.diagnostics import DiagnosticsPublisher, Health
 from ttt3r_ros.ros.log import send_logs_to
 from ttt3r_ros.ros.masks import Masks
 from ttt3r_ros.ros.outputs import Outputs
@@ -54,6 +55,7 @@ from ttt3r_ros.ros.worker import Worker
 from ttt3r_ros.session import SessionError
 
 _WARNING_PERIOD_S = 5.0
+_DIAGNOSIS_WITHIN_S = 3.0  # sent once a second, of which discovery may take the first
 
 
 class TTT3RNode(LifecycleNode):
@@ -71,6 +73,7 @@ class TTT3RNode(LifecycleNode):
         """
         # First of all, for rclpy calls `destroy_node` even if what follows fails.
         self._worker: Worker | None = None  # while configured
+        self._problem = ""  # what has kept the node from being configured or active
         # While active:
         self._listener: FrameListener | None = None
         self._active_subscriptions: list[Subscription[Any]] = []
@@ -90,6 +93,7 @@ class TTT3RNode(LifecycleNode):
             post_callback=self._on_clock_jump,
         )
         self._outputs = Outputs(self, self._node_config.map_frame)
+        self._diagnostics = DiagnosticsPublisher(self, self._health)
 
     def start(self) -> bool:
         """Configure and activate, if `autostart`; return whether it went well."""
@@ -98,14 +102,21 @@ class TTT3RNode(LifecycleNode):
         success = TransitionCallbackReturn.SUCCESS
         return self.trigger_configure() == success and self.trigger_activate() == success
 
+    def diagnosis_heard(self) -> Future[None]:
+        """Return what is done once somebody has heard one more message on /diagnostics."""
+        return self._diagnostics.heard()
+
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the weights and start the worker."""
+        self._problem = ""
         try:
             pipeline = Pipeline.from_config(self._config)
         except (CheckpointError, ConfigError, SessionError, torch.OutOfMemoryError) as error:
-            self.get_logger().error(f"cannot configure: {error}")
+            self._problem = f"cannot configure: {error}"
+            self.get_logger().error(self._problem)
             return TransitionCallbackReturn.FAILURE
-        except Exception:  # rclpy would end the transition without a word
+        except Exception as error:  # rclpy would end the transition without a word
+            self._problem = f"cannot configure: {error!r}"
             self.get_logger().error(f"cannot configure:\n{traceback.format_exc()}")
             return TransitionCallbackReturn.FAILURE
         self._outputs.forget()
@@ -117,6 +128,7 @@ class TTT3RNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe; images are taken once TF has had time to arrive."""
+        self._problem = ""
         config = self._node_config
         image_topic = self.resolve_topic_name("image")
         self._camera = CameraModel(image_topic)
@@ -141,7 +153,8 @@ class TTT3RNode(LifecycleNode):
                 else self.create_subscription(Odometry, "odometry", odometry.update, qos)
             )
         self._active_timers = [
-            self._create_timer(1 / self._config.map.publish_hz, self._on_map_due)
+            self._create_timer(1 / self._config.map.publish_hz, self._on_map_due),
+            self._create_timer(1 / config.path.rate_hz, self._on_path_due),
         ]
         if config.tf_wait_s:
             self._tf_timer = self._create_timer(config.tf_wait_s, self._on_tf_waited)
@@ -161,12 +174,14 @@ class TTT3RNode(LifecycleNode):
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """End the worker."""
+        """End the worker; nothing is heard of the node from then on."""
+        self._diagnostics.stop()
         self._end_worker()
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything, so that the node may be configured again."""
+        self._problem = "a transition failed"
         self._end_worker()
         return super().on_error(state)
 
@@ -306,10 +321,28 @@ class TTT3RNode(LifecycleNode):
         if self._outputs.map_is_wanted():
             self._configured_worker().send_map()
 
+    def _on_path_due(self) -> None:
+        if self._outputs.path_is_wanted():
+            self._configured_worker().send_path()
+
+    def _health(self) -> Health:
+        worker, is_active = self._worker, self._listener is not None
+        return Health(
+            lifecycle="active" if is_active else "inactive" if worker else "unconfigured",
+            problem=self._problem,
+            device=str(worker.device) if worker else self._config.device,
+            counts=worker.counts() if worker else None,
+            status=self._outputs.last_status if worker else None,
+            rejection=self._outputs.last_rejection,
+            max_points=self._config.map.max_points,
+            every_frame=self._config.every_frame,
+        )
+
     def _give_up(self, error: Exception) -> None:
         if self._listener is None:  # given up already
             return
-        self.get_logger().error(f"deactivated: {error}")
+        self._problem = f"deactivated: {error}"
+        self.get_logger().error(self._problem)
         self.trigger_deactivate()
         if isinstance(error, torch.OutOfMemoryError):
             self.trigger_cleanup()  # gives the memory back, and a map that may be half a map
@@ -332,6 +365,7 @@ def main(args: list[str] | None = None) -> int:
     executor.add_node(node)
     try:
         if not node.start():
+            executor.spin_until_future_complete(node.diagnosis_heard(), _DIAGNOSIS_WITHIN_S)
             return 1
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from geometry_msgs.msg import PoseWithCovarianceStamped
-from nav_msgs.msg import Odometry
+from nav_msgs.msg import Odometry, Path
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -18,13 +19,16 @@ from ttt3r_ros.mapping.voxel_map import MapCloud
 from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.ros.conversions import (
     camera_info_message,
+    confidence_message,
     depth_message,
     map_message,
     map_pose_message,
     odometry_message,
     points_message,
+    rgb_message,
     stamp_message,
 )
+from ttt3r_ros.ros.path import PathMessages
 from ttt3r_ros.ros.stream import StreamCounts
 from ttt3r_ros.ros.transforms import FramePublisher, Mount
 from ttt3r_ros.tracking_state import TrackingState
@@ -34,7 +38,11 @@ _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class Outputs:
-    """The topics of the node, silent while it is not active."""
+    """The topics of the node, silent while it is not active.
+
+    Attributes:
+        last_rejection: why the last image that was rejected was; empty if none was.
+    """
 
     def __init__(self, node: LifecycleNode, map_frame: str) -> None:
         """Create them."""
@@ -43,8 +51,12 @@ class Outputs:
         self._frames = FramePublisher(node)
         self._odometry = self._create(Odometry, "~/odom")
         self._map_pose = self._create(PoseWithCovarianceStamped, "~/pose")
+        self._path = self._create(Path, "~/path", _LATCHED)
+        self._path_messages = PathMessages(map_frame)
         self._depth = self._create(Image, "~/depth/image_rect")
         self._depth_info = self._create(CameraInfo, "~/depth/camera_info")
+        self._confidence = self._create(Image, "~/confidence/image_rect")
+        self._rgb = self._create(Image, "~/image_rect")
         self._points = self._create(PointCloud2, "~/points")
         self._map = self._create(PointCloud2, "~/cloud_map", _LATCHED)
         self._status = self._create(TrackingStatus, "~/status")
@@ -56,9 +68,15 @@ class Outputs:
         """The (parent, child) frames of what was published on /tf and /tf_static."""
         return self._frames.own_edges
 
+    @property
+    def last_status(self) -> TrackingStatus:
+        """What `~/status` has said last, be it to nobody; not to be changed."""
+        return self._last_status
+
     def forget(self) -> None:
         """Let the next result be a first one."""
         self._last_status = TrackingStatus()
+        self.last_rejection = ""
         self._previous = None
 
     def mount(self, mount: Mount, camera_frame: str, stamp_ns: int) -> None:
@@ -87,7 +105,7 @@ class Outputs:
             self._map_pose.publish(map_pose_message(result, mount, self._map_frame))
 
     def points(self, result: FrameResult, config: Config, node_config: NodeConfig) -> None:
-        """Publish depth and points of an image; of a LOST one only if wanted."""
+        """Publish images and points of an image; of a LOST one only if wanted."""
         if _is_withheld(result, node_config):
             return
         limits = (config.confidence.min, config.depth.max_m)
@@ -95,6 +113,10 @@ class Outputs:
             self._depth.publish(depth_message(result, *limits))
         if result.intrinsics and self._depth_info.get_subscription_count():
             self._depth_info.publish(camera_info_message(result, result.intrinsics))
+        if self._confidence.get_subscription_count():
+            self._confidence.publish(confidence_message(result))
+        if self._rgb.get_subscription_count():
+            self._rgb.publish(rgb_message(result))
         if self._points.get_subscription_count():
             self._points.publish(points_message(result, *limits))
 
@@ -129,6 +151,7 @@ class Outputs:
 
     def rejected(self, header: Header, reason: str, counts: StreamCounts, *, lost: bool) -> None:
         """Publish the status after a rejected image; all but the counts is the last one's."""
+        self.last_rejection = reason
         self._last_status.header = header
         if lost:
             self._last_status.state = TrackingStatus.LOST
@@ -149,6 +172,14 @@ class Outputs:
     def map(self, cloud: MapCloud, stamp_ns: int) -> None:
         """Publish the map."""
         self._map.publish(map_message(cloud, stamp_ns, self._map_frame))
+
+    def path_is_wanted(self) -> bool:
+        """Whether somebody subscribes to the path."""
+        return bool(self._path.get_subscription_count())
+
+    def path(self, poses: Sequence[tuple[int, Transform]], mount: Mount, stamp_ns: int) -> None:
+        """Publish the base's path: stamps in nanoseconds and T_map_camera, in order."""
+        self._path.publish(self._path_messages.path(poses, mount, stamp_ns))
 
     def _create(self, kind: type, topic: str, qos: QoSProfile | int = 10) -> Any:
         return self._node.create_lifecycle_publisher(kind, topic, qos)

@@ -7,13 +7,14 @@ import math
 import threading
 from collections import deque
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 
 from ttt3r_ros.time_guard import NS_PER_S
 
 _STEPS = 30  # stamps whose distances tell the camera's period
+MANY_LOST = 0.3  # share of the camera's images; beyond it the transport is at fault
 _PERIOD_PERCENTILE = 35  # of the distances; many of the longer ones may span lost images
 
 
@@ -26,6 +27,15 @@ class StreamCounts:
     replaced: int = 0
     rejected: int = 0
     lost_estimated: int = 0
+
+    def since(self, before: StreamCounts) -> StreamCounts:
+        """Return what has been counted since another moment."""
+        return StreamCounts(*(n - m for n, m in zip(astuple(self), astuple(before), strict=True)))
+
+    @property
+    def lost_share(self) -> float:
+        """Estimated share of the camera's images that have never arrived."""
+        return self.lost_estimated / max(1, self.received + self.lost_estimated)
 
 
 class StreamCounter:

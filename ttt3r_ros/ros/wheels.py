@@ -10,7 +10,8 @@ from __future__ import annotations
 import array
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,17 +31,25 @@ _TF_STATIC_QOS = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOC
 
 
 class CvBridge:
-    """cv_bridge.CvBridge, from 32FC1 only."""
+    """cv_bridge.CvBridge, to messages of these encodings only."""
+
+    _PIXELS: Mapping[str, tuple[npt.DTypeLike, tuple[int, ...]]] = MappingProxyType(
+        {"32FC1": (np.float32, ()), "rgb8": (np.uint8, (3,))}
+    )
 
     def cv2_to_imgmsg(
         self, pixels: npt.NDArray[Any], encoding: str, header: Header | None = None
     ) -> Image:
-        """Return an image message of float32 [H, W] as 32FC1."""
-        if encoding != "32FC1" or pixels.dtype != np.float32:
-            raise ValueError(f"encoding: only 32FC1 without a ROS install, got {encoding!r}")
+        """Return an image message of float32 [H, W] as 32FC1 or uint8 [H, W, 3] as rgb8."""
+        kind, channels = self._PIXELS.get(encoding, (None, ()))
+        if kind is None or pixels.dtype != kind or pixels.shape[2:] != channels:
+            raise ValueError(
+                f"encoding: only 32FC1 and rgb8 of such pixels without a ROS install, got "
+                f"{encoding!r} for {pixels.dtype} {list(pixels.shape)}"
+            )
         pixels = np.ascontiguousarray(pixels)
         message = Image(header=header or Header(), encoding=encoding)
-        message.height, message.width = pixels.shape
+        message.height, message.width = pixels.shape[:2]
         message.step = pixels.strides[0]
         message.is_bigendian = int(sys.byteorder == "big")
         message.data = _bytes(pixels)

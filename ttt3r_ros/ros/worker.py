@@ -7,6 +7,7 @@ points and status, follows in a second thread, while the next image is tracked.
 
 from __future__ import annotations
 
+import operator
 import threading
 import traceback
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from ttt3r_ros.camera_info import CameraModel
 from ttt3r_ros.config import Config, NodeConfig
+from ttt3r_ros.geometry import Transform
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.ros.conversions import frame_from_image, stamp_ns
 from ttt3r_ros.ros.mailbox import Mailbox
@@ -30,13 +32,13 @@ from ttt3r_ros.ros.outputs import Outputs
 from ttt3r_ros.ros.robot_odometry import RobotOdometry
 from ttt3r_ros.ros.saving import NothingToSaveError, take
 from ttt3r_ros.ros.side_stream import SideStream
-from ttt3r_ros.ros.stream import StreamCounter, StreamCounts
+from ttt3r_ros.ros.stream import MANY_LOST, StreamCounter, StreamCounts
 from ttt3r_ros.ros.transforms import FrameConflict, Mount
+from ttt3r_ros.trajectory import thinned
 from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError
 
 _WARNING_PERIOD_S = 5.0  # of repeated warnings about images
 _LOSS_WARNING_PERIOD_S = 60.0
-_MANY_LOST = 0.3  # share of the camera's images; beyond it the transport is at fault
 
 
 ImageMessage: TypeAlias = "Image | CompressedImage"
@@ -101,7 +103,8 @@ class Worker:
         self._last_stamp_ns = 0  # of the last tracked image
         # What told the last map sent from others; an empty map need not be sent.
         self._sent_map = None if len(pipeline.map) else self._map_to_send()
-        self._map_requested = False
+        self._sent_path: list[tuple[int, Transform]] = []
+        self._requested: set[Callable[[], None]] = set()  # of the follower, and not begun yet
         self._followers = ThreadPoolExecutor(1, "ttt3r_follower")
         self._side_stream = SideStream(pipeline.model.device)  # the follower's
         self._following: Future[None] | None = None  # what follows on the image before
@@ -201,9 +204,25 @@ class Worker:
 
     def send_map(self) -> None:
         """Publish the map with the last image in it, if it has changed."""
-        if not self._map_requested:
-            self._map_requested = True
-            self._followers.submit(self._guarded, self._take_map)
+        self._request_once(self._take_map)
+
+    def send_path(self) -> None:
+        """Publish the path up to the last image, if it has changed."""
+        self._request_once(self._take_path)
+
+    @property
+    def device(self) -> torch.device:
+        """The accelerator, or the CPU."""
+        return self._pipeline.model.device
+
+    def counts(self) -> StreamCounts | None:
+        """Return what the activation has counted so far, None outside of one."""
+        return self._activation.counter.counts() if self._activation else None
+
+    def _request_once(self, take: Callable[[], None]) -> None:
+        if take not in self._requested:
+            self._requested.add(take)
+            self._followers.submit(self._guarded, take)
 
     # From here on: the worker's thread, and the follower's where it says so.
 
@@ -310,7 +329,7 @@ class Worker:
         self._outputs.rejected(message.header, str(error), counts, lost=lost)
 
     def _warn_of_loss(self, counts: StreamCounts) -> None:
-        if counts.lost_estimated > _MANY_LOST * (counts.received + counts.lost_estimated):
+        if counts.lost_share > MANY_LOST:
             self._log.warning(
                 f"{counts.lost_estimated} images were lost on the way, {counts.received} arrived: "
                 "use compressed images, or see 'Large images' in docs/ros.md",
@@ -324,7 +343,7 @@ class Worker:
 
     def _take_map(self) -> None:
         """Copy the map for the executor's thread, which serialises it; in the follower's."""
-        self._map_requested = False
+        self._requested.discard(self._take_map)
         current = self._map_to_send()
         if current != self._sent_map:
             self._sent_map = current
@@ -332,6 +351,18 @@ class Worker:
             with self._side_stream.after(None):  # images in the map have been waited for
                 cloud = self._pipeline.map.cloud(min_hits, max_points)
             self._in_executor(self._outputs.map, cloud, self._last_stamp_ns)
+
+    def _take_path(self) -> None:
+        """Copy the path for the executor's thread, which makes messages of it; as `_take_map`."""
+        self._requested.discard(self._take_path)
+        activation = self._activation
+        if activation is None or activation.mount is None:
+            return
+        path = thinned(self._pipeline.trajectory(), self._node_config.path.max_poses)
+        sent = self._sent_path
+        if len(path) != len(sent) or any(map(operator.is_not, path, sent)):
+            self._sent_path = path
+            self._in_executor(self._outputs.path, path, activation.mount, self._last_stamp_ns)
 
     def _in_executor(self, callback: Callable[..., None], *args: object) -> None:
         executor = self._node.executor

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the node is, once a second on /diagnostics, whatever its lifecycle state.
+
+Plain messages: diagnostic_updater has no wheel. `Health` is judged by `Diagnosis`, which knows no
+topic; `DiagnosticsPublisher` sends it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import torch
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]  # Humble: only here
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.task import Future
+
+from ttt3r_ros.msg import TrackingStatus
+from ttt3r_ros.ros.stream import MANY_LOST, StreamCounts
+from ttt3r_ros.time_guard import NS_PER_S
+from ttt3r_ros.tracking_state import TrackingState
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+RECENT_S = 5.0  # what "in the last seconds" means, and the rate of images is taken over
+
+_PERIOD_S = 1.0
+_ACKNOWLEDGED_WITHIN_S = 1.0
+_MB = 1e6
+_STATISTICS = Path("/proc/self/statm")  # of this process, on Linux
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the node knows of itself at one moment."""
+
+    lifecycle: str  # unconfigured, inactive or active
+    problem: str  # what has kept it from being active, else empty
+    device: str  # as `torch.device` takes it, once configured
+    counts: StreamCounts | None  # of the images since it was activated; None: it is not active
+    status: TrackingStatus | None  # the last one; None: it is not configured
+    rejection: str  # why the last image that was rejected was
+    max_points: int  # of the map
+    every_frame: bool  # none is meant to be replaced
+
+
+class Diagnosis:
+    """Judges one state of health after another."""
+
+    def __init__(self) -> None:
+        """Begin without a past."""
+        self._past: deque[tuple[float, StreamCounts]] = deque()  # seconds, of this activation
+
+    def judge(self, health: Health, now_s: float) -> DiagnosticStatus:
+        """Return level, reasons and figures.
+
+        Args:
+            health: now.
+            now_s: on a clock that never goes back.
+        """
+        seconds, recent = self._recent(health.counts, now_s)
+        findings = [*_findings(health, seconds, recent)]
+        level = max((level for level, _ in findings), default=OK)
+        result = DiagnosticStatus(level=level, hardware_id=health.device)
+        worst_first = sorted(findings, key=lambda finding: finding[0], reverse=True)
+        result.message = "; ".join(reason for _, reason in worst_first) or _all_is_well(health)
+        rate_hz = recent.received / seconds if seconds else 0.0
+        result.values = [
+            KeyValue(key=key, value=value) for key, value in _figures(health, rate_hz).items()
+        ]
+        return result
+
+    def _recent(self, counts: StreamCounts | None, now_s: float) -> tuple[float, StreamCounts]:
+        """Return over how many seconds what has been counted, of the last ones."""
+        past = self._past
+        if counts is None:
+            past.clear()
+            return 0.0, StreamCounts()
+        if past and min(astuple(counts.since(past[-1][1]))) < 0:  # another activation
+            past.clear()
+        past.append((now_s, counts))
+        while len(past) > 1 and now_s - past[1][0] >= RECENT_S:
+            past.popleft()
+        return now_s - past[0][0], counts.since(past[0][1])
+
+
+class DiagnosticsPublisher:
+    """Sends the diagnosis of a node once a second, for as long as the node is there."""
+
+    def __init__(self, node: Node, health: Callable[[], Health]) -> None:
+        """Begin.
+
+        Args:
+            node: that is told about.
+            health: of it; called in its executor's thread.
+        """
+        self._node = node
+        self._health = health
+        self._diagnosis = Diagnosis()
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._waiting: list[Future[None]] = []
+        # Not a lifecycle publisher, for those are silent while their node is not active.
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._timer = node.create_timer(_PERIOD_S, self._publish, clock=self._steady)
+
+    def heard(self) -> Future[None]:
+        """Return what is done once somebody has heard one more diagnosis."""
+        self._waiting.append(Future())
+        return self._waiting[-1]
+
+    def stop(self) -> None:
+        """Send no more."""
+        self._timer.cancel()
+
+    def _publish(self) -> None:
+        if not self._node.context.ok():  # the process is ending
+            return
+        status = self._diagnosis.judge(self._health(), self._steady.now().nanoseconds / NS_PER_S)
+        status.name = f"{self._node.get_fully_qualified_name().lstrip('/')}: tracking"
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        self._publisher.publish(message)
+        if self._waiting and self._publisher.get_subscription_count():
+            self._publisher.wait_for_all_acked(Duration(seconds=_ACKNOWLEDGED_WITHIN_S))
+            while self._waiting:
+                self._waiting.pop().set_result(None)
+
+
+def _findings(health: Health, seconds: float, recent: StreamCounts) -> Iterator[tuple[bytes, str]]:
+    """Yield level and reason of all that is not well; `recent`: counted in the last seconds."""
+    if health.problem:
+        yield ERROR, health.problem
+    if health.counts is None or health.status is None:
+        return
+    state, said = health.status.state, health.status.message
+    if state == TrackingStatus.LOST:
+        yield ERROR, f"tracking is lost: {said}"
+    elif state == TrackingStatus.UNCERTAIN:
+        yield WARN, f"tracking is uncertain: {said}"
+    if seconds >= RECENT_S and not recent.received:
+        yield WARN, f"no images in the last {RECENT_S:g} s"
+    elif seconds >= RECENT_S and not recent.processed + recent.rejected:
+        yield WARN, f"images arrive, none was done with in the last {RECENT_S:g} s"
+    if recent.rejected:
+        yield WARN, f"{recent.rejected} images rejected lately, the last one: {health.rejection}"
+    if recent.lost_share > MANY_LOST:
+        yield WARN, f"{recent.lost_share:.0%} of the images lost on the way"
+    if health.every_frame and recent.replaced:
+        yield WARN, f"{recent.replaced} images replaced: more wait than queue_size"
+
+
+def _all_is_well(health: Health) -> str:
+    if health.counts is None or health.status is None:
+        return health.lifecycle
+    if not health.counts.received:
+        return "active, no image yet"
+    return TrackingState(health.status.state).name
+
+
+def _figures(health: Health, rate_hz: float) -> dict[str, str]:
+    figures = {"lifecycle": health.lifecycle}
+    status, counts = health.status, health.counts
+    if status is not None:
+        figures["tracking state"] = TrackingState(status.state).name
+        figures["step [ms]"] = f"{status.step_ms:.1f}"
+        figures["latency [ms]"] = f"{status.latency_ms:.1f}"
+        figures["map points"] = f"{status.map_points} of {health.max_points}"
+    if counts is not None:
+        figures["input rate [Hz]"] = f"{rate_hz:.1f}"
+        figures["images received"] = str(counts.received)
+        figures["images processed"] = str(counts.processed)
+        figures["images replaced"] = str(counts.replaced)
+        figures["images rejected"] = str(counts.rejected)
+        figures["images lost (estimated)"] = str(counts.lost_estimated)
+    memory = {}
+    if _STATISTICS.exists():
+        pages = int(_STATISTICS.read_text(encoding="ascii").split()[1])
+        memory["process memory"] = pages * os.sysconf("SC_PAGE_SIZE")
+    if status is not None and health.device.startswith("cuda"):
+        memory["device memory allocated"] = torch.cuda.memory_allocated(health.device)
+        memory["device memory reserved"] = torch.cuda.memory_reserved(health.device)
+    return figures | {f"{name} [MB]": f"{size / _MB:.0f}" for name, size in memory.items()}
