@@ -53,7 +53,7 @@ setup(
     long_description=(ROOT / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10,<3.14",
+    python_requires=">=3.10,<3.15",
     packages=find_packages(include=["ttt3r_ros", "ttt3r_ros.*"]),
     # Said explicitly, an editable install is a plain path entry. Otherwise it is an import hook,
     # which comes after the folder of generated messages of the same name and would not be asked.

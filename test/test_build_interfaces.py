@@ -235,3 +235,25 @@ def test_missing_python_headers_are_named_with_their_package(tmp_path, monkeypat
     monkeypatch.setattr(build_interfaces.sysconfig, "get_path", lambda name: str(tmp_path))
     with pytest.raises(BuildError, match=r"Python\.h \(package python3-dev\)"):
         build_interfaces.build_interfaces("sample_msgs", [tmp_path / "Any.msg"], tmp_path)
+
+
+def test_without_a_package_all_that_the_node_needs_is_built(monkeypatch, tmp_path):
+    built = {}
+    monkeypatch.setattr(
+        build_interfaces,
+        "build_interfaces",
+        lambda name, files, prefix: built.update({name: files}),
+    )
+    monkeypatch.setattr(sys, "argv", ["build_interfaces.py", "--prefix", str(tmp_path)])
+    assert build_interfaces.main() == 0
+    assert built == {
+        "tf2_msgs": [ROOT / "tools/interfaces/tf2_msgs/TFMessage.msg"],
+        "ttt3r_ros": sorted((ROOT / "msg").glob("*.msg")),
+    }
+
+
+def test_a_package_without_messages_is_an_error(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["build_interfaces.py", "some_msgs"])
+    with pytest.raises(SystemExit):
+        build_interfaces.main()
+    assert "no .msg files given for some_msgs" in capsys.readouterr().err

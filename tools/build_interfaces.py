@@ -7,7 +7,9 @@ module, with a library for each type support beside it. What it installs is for 
 environment only: no headers, nothing for C++ nodes, no services or actions. With a ROS install the
 same .msg files are built by CMakeLists.txt instead.
 
-usage: python build_interfaces.py PACKAGE FILE.msg... [--prefix PREFIX]
+usage: python build_interfaces.py [PACKAGE FILE.msg...] [--prefix PREFIX]
+
+Without a package it builds all that the node needs and the wheels lack.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ from rosidl_typesupport_c import generate_c as generate_dispatch
 from rosidl_typesupport_fastrtps_c import generate_typesupport_fastrtps_c
 from rosidl_typesupport_introspection_c import generate_c as generate_introspection
 
+ROOT = Path(__file__).resolve().parent.parent
+LACKING = {"tf2_msgs": ROOT / "tools/interfaces/tf2_msgs", "ttt3r_ros": ROOT / "msg"}
 ROS_PREFIX = Path(sys.prefix)  # the wheels make the environment a complete ament prefix
 SITE_PACKAGES = Path(sysconfig.get_path("platlib")).relative_to(sys.prefix)
 RESOURCE_INDEX = Path("share/ament_index/resource_index")
@@ -255,14 +259,21 @@ def install(package: str, stage: Path, prefix: Path) -> None:
 
 
 def main() -> int:
-    """Build the package named on the command line; return the exit status."""
+    """Build what the command line says; return the exit status."""
     parser = argparse.ArgumentParser(description="Build the Python interface package of .msg files")
-    parser.add_argument("package", help="name of the interface package")
-    parser.add_argument("messages", nargs="+", type=Path, metavar="FILE.msg")
+    parser.add_argument("package", nargs="?", help="its name; by default all that the node needs")
+    parser.add_argument("messages", nargs="*", type=Path, metavar="FILE.msg")
     parser.add_argument("--prefix", type=Path, default=ROS_PREFIX, help="where to install it")
     arguments = parser.parse_args()
+    if arguments.package is None:
+        packages = {name: sorted(folder.glob("*.msg")) for name, folder in LACKING.items()}
+    elif arguments.messages:
+        packages = {arguments.package: arguments.messages}
+    else:
+        parser.error(f"no .msg files given for {arguments.package}")
     try:
-        build_interfaces(arguments.package, arguments.messages, arguments.prefix.resolve())
+        for package, messages in packages.items():
+            build_interfaces(package, messages, arguments.prefix.resolve())
     except BuildError as error:
         print(f"build_interfaces: {error}", file=sys.stderr)
         return 1

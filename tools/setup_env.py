@@ -199,14 +199,13 @@ def fitting_numpy() -> list[str]:
 def build_messages(ros: RosSource) -> None:
     """Build ttt3r_ros.msg and, where ROS comes from wheels, the tf2_msgs that they lack."""
     if ros == "wheels":
-        for package, folder in (("tf2_msgs", "tools/interfaces/tf2_msgs"), ("ttt3r_ros", "msg")):
-            messages = sorted((ROOT / folder).glob("*.msg"))
-            run(VENV / "bin/python", ROOT / "tools/build_interfaces.py", package, *messages)
+        run(VENV / "bin/python", ROOT / "tools/build_interfaces.py")
         return
     build = ROOT / "build" / "ros"
     options = (f"-DCMAKE_INSTALL_PREFIX={VENV}", f"-DPython3_EXECUTABLE={VENV / 'bin/python'}")
     # Links instead of copies, so that .venv follows every change of the Python files.
-    run("cmake", "-S", ROOT, "-B", build, *options, "-DAMENT_CMAKE_SYMLINK_INSTALL=ON")
+    links = "-DAMENT_CMAKE_SYMLINK_INSTALL=ON"
+    run("cmake", "-S", ROOT, "-B", build, *options, links, "-DBUILD_TESTING=OFF")
     run("cmake", "--build", build, "--target", "install")
 
 
