@@ -75,6 +75,7 @@ setup(
         "ros": ROS_WHEELS,
         "evaluation": ["evo>=1.28"],
         "benchmark": PEERS,
+        "view": ["viser>=1.1"],
         "dev": ["cyclonedds", "mypy", "pytest>=7", "pytest-timeout", "ruff", "types-PyYAML"],
     },
     entry_points={

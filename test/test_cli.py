@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import sys
+
 import cv2
 import pytest
 import yaml
@@ -67,6 +69,10 @@ def test_every_setting_of_the_pipeline_has_a_flag_with_its_help(capsys):
         (["convert", "nowhere.pth", "out.safetensors"], "nowhere.pth: no such file"),
         (["play", "nowhere"], "nowhere: does not exist"),
         (["play", "nowhere", "--rate", "0"], "rate: must be positive and finite, got 0.0"),
+        (["view", "nowhere"], "nowhere: neither map.ply nor map.pcd nor trajectory.tum in it"),
+        (["view", "nowhere", "--node", "x"], "view: a folder or a node, not both"),
+        (["view", "--max-points", "0"], "max-points: must be at least 1, got 0"),
+        (["view", "--port", "70000"], "127.0.0.1:70000"),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )
@@ -86,3 +92,17 @@ def test_a_file_that_holds_no_parameters_is_named(folder, tmp_path, capsys):
     file.write_text("/robot/ttt3r_node: {ros__parameters: {map: {voxl_size: 1}}}")
     assert main(["run", str(folder), "--output", "out", "--config", str(file)]) == 2
     assert "map.voxl_size: no such setting, map.voxel_size?" in capsys.readouterr().err
+
+
+def test_without_viser_the_view_names_the_extra_that_has_it(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "viser", None)
+    monkeypatch.delitem(sys.modules, "ttt3r_ros.viewer.page", raising=False)
+    monkeypatch.delitem(sys.modules, "ttt3r_ros.viewer.folder", raising=False)
+    assert main(["view"]) == 2
+    assert "pip install 'ttt3r_ros[view]'" in capsys.readouterr().err
+
+
+def test_without_ros_the_view_of_a_node_says_so(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ttt3r_ros.ros.live_view", None)
+    assert main(["view", "--port", "0"]) == 2
+    assert "ROS" in capsys.readouterr().err

@@ -41,7 +41,9 @@ ROS_LIBRARIES = {
     "tf2_ros",
     "tf_transformations",
 }
-SLOW_LIBRARIES = {"cv2", "evo", "matplotlib", "numpy", "PIL", "rclpy", "rosbags", "torch"}
+SLOW_LIBRARIES = {
+    *("cv2", "evo", "matplotlib", "numpy", "PIL", "rclpy", "rosbags", "torch", "viser"),
+}
 # Import name: name in package.xml.
 ROSDEP_KEYS = {
     "cv2": "python3-opencv",
@@ -53,7 +55,7 @@ ROSDEP_KEYS = {
     "transforms3d": "python3-transforms3d",
     "yaml": "python3-yaml",
 }
-NO_ROSDEP_KEY = {"evo", "safetensors"}
+NO_ROSDEP_KEY = {"evo", "safetensors", "viser"}
 FOR_TYPES_ONLY = {"typing_extensions"}  # comes with torch, and mypy
 PIP_NAMES = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml"}
 WITHOUT_WHEEL = {"cv_bridge", "launch", "launch_ros", "sensor_msgs_py", "tf_transformations"} | {
@@ -169,10 +171,11 @@ def test_everything_imported_is_declared_to_pip(setup_arguments):
     extras = setup_arguments["extras_require"]
     wheels = {Requirement(line).name for line in extras["ros"]}
     ros = {name for name in imported() if is_ros(name)}
-    other = {PIP_NAMES.get(name, name) for name in imported() - ros - {"evo"}}
+    other = {PIP_NAMES.get(name, name) for name in imported() - ros - {"evo", "viser"}}
     assert other - needed == set()
     assert {f"ros-{name.replace('_', '-')}" for name in ros - WITHOUT_WHEEL} - wheels == set()
     assert [Requirement(line).name for line in extras["evaluation"]] == ["evo"]
+    assert [Requirement(line).name for line in extras["view"]] == ["viser"]
 
 
 def test_the_tested_versions_are_exact_and_tied_to_no_place():
@@ -262,13 +265,14 @@ def test_the_simulation_needs_only_torch_and_numpy():
     assert violations(PACKAGE / "simulation", lambda m: m.split(".")[0] not in allowed) == []
 
 
-@pytest.mark.parametrize("part", ["evaluation", "simulation"])
+@pytest.mark.parametrize("part", ["evaluation", "simulation", "viewer"])
 def test_what_works_without_ros_does_not_import_the_node(part):
     assert violations(PACKAGE / part, lambda m: is_of(m, "ttt3r_ros.ros")) == []
 
 
-def test_evo_is_imported_in_one_place_at_most():
-    found = violations(PACKAGE, lambda m: is_of(m, "evo"))
+@pytest.mark.parametrize("library", ["evo", "viser"])
+def test_what_is_optional_is_imported_in_one_place_at_most(library):
+    found = violations(PACKAGE, lambda m: is_of(m, library))
     assert len({line.split(":")[0] for line in found}) <= 1, found
 
 

@@ -175,7 +175,7 @@ def install_packages(ros: RosSource, dev: bool) -> None:
     if dev:
         # What benchmarks compare with is not made for older systems, nor tried beside ROS's NumPy.
         compared = ros == "wheels" and glibc() >= PEERS_GLIBC
-        extras += ["evaluation", *(["benchmark"] if compared else []), "dev"]
+        extras += ["evaluation", "view", *(["benchmark"] if compared else []), "dev"]
     versions = ["--constraint", "constraints.txt"] if ros == "wheels" else fitting_numpy()
     project = f".[{','.join(extras)}]" if extras else "."
     run(VENV / "bin/python", "-m", "pip", "install", *versions, "--editable", project)

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,8 +52,17 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from ttt3r_ros.evaluation.source import SourceError
     from ttt3r_ros.network.checkpoint_error import CheckpointError
     from ttt3r_ros.session import SessionError
+    from ttt3r_ros.viewer.view_error import ViewError
 
-    return (ConfigError, CheckpointError, EvaluationError, SessionError, SourceError, OSError)
+    return (
+        ConfigError,
+        CheckpointError,
+        EvaluationError,
+        SessionError,
+        SourceError,
+        ViewError,
+        OSError,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_convert(commands)
     _add_check(commands)
+    _add_view(commands)
     return parser
 
 
@@ -431,6 +442,55 @@ def _check(args: argparse.Namespace) -> int:
     report = check(args.file, device=find_device(args.device))
     print(format_report(report))
     return 0 if report.finite else 1
+
+
+def _add_view(commands: Any) -> None:
+    parser = commands.add_parser(
+        "view",
+        help="show the running node, or what a run has written, in a browser",
+        description="Serve a page that shows the map, the path, the camera and what it sees. "
+        "Without DIR that of the running node, as it comes; with DIR what `ttt3r run` has written "
+        "there, without ROS. Ends with Ctrl-C.",
+    )
+    parser.set_defaults(command=_view)
+    add = parser.add_argument
+    add("folder", type=Path, nargs="?", metavar="DIR", help="what --output of `ttt3r run` was")
+    add("--node", metavar="NAME", help="of the running node; default: /ttt3r_node")
+    add(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen at; all that reach it see the page. Default: %(default)s, "
+        "this machine alone",
+    )
+    add("--port", type=int, default=8080, help="default: %(default)s; 0: any that is free")
+    add(
+        "--max-points",
+        type=int,
+        default=100_000,
+        metavar="N",
+        help="of the map that are drawn, default: %(default)s",
+    )
+
+
+def _view(args: argparse.Namespace) -> int:
+    from ttt3r_ros.viewer.folder import FolderView, read_results
+    from ttt3r_ros.viewer.page import Page
+
+    if args.folder and args.node:
+        raise ConfigError(f"view: a folder or a node, not both; got {args.folder} and {args.node}")
+    logging.getLogger("websockets").setLevel(logging.WARNING)
+    if args.folder:
+        results = read_results(args.folder)
+        with Page(args.host, args.port, args.max_points) as page, suppress(KeyboardInterrupt):
+            FolderView(page, results).run()
+        return 0
+    try:
+        from ttt3r_ros.ros.live_view import view_live
+    except ImportError as error:
+        raise ConfigError(f"view: a running node is heard through ROS: {error}") from error
+    with Page(args.host, args.port, args.max_points) as page, suppress(KeyboardInterrupt):
+        view_live(page, args.node or "/ttt3r_node")
+    return 0
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:

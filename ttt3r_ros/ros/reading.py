@@ -19,6 +19,8 @@ from ttt3r_ros.images import (
     decode_image,
 )
 
+_XYZ_RGB = ("x", "y", "z", "rgb")
+
 
 def transform_of(pose: Pose | TransformMessage) -> Transform:
     """Return a pose or transform as a matrix [4, 4], not finite where its quaternion is none."""
@@ -76,8 +78,8 @@ def pixels_of(image: Image, pixel: np.dtype[Any]) -> npt.NDArray[Any]:
 
 
 def points_of(cloud: PointCloud2) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-    """Return points [N, 3] and colours [N, 3] of the node's map."""
-    fields = {field.name: field.offset for field in cloud.fields}
+    """Return points [N, 3] and colours [N, 3] of the node's map, whatever else it says of them."""
+    fields = {field.name: field.offset for field in cloud.fields if field.name in _XYZ_RGB}
     layout = np.dtype(
         {
             "names": [*fields],
