@@ -33,7 +33,7 @@ def rounded(x: Tensor) -> Tensor:
     return ((bits + 0xFFF + ((bits >> 13) & 1)) & ~0x1FFF).view(torch.float32)
 
 
-class Tf32Products(TorchDispatchMode):
+class Tf32Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While it is on, products have rounded factors wherever TF32 is allowed.
 
     Attributes:
@@ -42,7 +42,7 @@ class Tf32Products(TorchDispatchMode):
 
     def __init__(self) -> None:
         """Round nothing yet."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls = 0
 
     def __torch_dispatch__(

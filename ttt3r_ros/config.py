@@ -364,6 +364,18 @@ class NodeConfig:
     base_frame: str = _setting("", "the robot's frame; empty: topmost ancestor of the camera frame")
     odom_frame: str = _setting("odom", "continuous frame the poses are given in")
     map_frame: str = _setting("map", "parent of the odometry frame")
+    odom_source: str = _setting(
+        "camera",
+        "camera: odom -> base_frame is of this node; tf: of the robot, which leaves map -> odom",
+        choices=("camera", "tf"),
+    )
+    transform_tolerance_s: float = _setting(
+        0.5,
+        "with odom_source tf, map -> odom is stamped so far ahead of its image",
+        unit="s",
+        low=0.0,
+        runtime=True,
+    )
     odometry_frame: str = _setting(
         "", "TF frame of the robot's odometry for scale_source odom; empty: the topic odometry"
     )
@@ -391,15 +403,30 @@ class NodeConfig:
     path: PathConfig = field(default_factory=PathConfig)
 
     def __post_init__(self) -> None:
-        if self.publish_odom_tf and self.odometry_frame == self.odom_frame:
+        if self.owns_odom and self.odometry_frame == self.odom_frame:
             raise ConfigError(
                 f"odometry_frame: {self.odometry_frame!r} is the frame this node publishes in: "
                 "set publish_odom_tf to false, or odom_frame to another one"
+            )
+        if self.odom_source == "tf" and self.odometry_frame not in ("", self.odom_frame):
+            raise ConfigError(
+                f"odometry_frame: with odom_source tf the odometry is odom_frame's, "
+                f"{self.odom_frame!r}: must be that or empty, got {self.odometry_frame!r}"
             )
         if len(self.camera_pose) not in (0, 6):
             raise ConfigError(
                 f"camera_pose: empty or six numbers x y z roll pitch yaw, got {self.camera_pose}"
             )
+
+    @property
+    def owns_odom(self) -> bool:
+        """Whether odom -> base_frame is this node's to publish."""
+        return self.publish_odom_tf and self.odom_source == "camera"
+
+    @property
+    def odometry_tf_frame(self) -> str:
+        """The frame of the robot's own odometry in TF, empty if it comes as messages."""
+        return self.odom_frame if self.odom_source == "tf" else self.odometry_frame
 
 
 def settings(*configs: type) -> dict[str, Setting]:
@@ -434,13 +461,13 @@ def with_values(config: ConfigT, values: Mapping[str, Any]) -> ConfigT:
         ConfigError: a name is unknown or a value is of the wrong type or out of bounds.
     """
     known = settings(type(config))
+    parsed: dict[str, dict[str, Any]] = {}  # by group; checked together, in whatever order
     for name, value in values.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             raise ConfigError(f"{name}: no such setting" + (f", {near[0]}?" if near else ""))
         group, _, leaf = name.rpartition(".")
-        parsed = known[name].parse(value)
-        if group:
-            parsed = replace(getattr(config, group), **{leaf: parsed})
-        config = replace(config, **{group or leaf: parsed})  # type: ignore[type-var]
-    return config
+        parsed.setdefault(group, {})[leaf] = known[name].parse(value)
+    own = parsed.pop("", {})
+    groups = {group: replace(getattr(config, group), **leaves) for group, leaves in parsed.items()}
+    return replace(config, **own, **groups)  # type: ignore[type-var]

@@ -13,11 +13,13 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
 from rosbags.typesys import Stores, get_typestore
 
+from ttt3r_ros.camera_info import CameraModel
 from ttt3r_ros.evaluation.datasets import find_recordings
 from ttt3r_ros.evaluation.readers import open_source
 from ttt3r_ros.evaluation.recording import Selection
 from ttt3r_ros.evaluation.source import SourceError
 from ttt3r_ros.geometry import Intrinsics
+from ttt3r_ros.types import Frame
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 T = TYPES.types
@@ -57,14 +59,14 @@ def compressed(index, kind="png"):
     return T["sensor_msgs/msg/CompressedImage"](stamp, f"rgb8; {kind} compressed bgr8", data)
 
 
-def camera_info(width=WIDTH, height=HEIGHT, distortion=(0.0,) * 5, fx=20.0):
+def camera_info(width=WIDTH, height=HEIGHT, distortion=(0.0,) * 5, fx=20.0, model="plumb_bob"):
     roi = T["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
     k = np.array([fx, 0, 8, 0, 21, 6, 0, 0, 1], np.float64)
     p = np.array([30, 0, 7, 0, 0, 31, 5, 0, 0, 0, 1, 0], np.float64)
     r = np.eye(3).reshape(-1)
     d = np.array(distortion, np.float64)
     return T["sensor_msgs/msg/CameraInfo"](
-        header(START_NS), height, width, "plumb_bob", d, k, r, p, 0, 0, roi
+        header(START_NS), height, width, model, d, k, r, p, 0, 0, roi
     )
 
 
@@ -228,6 +230,18 @@ def test_rectified_images_have_the_projection_matrix(tmp_path, caplog):
     assert caplog.text == ""
 
 
+def test_distorted_images_are_rectified_as_the_node_does(tmp_path):
+    info = camera_info(distortion=(0.2, 0, 0, 0, 0))
+    bag = write_bag(tmp_path / "bag", [("/camera_info", info), ("/image_raw", raw(0))])
+    (frame,) = frames(bag)
+    assert frame.intrinsics == Intrinsics(30.0, 31.0, 7.0, 5.0, WIDTH, HEIGHT)
+    camera = CameraModel("/image_raw")
+    camera.update(info)
+    expected = camera.apply(Frame(0, picture(0)))
+    assert np.array_equal(frame.rgb, expected.rgb) and not np.array_equal(frame.rgb, picture(0))
+    assert (frame.mask is None) == (expected.mask is None)
+
+
 def test_another_camera_info_can_be_named(tmp_path):
     bag = write_bag(tmp_path / "bag", [("/a/image", raw(0)), ("/b/info", camera_info())])
     assert frames(bag)[0].intrinsics is None
@@ -237,7 +251,11 @@ def test_another_camera_info_can_be_named(tmp_path):
 @pytest.mark.parametrize(
     ("info", "warning"),
     [
-        (camera_info(distortion=(0.1, 0.0)), "camera_info: lens distortion is ignored"),
+        (camera_info(distortion=(0.1, 0.0)), "camera_info: images are used with their distortion"),
+        (
+            camera_info(distortion=(0.1,) * 4, model="omnidirectional"),
+            "camera_info: images are used with their distortion: distortion_model: 'omnidire",
+        ),
         (camera_info(width=99), "camera_info: not used: is for 99x12, the images have 16x12"),
         (camera_info(fx=0.0), "camera_info: not used: intrinsics.fx: must be positive"),
     ],

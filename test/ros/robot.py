@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -71,7 +71,7 @@ class Robot:
         )
         self.statuses = self.listen(TrackingStatus, "ttt3r_node/status")
 
-    def start(self, **parameters: Any) -> TTT3RNode:
+    def start(self, *, cli_args: Sequence[str] = (), **parameters: Any) -> TTT3RNode:
         """Start the node and, if it becomes active, wait until it hears and is heard."""
         values = {
             "image_reliability": "reliable",
@@ -83,6 +83,7 @@ class Robot:
         }
         self.node = TTT3RNode(
             context=self._context,
+            cli_args=["--ros-args", *cli_args],
             parameter_overrides=[
                 Parameter(name.replace("__", "."), value=value) for name, value in values.items()
             ],

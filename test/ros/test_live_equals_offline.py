@@ -40,7 +40,7 @@ def checkpoint(tmp_path):
 
 @pytest.fixture
 def bag(tmp_path):
-    """JPEG images of a moving pattern at 30 Hz, 320x240, with intrinsics."""
+    """JPEG images of a moving pattern at 30 Hz, 320x240, from a camera that distorts."""
     types = get_typestore(Stores.ROS2_JAZZY)
     T = types.types
     path = tmp_path / "bag"
@@ -65,10 +65,12 @@ def bag(tmp_path):
             )
             if i == 0:
                 roi = T["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+                d = np.array([-0.2, 0.05, 0.0, 0.001, 0.0])
                 k = np.array([300.0, 0, 160, 0, 300, 120, 0, 0, 1])
-                p = np.array([300.0, 0, 160, 0, 0, 300, 120, 0, 0, 0, 1, 0])
+                r = np.eye(3).flatten()
+                p = np.array([290.0, 0, 158, 0, 0, 290, 121, 0, 0, 0, 1, 0])
                 message = T["sensor_msgs/msg/CameraInfo"](
-                    header, 240, 320, "plumb_bob", np.zeros(5), k, np.eye(3).flatten(), p, 0, 0, roi
+                    header, 240, 320, "plumb_bob", d, k, r, p, 0, 0, roi
                 )
                 writer.write(
                     infos, stamp_ns, types.serialize_cdr(message, "sensor_msgs/msg/CameraInfo")

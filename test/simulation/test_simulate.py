@@ -89,7 +89,7 @@ def test_the_intrinsics_tell_the_distortion(tmp_path):
     assert (info.distortion_model, info.d.tolist()) == ("plumb_bob", [-0.2, 0.03, 0, 0, 0])
     assert info.k.tolist() == [48, 0, 31.5, 0, 48, 23.5, 0, 0, 1]
     options = SceneOptions(seed=5, width=64, height=48, distortion=(-0.2, 0.03))
-    depth = np.frombuffer(messages(bag)["/ground_truth/depth/image_rect"][0].data, np.float32)
+    depth = np.frombuffer(messages(bag)["/ground_truth/depth/image_raw"][0].data, np.float32)
     assert torch.equal(
         torch.from_numpy(depth.reshape(48, 64).copy()), Scene(options).view(0).depth_m
     )

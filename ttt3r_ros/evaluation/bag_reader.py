@@ -209,6 +209,9 @@ class BagSource(Source):
     A frame is stamped with its header; with the time of recording where the header says 0. The
     first message of the camera info topic holds for the whole bag, as `camera_info` understands it.
 
+    Attributes:
+        camera: what is known of the images' camera.
+
     Raises:
         SourceError: the bag is damaged, or it is not clear which topics are meant.
     """
@@ -233,10 +236,10 @@ class BagSource(Source):
             self._connections = info.connections
             # Their definitions are the same in every distribution; those in the bag may be missing.
             self._types = get_typestore(Stores.ROS2_JAZZY)
-            self._camera = CameraModel(self.topic)
+            self.camera = CameraModel(self.topic)
             self._last_ns: int | None = None  # stamp of the image before
             if self.camera_info_topic:
-                self._camera.update(self._first_camera_info())
+                self.camera.update(self._first_camera_info())
         except BaseException:
             self._reader.close()
             raise
@@ -294,8 +297,7 @@ class BagSource(Source):
                 )
             else:
                 rgb = decode_compressed(message.data, message.format)
-            intrinsics = self._camera.intrinsics_of(rgb)
-            return Frame(stamp_ns, rgb, intrinsics, message.header.frame_id)
+            return self.camera.apply(Frame(stamp_ns, rgb, frame_id=message.header.frame_id))
         except FrameRejected as error:
             return Rejection(stamp_ns, str(error))
 

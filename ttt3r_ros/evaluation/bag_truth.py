@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from rosbags.rosbag2 import Reader
 
+from ttt3r_ros.camera_info import is_rectified
 from ttt3r_ros.evaluation.bag_reader import (
     IMAGE_TYPES,
+    BagSource,
     carries_depth,
     image_topic,
     is_bag,
@@ -69,8 +71,9 @@ class BagTruth(Truth):
                 by these.
             frames: instead of it, the parent and the child, the camera's optical frame, of the
                 transform in /tf and /tf_static that says where the camera is.
-            depth_topic: 16UC1, 32FC1, 16-bit PNG or compressedDepth, registered to the images;
-                empty: the only one there; `NO_TOPIC`: none of them.
+            depth_topic: 16UC1, 32FC1, 16-bit PNG or compressedDepth, registered to the images,
+                raw ones unless it is called `image_rect...`; empty: the only one there;
+                `NO_TOPIC`: none of them.
             max_difference_s: between the stamps of an image and of its depth or pose; those from
                 `frames` are interpolated.
 
@@ -107,8 +110,18 @@ class BagTruth(Truth):
         self._source = source
 
     def depth(self, stamp_ns: int) -> npt.NDArray[np.float32] | None:
-        """Return the true depth image of a stamp; see `Truth`."""
-        return self._depth.at(stamp_ns, self._span) if self._depth else None
+        """Return the true depth image of a stamp; see `Truth`.
+
+        What is registered to raw images loses their distortion as they do, if they are followed.
+        """
+        depth_m = self._depth.at(stamp_ns, self._span) if self._depth else None
+        if (
+            depth_m is None
+            or not isinstance(self._source, BagSource)
+            or is_rectified(self.depth_source)
+        ):
+            return depth_m
+        return self._source.camera.apply_to_depth(depth_m)
 
     def close(self) -> None:
         """Close the bag."""

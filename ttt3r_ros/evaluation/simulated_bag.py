@@ -21,6 +21,7 @@ FRAME, WORLD_FRAME = "camera", "world"
 TRUE_FRAME = "ground_truth_camera"  # in /tf; a camera with a parent would seem to be on a robot
 IMAGE, INFO = "/image", "/camera_info"
 POSE, DEPTH = "/ground_truth/pose", "/ground_truth/depth/image_rect"
+DISTORTED_DEPTH = "/ground_truth/depth/image_raw"
 DEPTH_ENCODINGS = ("32FC1", "16UC1")
 _START_NS = 1_700_000_000_000_000_000  # any time, but not the time of writing: bags are the same
 _MAX_DEPTH_MM = 65535
@@ -100,7 +101,9 @@ def _messages(
         "/tf": _T["tf2_msgs/msg/TFMessage"](
             [_T["geometry_msgs/msg/TransformStamped"](world, TRUE_FRAME, tf)]
         ),
-        DEPTH: _image(camera, _encoded_depth(view.depth_m.numpy(), depth_encoding), depth_encoding),
+        DISTORTED_DEPTH if any(scene.options.distortion) else DEPTH: _image(
+            camera, _encoded_depth(view.depth_m.numpy(), depth_encoding), depth_encoding
+        ),
         **image,
     }
 

@@ -19,7 +19,6 @@ try:
 except ImportError:
     from ttt3r_ros.ros.wheels import CvBridge, create_cloud
 
-from ttt3r_ros.camera_info import CameraModel
 from ttt3r_ros.covariance import Covariance, moved
 from ttt3r_ros.geometry import Intrinsics, Transform, inverse, rotation_vector, transform
 from ttt3r_ros.images import decode_compressed, decode_image
@@ -46,14 +45,11 @@ def stamp_message(ns: int) -> TimeMsg:
     return TimeMsg(sec=ns // NS_PER_S, nanosec=ns % NS_PER_S)
 
 
-def frame_from_image(
-    message: Image | CompressedImage, camera: CameraModel, camera_frame: str
-) -> Frame:
-    """Return the frame of an image message.
+def frame_from_image(message: Image | CompressedImage, camera_frame: str) -> Frame:
+    """Return the frame of an image message; what `camera_info` knows is left to it.
 
     Args:
         message: the image.
-        camera: what is known of the camera.
         camera_frame: used where the message's header names none.
 
     Raises:
@@ -75,7 +71,7 @@ def frame_from_image(
             message.is_bigendian,
             message.data,
         )
-    return Frame(stamp_ns(message.header.stamp), rgb, camera.intrinsics_of(rgb), frame_id)
+    return Frame(stamp_ns(message.header.stamp), rgb, frame_id=frame_id)
 
 
 def odometry_message(

@@ -13,10 +13,12 @@ import numpy as np
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped, TransformStamped
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import CompressedImage, Image, PointCloud2
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
+from ttt3r_ros.camera_info import CameraModel, is_rectified
 from ttt3r_ros.evaluation.evaluation_error import EvaluationError
+from ttt3r_ros.evaluation.report.data import Floats
 from ttt3r_ros.geometry import Transform
 from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.ros.conversions import stamp_ns
@@ -40,6 +42,7 @@ COUNTS = ("processed", "replaced", "rejected", "lost_estimated")
 _STILL = 1e-3  # transforms that differ by less, in metres and entries of the rotation, do not move
 _EVERYTHING = QoSProfile(depth=1000)
 _DEPTH_QUEUE = 30
+_INFO = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 _log = logging.getLogger(__name__)
@@ -79,6 +82,7 @@ class LiveClient(Node):
         base: where the camera is on the node's base frame.
         true_base: where it is on the frame that true poses are of.
         cloud: the map.
+        camera: that the images are of, by the `camera_info` beside them.
     """
 
     def __init__(
@@ -120,6 +124,10 @@ class LiveClient(Node):
         subscribe(PointCloud2, f"{node}/cloud_map", self._on_map, _LATCHED)
         subscribe(Image, f"{node}/depth/image_rect", depth.add_estimated, _DEPTH_QUEUE)
         image = self.resolve_topic_name(image)
+        self.camera = CameraModel(image)
+        info = f"{image.removesuffix('/compressed').rpartition('/')[0]}/camera_info"
+        subscribe(CameraInfo, info, self.camera.update, _INFO)
+        depth.rectified = self._rectified
         self._search_image = TopicSearch(
             self, _IMAGE_TYPES, depth.add_image, queue_size=_DEPTH_QUEUE, wanted=image
         )
@@ -214,6 +222,12 @@ class LiveClient(Node):
                 f"TF does not join {self.base.parent!r}, the node's base frame, and the camera's "
                 f"{self.base.child!r}"
             )
+
+    def _rectified(self, true_m: Floats) -> Floats:
+        """Take the distortion out of true depth, as the node does with images."""
+        if is_rectified(self.search_depth.topic):
+            return true_m
+        return self.camera.apply_to_depth(true_m)
 
     def _is_not_own(self, topic: str) -> bool:
         return not topic.startswith(self._own + "/")

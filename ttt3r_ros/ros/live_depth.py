@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from sensor_msgs.msg import CompressedImage, Image
@@ -38,6 +38,7 @@ class LiveDepth:
         """Begin without images; pairs go to `comparison`."""
         self.sampler = ViewSampler()
         self.expects_truth = False  # whether the node's depth waits for true depth
+        self.rectified: Callable[[Floats], Floats] = lambda true_m: true_m  # of true depth
         self._comparison = comparison
         self._estimated: dict[int, Image] = {}  # by stamp, as long as the truth may come
         self._true = _Recent(_TRUE_BYTES)
@@ -78,7 +79,7 @@ class LiveDepth:
                 continue
             try:
                 depth_m = depth_of(estimated)
-                true_m = None if true is None else depth_of(true)
+                true_m = None if true is None else self.rectified(depth_of(true))
             except FrameRejected as error:
                 self._warn(f"depth images are not compared: {error}")
                 continue

@@ -248,6 +248,11 @@ def _collect(client: LiveClient) -> tuple[Collector, int]:
     """Return the images since the last reset, and the number of segments since the first."""
     collected, segments, segment = Collector(), 0, 0
     T_base_camera = np.eye(4) if client.base.T is None else client.base.T
+    if client.poses and not client.base.parent:
+        _log.warning(
+            "~/odom is silent, as with odom_source tf: the node's poses are taken as the camera's, "
+            "though they are of its base frame"
+        )
     for status in client.statuses:
         stamp, first = stamp_ns(status.header.stamp), status.images_since_reset == 1
         lost = status.state == TrackingState.LOST

@@ -17,6 +17,7 @@ from typing import Any
 
 import rclpy
 import torch
+from geometry_msgs.msg import TransformStamped
 from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -48,9 +49,10 @@ from ttt3r_ros.ros.log import send_logs_to
 from ttt3r_ros.ros.masks import Masks
 from ttt3r_ros.ros.outputs import Outputs
 from ttt3r_ros.ros.parameters import change_settings, declare_parameters, read_parameters
+from ttt3r_ros.ros.qos import OVERRIDABLE
 from ttt3r_ros.ros.robot_odometry import RobotOdometry
 from ttt3r_ros.ros.saving import SAVED, NothingToSaveError, take
-from ttt3r_ros.ros.transforms import FrameListener
+from ttt3r_ros.ros.transforms import FrameConflict, FrameListener
 from ttt3r_ros.ros.worker import Worker
 from ttt3r_ros.session import SessionError
 
@@ -92,7 +94,10 @@ class TTT3RNode(LifecycleNode):
             ),
             post_callback=self._on_clock_jump,
         )
-        self._outputs = Outputs(self, self._node_config.map_frame)
+        try:
+            self._outputs = Outputs(self, self._node_config.map_frame)
+        except RuntimeError as error:
+            raise ConfigError(f"qos_overrides: {error}") from error
         self._diagnostics = DiagnosticsPublisher(self, self._health)
 
     def start(self) -> bool:
@@ -133,10 +138,10 @@ class TTT3RNode(LifecycleNode):
         image_topic = self.resolve_topic_name("image")
         self._camera = CameraModel(image_topic)
         self._masks = Masks()
-        listener = self._listener = FrameListener(self)
+        listener = self._listener = FrameListener(self, self._on_transform)
         odometry = None
-        if self._config.scale_source == "odom":
-            odometry = RobotOdometry(self.get_logger(), config.odometry_frame)
+        if config.odom_source == "tf" or self._config.scale_source == "odom":
+            odometry = RobotOdometry(self.get_logger(), config.odometry_tf_frame)
         worker = self._configured_worker()
         worker.prepare(
             self._camera,
@@ -144,14 +149,13 @@ class TTT3RNode(LifecycleNode):
             lambda frame: listener.find_mount(frame, self._node_config, self._outputs.own_edges),
             odometry,
         )
-        self._subscribe(image_topic)
-        if odometry:
-            qos = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
-            self._active_subscriptions.append(
-                self.create_subscription(TFMessage, "/tf", odometry.update_tf, qos)
-                if config.odometry_frame
-                else self.create_subscription(Odometry, "odometry", odometry.update, qos)
-            )
+        try:
+            self._subscribe(image_topic, odometry)
+        except (ParameterException, RuntimeError) as error:  # of qos_overrides
+            self._problem = f"cannot activate: {error}"
+            self.get_logger().error(self._problem)
+            self._stop_listening()
+            return TransitionCallbackReturn.FAILURE
         self._active_timers = [
             self._create_timer(1 / self._config.map.publish_hz, self._on_map_due),
             self._create_timer(1 / config.path.rate_hz, self._on_path_due),
@@ -198,23 +202,37 @@ class TTT3RNode(LifecycleNode):
         alone = MutuallyExclusiveCallbackGroup()
         self.create_service(Trigger, f"~/save_{what}", save, callback_group=alone)
 
-    def _subscribe(self, image_topic: str) -> None:
-        every_frame = self._config.every_frame
-        reliable = every_frame or self._node_config.image_reliability == "reliable"
-        qos = QoSProfile(
-            depth=self._node_config.queue_size if every_frame else 1,
-            reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
-        )
+    def _subscribe(self, image_topic: str, odometry: RobotOdometry | None) -> None:
         if self._node_config.image_transport == "compressed":
             kind, image_topic = CompressedImage, f"{image_topic}/compressed"
         else:
             kind = Image
-        self._active_subscriptions = [
-            self.create_subscription(kind, image_topic, self._on_image, qos),
-            self.create_subscription(CameraInfo, "camera_info", self._camera.update, qos),
-            self.create_subscription(Image, "mask", self._masks.update, qos),
-        ]
+        self._listen(kind, image_topic, self._on_image, self._image_qos())
+        self._listen(CameraInfo, "camera_info", self._camera.update, self._image_qos())
+        self._listen(Image, "mask", self._masks.update, self._image_qos())
+        if odometry:
+            qos = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
+            if self._node_config.odometry_tf_frame:
+                self._listen(TFMessage, "/tf", odometry.update_tf, qos)
+            else:
+                self._listen(Odometry, "odometry", odometry.update, qos)
         self.get_logger().info(f"waiting for images on {image_topic}")
+
+    def _image_qos(self) -> QoSProfile:
+        every_frame = self._config.every_frame
+        reliable = every_frame or self._node_config.image_reliability == "reliable"
+        return QoSProfile(
+            depth=self._node_config.queue_size if every_frame else 1,
+            reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        )
+
+    def _listen(
+        self, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile
+    ) -> None:
+        """Subscribe; overrides are written into `qos`."""
+        self._active_subscriptions.append(
+            self.create_subscription(kind, topic, callback, qos, qos_overriding_options=OVERRIDABLE)
+        )
 
     def _stop_listening(self) -> None:
         while self._active_subscriptions:
@@ -312,6 +330,16 @@ class TTT3RNode(LifecycleNode):
         if self._worker is not None:
             self._worker.configure(self._config, self._node_config)
         return SetParametersResult(successful=True)
+
+    def _on_transform(self, edge: TransformStamped) -> None:
+        if self._node_config.owns_odom and self._outputs.is_rival(edge) and self.executor:
+            conflict = FrameConflict(
+                f"somebody else publishes {edge.header.frame_id} -> {edge.child_frame_id} too, "
+                "which breaks the tree of frames: end that, or set odom_source to tf or "
+                "publish_odom_tf to false"
+            )
+            # Not here, in the callback of a subscription that goes with it.
+            self.executor.create_task(self._give_up, conflict)
 
     def _on_tf_waited(self) -> None:
         self._tf_timer.cancel()

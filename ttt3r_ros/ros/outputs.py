@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from geometry_msgs.msg import PoseWithCovarianceStamped
+from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped
 from nav_msgs.msg import Odometry, Path
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -28,13 +28,14 @@ from ttt3r_ros.ros.conversions import (
     rgb_message,
     stamp_message,
 )
+from ttt3r_ros.ros.map_correction import MapCorrection
 from ttt3r_ros.ros.path import PathMessages
+from ttt3r_ros.ros.qos import OVERRIDABLE
 from ttt3r_ros.ros.stream import StreamCounts
 from ttt3r_ros.ros.transforms import FramePublisher, Mount
+from ttt3r_ros.time_guard import NS_PER_S
 from ttt3r_ros.tracking_state import TrackingState
 from ttt3r_ros.types import FrameResult
-
-_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class Outputs:
@@ -51,14 +52,14 @@ class Outputs:
         self._frames = FramePublisher(node)
         self._odometry = self._create(Odometry, "~/odom")
         self._map_pose = self._create(PoseWithCovarianceStamped, "~/pose")
-        self._path = self._create(Path, "~/path", _LATCHED)
+        self._path = self._create(Path, "~/path", _latched())
         self._path_messages = PathMessages(map_frame)
         self._depth = self._create(Image, "~/depth/image_rect")
         self._depth_info = self._create(CameraInfo, "~/depth/camera_info")
         self._confidence = self._create(Image, "~/confidence/image_rect")
         self._rgb = self._create(Image, "~/image_rect")
         self._points = self._create(PointCloud2, "~/points")
-        self._map = self._create(PointCloud2, "~/cloud_map", _LATCHED)
+        self._map = self._create(PointCloud2, "~/cloud_map", _latched())
         self._status = self._create(TrackingStatus, "~/status")
         self._previous: tuple[int, Transform] | None = None  # stamp in ns, pose of the base
         self.forget()
@@ -73,8 +74,13 @@ class Outputs:
         """What `~/status` has said last, be it to nobody; not to be changed."""
         return self._last_status
 
+    def is_rival(self, edge: TransformStamped) -> bool:
+        """Return whether a transform heard is somebody else's and says where the base is."""
+        return self._frames.is_rival(edge)
+
     def forget(self) -> None:
         """Let the next result be a first one."""
+        self._correction = MapCorrection()
         self._last_status = TrackingStatus()
         self.last_rejection = ""
         self._previous = None
@@ -90,19 +96,35 @@ class Outputs:
             return
         T_odom_base = mount.odom_to_base(result.T_odom_camera)
         stamp = stamp_message(result.stamp_ns)
-        self._frames.publish_pose(
-            result.T_map_odom, T_odom_base, mount.base_frame, stamp, node_config
-        )
+        is_odometry = node_config.odom_source == "camera"
+        if is_odometry:
+            self._frames.publish_pose(
+                result.T_map_odom, T_odom_base, mount.base_frame, stamp, node_config
+            )
         # After a reset the pose before has another origin, after a seam it is this one's by
         # construction: neither says anything about the velocity.
         follows = self._previous and result.images_since_reset > 1 and not result.seam
         previous = self._previous if follows else None
         self._previous = (result.stamp_ns, T_odom_base)
-        if self._odometry.get_subscription_count():
+        if is_odometry and self._odometry.get_subscription_count():
             frame = node_config.odom_frame
             self._odometry.publish(odometry_message(result, mount, previous, frame))
         if self._map_pose.get_subscription_count():
             self._map_pose.publish(map_pose_message(result, mount, self._map_frame))
+
+    def correction(
+        self,
+        result: FrameResult,
+        mount: Mount,
+        T_odom_base: Transform | None,
+        node_config: NodeConfig,
+    ) -> None:
+        """Publish map -> odom of a foreign odometry, if it is known; see `MapCorrection`."""
+        T_map_odom = self._correction.update(result, mount, T_odom_base)
+        if T_map_odom is not None:
+            ahead_ns = round(node_config.transform_tolerance_s * NS_PER_S)
+            stamp = stamp_message(result.stamp_ns + ahead_ns)
+            self._frames.publish_map_to_odom(T_map_odom, stamp, node_config)
 
     def points(self, result: FrameResult, config: Config, node_config: NodeConfig) -> None:
         """Publish images and points of an image; of a LOST one only if wanted."""
@@ -182,7 +204,14 @@ class Outputs:
         self._path.publish(self._path_messages.path(poses, mount, stamp_ns))
 
     def _create(self, kind: type, topic: str, qos: QoSProfile | int = 10) -> Any:
-        return self._node.create_lifecycle_publisher(kind, topic, qos)
+        return self._node.create_lifecycle_publisher(
+            kind, topic, qos, qos_overriding_options=OVERRIDABLE
+        )
+
+
+def _latched() -> QoSProfile:
+    """A profile for one topic: overrides are written into it."""
+    return QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 def _is_withheld(result: FrameResult, config: NodeConfig) -> bool:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the robot's own odometry says of the camera, for `scale_source: odom`."""
+"""The robot's own odometry, for `scale_source: odom` and `odom_source: tf`."""
 
 from __future__ import annotations
+
+from threading import Condition
 
 from geometry_msgs.msg import Point, Quaternion, Vector3
 from nav_msgs.msg import Odometry
@@ -30,6 +32,7 @@ class RobotOdometry:
         self._log = log
         self._tf_frame = tf_frame
         self._buffers: dict[str, OdometryBuffer] = {}  # by the child frame
+        self._changed = Condition()
 
     def update(self, message: Odometry) -> None:
         """Take a message; one that is no pose is left out with a warning."""
@@ -44,10 +47,23 @@ class RobotOdometry:
                 self._add(edge.header, edge.child_frame_id, t.translation, t.rotation)
 
     def camera_pose(self, at_ns: int, mount: Mount) -> Transform | None:
-        """Return the camera's pose in the odometry's frame, None if it is not known (yet).
+        """Return the camera's pose in the odometry's frame, None if it is not known (yet)."""
+        T_odometry_base = self.base_pose(at_ns, mount)
+        return None if T_odometry_base is None else T_odometry_base @ mount.T_base_camera
 
-        It has to be of the frame that the camera's mount is known in.
+    def base_pose(self, at_ns: int, mount: Mount, wait_s: float = 0.0) -> Transform | None:
+        """Return the pose of the frame that the camera's mount is known in, as `camera_pose`.
+
+        Args:
+            at_ns: when.
+            mount: of the camera.
+            wait_s: for a pose of that time or a later one to arrive.
         """
+        with self._changed:
+            self._changed.wait_for(lambda: self._pose(at_ns, mount) is not None, wait_s)
+        return self._pose(at_ns, mount)
+
+    def _pose(self, at_ns: int, mount: Mount) -> Transform | None:
         # An odometry that does not say what it is of is of the base.
         buffer = self._buffers.get(mount.base_frame) or self._buffers.get("")
         if buffer is None:
@@ -59,8 +75,7 @@ class RobotOdometry:
                     throttle_duration_sec=_WARNING_PERIOD_S,
                 )
             return None
-        T_odometry_base = buffer.at(at_ns)
-        return None if T_odometry_base is None else T_odometry_base @ mount.T_base_camera
+        return buffer.at(at_ns)
 
     def _add(self, header: Header, child: str, p: Point | Vector3, q: Quaternion) -> None:
         buffer = self._buffers.get(child) or OdometryBuffer()
@@ -72,4 +87,6 @@ class RobotOdometry:
                 f"odometry: left out: {error}", throttle_duration_sec=_WARNING_PERIOD_S
             )
         else:
-            self._buffers[child] = buffer
+            with self._changed:
+                self._buffers[child] = buffer
+                self._changed.notify_all()

@@ -58,11 +58,12 @@ class SimulatedCamera(Node):
         self._scene = scene
         # Reliable offers meet both kinds of subscribers.
         qos = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+        depth = "image_raw" if any(scene.options.distortion) else "image_rect"
         # In this order they are sent: who has the image can have the rest.
         self._outputs: dict[str, Any] = {
             "info": self.create_publisher(CameraInfo, "camera_info", qos),
             "pose": self.create_publisher(PoseStamped, "ground_truth/pose", qos),
-            "depth": self.create_publisher(Image, "ground_truth/depth/image_rect", qos),
+            "depth": self.create_publisher(Image, f"ground_truth/depth/{depth}", qos),
             "image": self.create_publisher(Image, "image", qos),
         }
 

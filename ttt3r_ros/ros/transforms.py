@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import yaml
@@ -36,6 +37,8 @@ except ImportError:
 from ttt3r_ros.config import NodeConfig
 from ttt3r_ros.geometry import Transform, inverse, optical_mount, transform
 from ttt3r_ros.types import FrameRejected
+
+_SENT = 1000  # transforms remembered, more than ever wait to be heard
 
 
 class FrameConflict(RuntimeError):
@@ -73,10 +76,11 @@ def find_mount(
     """
     parents = {c: p for c, p in _parents(buffer).items() if (p, c) not in own_edges}
     base_frame = config.base_frame or _topmost(parents, camera_frame, config)
-    if config.publish_odom_tf and base_frame in parents:
+    if config.owns_odom and base_frame in parents:
         raise FrameConflict(
             f"TF has {parents[base_frame]} -> {base_frame} already, a second parent would break "
-            f"the tree: set base_frame to the top of the robot's tree or publish_odom_tf to false"
+            f"the tree: set base_frame to the top of the robot's tree, odom_source to tf or "
+            f"publish_odom_tf to false"
         )
     if config.camera_pose:
         T_base_camera = optical_mount(config.camera_pose)
@@ -104,12 +108,30 @@ def find_transform(buffer: Buffer, parent: str, child: str) -> Transform:
     return matrix_from_transform(buffer.lookup_transform(parent, child, Time()))
 
 
+class _WatchedBuffer(Buffer):  # type: ignore[misc]  # one of two
+    """Shows each transform to somebody else, too."""
+
+    def __init__(self, watch: Callable[[TransformStamped], None]) -> None:
+        super().__init__()
+        self._watch = watch
+
+    def set_transform(self, transform: TransformStamped, authority: str) -> None:
+        self._watch(transform)
+        super().set_transform(transform, authority)
+
+    def set_transform_static(self, transform: TransformStamped, authority: str) -> None:
+        self._watch(transform)
+        super().set_transform_static(transform, authority)
+
+
 class FrameListener:
     """What TF says while the node is active."""
 
-    def __init__(self, node: Node) -> None:
-        """Listen to /tf and /tf_static."""
-        self._buffer = Buffer()
+    def __init__(
+        self, node: Node, watch: Callable[[TransformStamped], None] = lambda _: None
+    ) -> None:
+        """Listen to /tf and /tf_static; each transform heard is shown to `watch`."""
+        self._buffer = _WatchedBuffer(watch)
         self._listener = TransformListener(self._buffer, node)
 
     def find_mount(
@@ -136,6 +158,8 @@ class FramePublisher:
     def __init__(self, node: Node) -> None:
         """Create the publishers of /tf and /tf_static."""
         self.own_edges: set[tuple[str, str]] = set()  # (parent, child) of what was published
+        self._base_frame = ""  # the last one published
+        self._sent: dict[tuple[Any, ...], None] = {}  # the last transforms to it, oldest first
         self._broadcaster = TransformBroadcaster(node)
         self._static_broadcaster = StaticTransformBroadcaster(node)
 
@@ -160,8 +184,33 @@ class FramePublisher:
         transforms = []
         if config.publish_map_tf:
             transforms.append(transform_message(T_map_odom, map_, odom, stamp))
-        if config.publish_odom_tf:
+        if config.owns_odom:
             transforms.append(transform_message(T_odom_base, odom, base_frame, stamp))
+            self._remember(transforms[-1])
+        self._send(transforms)
+
+    def publish_map_to_odom(
+        self, T_map_odom: Transform, stamp: TimeMsg, config: NodeConfig
+    ) -> None:
+        """Publish where the odometry that is somebody else's is in the map."""
+        if config.publish_map_tf:
+            frames = config.map_frame, config.odom_frame
+            self._send([transform_message(T_map_odom, *frames, stamp)])
+
+    def is_rival(self, edge: TransformStamped) -> bool:
+        """Return whether a transform heard says where the base is and was not sent from here.
+
+        Names do not tell: somebody else's odometry has the same. Another thread may publish.
+        """
+        return edge.child_frame_id == self._base_frame and _content(edge) not in self._sent
+
+    def _remember(self, edge: TransformStamped) -> None:
+        self._base_frame = edge.child_frame_id
+        self._sent[_content(edge)] = None
+        if len(self._sent) > _SENT:
+            del self._sent[next(iter(self._sent))]
+
+    def _send(self, transforms: list[TransformStamped]) -> None:
         self.own_edges.update((t.header.frame_id, t.child_frame_id) for t in transforms)
         if transforms:
             self._broadcaster.sendTransform(transforms)
@@ -193,6 +242,12 @@ def matrix_from_transform(message: TransformStamped) -> Transform:
     t, q = message.transform.translation, message.transform.rotation
     rotation = quaternion_matrix((q.x, q.y, q.z, q.w))[:3, :3]
     return transform(rotation, (t.x, t.y, t.z))
+
+
+def _content(edge: TransformStamped) -> tuple[Any, ...]:
+    header, t, q = edge.header, edge.transform.translation, edge.transform.rotation
+    stamp = (header.stamp.sec, header.stamp.nanosec)
+    return (header.frame_id, edge.child_frame_id, *stamp, t.x, t.y, t.z, q.x, q.y, q.z, q.w)
 
 
 def _parents(buffer: Buffer) -> dict[str, str]:

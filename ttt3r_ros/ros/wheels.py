@@ -97,6 +97,8 @@ class Buffer:
         with self._lock:
             self._parents[transform.child_frame_id] = (transform.header.frame_id, matrix)
 
+    set_transform_static = set_transform
+
     def all_frames_as_yaml(self) -> str:
         """Return each frame that has a parent, and its parent, as YAML."""
         with self._lock:

@@ -39,6 +39,8 @@ from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError
 
 _WARNING_PERIOD_S = 5.0  # of repeated warnings about images
 _LOSS_WARNING_PERIOD_S = 60.0
+_CAMERA_WAIT_S = 1.0  # for the first camera_info; a driver may send it after its image
+_ODOMETRY_WAIT_S = 0.2  # for the robot's own odometry of an image's time; it is at 10 Hz or more
 
 
 ImageMessage: TypeAlias = "Image | CompressedImage"
@@ -54,6 +56,7 @@ class _Activation:
     odometry: RobotOdometry | None
     counter: StreamCounter
     last_received_ns: int | None = None
+    is_camera_awaited: bool = False
     mount: Mount | None = None
     mounted_frame: str = ""  # the camera frame that `mount` is for
 
@@ -124,7 +127,7 @@ class Worker:
             camera: what is known of the camera.
             masks: of its images.
             find_mount: finds the mount of a camera frame; it may raise `FrameRejected`.
-            odometry: of the robot, if the scale comes from it.
+            odometry: of the robot, if the scale or odom -> base comes from it.
         """
         counter = StreamCounter(self._pipeline.config.time.max_gap_s)
         self._activation = _Activation(camera, masks, find_mount, odometry, counter)
@@ -248,8 +251,9 @@ class Worker:
     def _process(self, waiting: _Waiting) -> None:
         activation, message = waiting.activation, waiting.message
         try:
-            frame = frame_from_image(message, activation.camera, self._node_config.camera_frame)
-            frame = replace(frame, mask=activation.masks.of(frame))
+            frame = frame_from_image(message, self._node_config.camera_frame)
+            self._await_camera(activation)
+            frame = activation.camera.apply(replace(frame, mask=activation.masks.of(frame)))
             mount = self._mount_of(activation, frame)
             if activation.odometry:
                 pose = activation.odometry.camera_pose(frame.stamp_ns, mount)
@@ -273,7 +277,7 @@ class Worker:
             finally:
                 latency_ms = (self._node.get_clock().now().nanoseconds - result.stamp_ns) / 1e6
                 counts = activation.counter.counts()
-                follow = partial(self._follow, activation, result, merge, counts, latency_ms)
+                follow = partial(self._follow, activation, result, mount, merge, counts, latency_ms)
                 mark = self._side_stream.mark()
                 self._wait_for_follower()
                 self._following = self._followers.submit(
@@ -288,12 +292,16 @@ class Worker:
         self,
         activation: _Activation,
         result: FrameResult,
+        mount: Mount,
         merge: Callable[[], None],
         counts: StreamCounts,
         latency_ms: float,
     ) -> None:
         """Do all that an image's pose need not wait for; in the follower's thread."""
-        merge()
+        try:
+            self._correct(activation, result, mount)
+        finally:
+            merge()
         if activation is not self._activation:
             return
         self._outputs.points(result, self._pipeline.config, self._node_config)
@@ -306,9 +314,33 @@ class Worker:
         )
         self._warn_of_loss(counts)
 
+    def _correct(self, activation: _Activation, result: FrameResult, mount: Mount) -> None:
+        """Publish map -> odom if odom -> base is somebody else's; in the follower's thread."""
+        config = self._node_config
+        if config.odom_source == "camera" or activation.odometry is None:
+            return
+        T_odom_base = activation.odometry.base_pose(result.stamp_ns, mount, _ODOMETRY_WAIT_S)
+        if T_odom_base is None:
+            self._log.warning(
+                f"TF: no {config.odom_frame} -> {mount.base_frame} of the image's time, "
+                f"{result.stamp_ns} ns: map -> odom stays as it was, if it was known",
+                throttle_duration_sec=_WARNING_PERIOD_S,
+            )
+        if activation is self._activation:
+            self._outputs.correction(result, mount, T_odom_base, config)
+
     def _wait_for_follower(self) -> None:
         if self._following:
             self._following.result()
+
+    def _await_camera(self, activation: _Activation) -> None:
+        """Wait for the camera info before the first image, if somebody publishes it."""
+        if activation.is_camera_awaited:
+            return
+        activation.is_camera_awaited = True
+        topic = self._node.resolve_topic_name("camera_info")
+        if self._node.count_publishers(topic) and not activation.camera.wait(_CAMERA_WAIT_S):
+            self._log.warning(f"{topic}: published, but nothing came in {_CAMERA_WAIT_S:g} s")
 
     def _mount_of(self, activation: _Activation, frame: Frame) -> Mount:
         """Find the camera's mount at the first image, and again when the images' frame changes."""

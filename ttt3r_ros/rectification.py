@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Taking the distortion of a lens out of pictures, as image_proc's rectify does.
+
+Which matrices belong to a camera is `camera_info`'s.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Matrix = npt.NDArray[np.float64]  # [3, 3]
+Maps = tuple[npt.NDArray[Any], npt.NDArray[Any]]
+
+_OPENCV = (4, 5, 8, 12, 14)  # k1 k2 p1 p2 k3, then k4 k5 k6 below the line, s1..s4, tx ty
+COEFFICIENTS = {"plumb_bob": _OPENCV, "rational_polynomial": _OPENCV, "equidistant": (4,)}
+"""The distortion models of `sensor_msgs/CameraInfo`, and how many coefficients they may have."""
+
+_RADII = 2000  # at which a lens is looked at
+
+
+class Rectification:
+    """From the raw picture of a lens to a pinhole camera's picture of the same size.
+
+    Where each pixel comes from is worked out once. Between raw pixels colours are interpolated
+    linearly in steps of 1/32, so that pictures are equal to image_proc's.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        distortion: npt.ArrayLike,
+        K: Matrix,
+        R: Matrix,
+        P: Matrix,
+        width: int,
+        height: int,
+    ) -> None:
+        """Work out where pixels come from.
+
+        Args:
+            model: one of `COEFFICIENTS`.
+            distortion: its coefficients.
+            K: of the raw picture.
+            R: from the lens's axes to the pinhole camera's.
+            P: of the pinhole camera's picture.
+            width: of both pictures, in pixels.
+            height: of both pictures, in pixels.
+
+        Raises:
+            ValueError: there is no such model, or it does not have these coefficients.
+        """
+        d = np.asarray(distortion, np.float64)
+        if model not in COEFFICIENTS:
+            raise ValueError(f"distortion_model: {model!r} is not one of {', '.join(COEFFICIENTS)}")
+        if len(d) not in COEFFICIENTS[model] or not np.isfinite(d).all():
+            counts = " or ".join(map(str, COEFFICIENTS[model]))
+            raise ValueError(f"d: {model} has {counts} finite coefficients, got {d.tolist()}")
+        is_fisheye = model == "equidistant"
+        make = cv2.fisheye.initUndistortRectifyMap if is_fisheye else cv2.initUndistortRectifyMap
+        self._maps: Maps = make(K, d, R, P, (width, height), cv2.CV_16SC2)
+        # With the maps above, OpenCV takes the pixel at the upper left for the nearest one.
+        self._coordinates: Maps = cv2.convertMaps(*self._maps, cv2.CV_32FC1)
+        blank = np.full((height, width), 255, np.uint8)
+        outside = cv2.remap(blank, *self._maps, cv2.INTER_LINEAR) < 255
+        if (largest := _largest_radius(d, is_fisheye)) < np.inf:
+            outside |= _radii(R, P, width, height) > largest
+        self._outside = outside if outside.any() else None  # [H, W]
+
+    def image(self, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Return the pinhole camera's picture of a raw one [H, W, 3], black outside of that."""
+        return cv2.remap(rgb, *self._maps, cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+
+    def mask(self, mask: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
+        """Return the mask of a raw picture [H, W] as one of the pinhole camera's.
+
+        What the raw picture does not show is set in it, too.
+        """
+        if mask is None:
+            return self._outside
+        grey = cv2.remap(mask.astype(np.uint8), *self._coordinates, cv2.INTER_NEAREST)
+        return grey > 0 if self._outside is None else (grey > 0) | self._outside
+
+    def depth(self, depth_m: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return raw depth [h, w] of any size as the pinhole camera's, NaN where there is none.
+
+        Depth is along the optical axis of both, so R has to be the identity.
+        """
+        height, width = depth_m.shape
+        x, y = (cv2.resize(m, (width, height)) for m in self._coordinates)
+        rows, columns = self._coordinates[0].shape
+        x, y = (x + 0.5) * width / columns - 0.5, (y + 0.5) * height / rows - 0.5
+        seen = cv2.remap(depth_m, x, y, cv2.INTER_NEAREST, borderValue=np.nan)
+        if self._outside is not None:
+            outside = cv2.resize(self._outside.astype(np.uint8), (width, height))
+            seen[outside > 0] = np.nan
+        return seen.astype(np.float32, copy=False)
+
+
+def _radii(R: Matrix, P: Matrix, width: int, height: int) -> npt.NDArray[np.float32]:
+    """Return how far from the lens's axis pixels [H, W] look, at a distance of 1; else infinity."""
+    u, v = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
+    rays = np.linalg.inv(P @ R).astype(np.float32)
+    x, y, z = (row[0] * u + row[1] * v + row[2] for row in rays)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(z > 0, np.hypot(x, y) / z, np.float32(np.inf))
+
+
+def _largest_radius(d: npt.NDArray[np.float64], is_fisheye: bool) -> float:
+    """Return up to where a lens keeps the order of what it sees.
+
+    Beyond that the polynomials, which nobody has measured there, fold the picture over itself.
+    """
+    angle = np.linspace(0, np.pi / 2, _RADII, endpoint=False)
+    radius = np.tan(angle)
+    if is_fisheye:
+        squared, seen = angle**2, angle
+        above = np.polynomial.polynomial.polyval(squared, [1, *d])
+        below = 1.0
+    else:
+        k1, k2, _, _, k3, k4, k5, k6 = np.pad(d[:8], (0, max(0, 8 - len(d))))
+        squared, seen = radius**2, radius
+        above = np.polynomial.polynomial.polyval(squared, [1, k1, k2, k3])
+        below = np.polynomial.polynomial.polyval(squared, [1, k4, k5, k6])
+    falls = np.diff(seen * above / below) <= 0
+    return float(radius[falls.argmax()]) if falls.any() else np.inf
