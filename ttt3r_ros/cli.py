@@ -337,6 +337,7 @@ def _add_simulate(commands: Any) -> None:
     parser.add_argument("--compressed", action="store_true", help="write images as JPEG")
     parser.add_argument("--depth-encoding", choices=("32FC1", "16UC1"), default="32FC1")
     add_scene_arguments(parser)
+    _add_ros_arguments(parser)
 
 
 def _simulate(args: argparse.Namespace) -> int:
@@ -379,19 +380,21 @@ def _add_play(commands: Any) -> None:
     parser.add_argument(
         "--wait", type=float, default=0.0, metavar="S", help="wait at most so long for a subscriber"
     )
+    _add_ros_arguments(parser)
 
 
 def _play(args: argparse.Namespace) -> int:
     from ttt3r_ros.ros.player import play
 
-    play(
-        args.bag,
-        rate=args.rate,
-        loop=args.loop,
-        start_s=args.start,
-        topics=args.topics,
-        wait_for_subscribers_s=args.wait,
-    )
+    with suppress(KeyboardInterrupt):  # as one ends a player
+        play(
+            args.bag,
+            rate=args.rate,
+            loop=args.loop,
+            start_s=args.start,
+            topics=args.topics,
+            wait_for_subscribers_s=args.wait,
+        )
     return 0
 
 
@@ -491,6 +494,13 @@ def _view(args: argparse.Namespace) -> int:
     with Page(args.host, args.port, args.max_points) as page, suppress(KeyboardInterrupt):
         view_live(page, args.node or "/ttt3r_node")
     return 0
+
+
+def _add_ros_arguments(parser: argparse.ArgumentParser) -> None:
+    # rclpy reads them itself.
+    parser.add_argument(
+        "--ros-args", nargs=argparse.REMAINDER, help="what follows is for ROS: -r /image:=/camera"
+    )
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:

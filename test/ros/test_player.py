@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -309,6 +312,18 @@ def test_a_loop_begins_again_with_the_clock_until_it_is_stopped(tmp_path, listen
     assert counts["/note"] >= 7
     assert listener.received["/note"][:7] == (cdrs["/note"] * 3)[:7]
     assert clocks(listener)[:6] == [START_NS + i * PERIOD_NS for i in (0, 1, 2)] * 2
+
+
+def test_the_command_renames_topics_as_ros_does_and_ends_well_by_ctrl_c(tmp_path, listener):
+    bag, _ = write_bag(tmp_path / "bag", [("/note", i, text(f"{i}")) for i in range(3)])
+    listener.listen(String, "/robot/note")
+    command = [sys.executable, "-m", "ttt3r_ros.cli", "play", str(bag), "--loop"]
+    with subprocess.Popen([*command, "--ros-args", "-r", "/note:=/robot/note"]) as playing:
+        try:
+            listener.wait_until(lambda: listener.received["/robot/note"])
+        finally:
+            playing.send_signal(signal.SIGINT)
+    assert playing.returncode == 0
 
 
 def test_nobody_to_wait_for_is_said_and_the_bag_is_played(tmp_path, caplog):
