@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import gc
 import json
 import os
 import statistics
@@ -35,7 +36,7 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.bench_step import SIZES, in_gigabytes, memory_bytes, random_weights
+from benchmarks.bench_step import SIZES, in_gigabytes, memory_bytes, random_weights, reset_memory
 from ttt3r_ros import tracker as tracker_module
 from ttt3r_ros.config import (
     ConfidenceConfig,
@@ -131,7 +132,10 @@ def parts_timed(pipeline: Pipeline) -> Iterator[dict[str, float]]:
         yield spent
     finally:
         for (owner, name, _), original in zip(found, originals, strict=True):
-            setattr(owner, name, original)
+            if owner is tracker_module:
+                setattr(owner, name, original)
+            else:
+                delattr(owner, name)  # the class's own is behind it
 
 
 def _timed(original: Any, part: str, spent: dict[str, float], cuda: bool) -> Any:
@@ -149,6 +153,7 @@ def _timed(original: Any, part: str, spent: dict[str, float], cuda: bool) -> Any
 
 def run(pipeline: Pipeline, frames: Iterator[Frame], images: int) -> dict[str, Any]:
     """Time so many whole images, then the parts of as many."""
+    reset_memory(pipeline.model.device)
     for frame in islice(frames, _WARM_UP):
         pipeline.process(frame)
     times_ms, lost = [], 0
@@ -189,7 +194,8 @@ def markdown(result: dict[str, Any]) -> str:
         lines.append(f"| {' | '.join(cells)} | {row['images_lost']} of {row['images']} |")
     lines += [
         "",
-        f"Parts: mean ms. {result['hardware']}, load average {result['load_average']:.1f}, "
+        "Parts: mean ms. Memory: the most so far, on a GPU since the row began. "
+        f"{result['hardware']}, load average {result['load_average']:.1f}, "
         f"torch {result['torch']}, {result['date']}, commit {result['commit']}.",
     ]
     return "\n".join(lines)
@@ -223,6 +229,7 @@ def main(words: Sequence[str] | None = None) -> None:
                 row = run(pipeline, film(width, height), arguments.images)
                 rows.append({"network": network, "dtype": dtype, "camera": camera, **row})
                 del pipeline
+                gc.collect()
     result = {
         "rows": rows,
         "hardware": circumstances.described(device),

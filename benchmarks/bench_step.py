@@ -248,6 +248,12 @@ def quantiles(times: Sequence[float]) -> tuple[float, float]:
     return 1e3 * median, 1e3 * p95
 
 
+def reset_memory(device: torch.device) -> None:
+    """Let `memory_bytes` begin anew on a GPU; what a process has ever held cannot be forgotten."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def memory_bytes(device: torch.device) -> dict[str, int]:
     """The most this process held so far: allocated and reserved on a GPU, resident on the CPU."""
     if device.type == "cuda":
@@ -274,6 +280,7 @@ def bench_size(arguments: argparse.Namespace, size_name: str) -> Iterator[dict[s
     on_host = size.image()
     image = on_host.to(device)
     for dtype in arguments.dtype:
+        reset_memory(device)
         ours = in_precision(exact, dtype, device)
         with torch.inference_mode(), tf32_products(ours.tf32):
             state, _ = ours.step(ours.initial_state(), image)

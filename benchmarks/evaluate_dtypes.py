@@ -447,7 +447,9 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--json", type=Path, metavar="FILE", help="write all numbers here")
     arguments = parser.parse_args(words)
 
-    config = Config(checkpoint=arguments.checkpoint, device=arguments.device, every_frame=True)
+    config = Config(
+        checkpoint=arguments.checkpoint, device=arguments.device, dtype=FLOAT32, every_frame=True
+    )
     model = load_model(config)
     recommended = int(model.settings.get("segment.reset_interval", 0))
     plan = Plan(

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ttt3r_ros.network.precision import tf32_is_allowed
+
 _aten = torch.ops.aten
 # Which arguments are factors. What attention multiplies with after its softmax is not rounded.
 _FACTORS = {
@@ -50,7 +52,7 @@ class Tf32Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """Call the operator, with rounded factors if it is a product."""
         factors = _FACTORS.get(func.overloadpacket, ())
-        if factors and torch.backends.cuda.matmul.allow_tf32:
+        if factors and tf32_is_allowed():
             self.calls += 1
             args = tuple(rounded(a) if i in factors else a for i, a in enumerate(args))
         return func(*args, **(kwargs or {}))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ttt3r_ros.model import prepare
 from ttt3r_ros.network.checkpoint import Checkpoint, build_network, read_checkpoint
 from ttt3r_ros.network.prediction import Prediction
 from ttt3r_ros.preprocessing import RgbImage, resize_and_crop, to_network_input
@@ -44,6 +45,7 @@ def check(path: str | Path, *, device: str | torch.device = "cpu") -> CheckRepor
     device = torch.device(device)
     checkpoint = read_checkpoint(path)
     network = build_network(checkpoint, device=device)
+    prepare(network, "auto", device)
     rgb, plan = resize_and_crop(
         picture(), checkpoint.image_size, patch_size=checkpoint.config.patch_size
     )

@@ -181,6 +181,8 @@ class Pipeline:
             self.reset(f"the clock jumped back by {back_s:.3f} s")
 
     def _merge(self, result: FrameResult, mask: Mask | None, resets: int) -> None:
+        # Nobody else finds the map half written: whatever writes into it ends by reading something
+        # back from the device.
         with self._map_lock:
             if result.is_placed and resets == self._resets:
                 self._insert(result, mask)

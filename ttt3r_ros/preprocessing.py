@@ -30,6 +30,8 @@ METHODS = ("exact", "fast")
 _LANCZOS = 1
 _BICUBIC = 3
 
+_MOST_SHRUNK = 32  # on a GPU: torch's filter keeps its weights in a block's memory there
+
 RgbImage = npt.NDArray[np.uint8]  # [H, W, 3]
 Mask = npt.NDArray[np.bool_]  # [H, W]
 
@@ -171,10 +173,7 @@ def resize_and_crop(
     """
     if method not in METHODS:
         raise ValueError(f"method: must be one of {METHODS}, got {method!r}")
-    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
-        raise ValueError(f"image: expected uint8 [H, W, 3], got {rgb.dtype} {list(rgb.shape)}")
-    height, width = rgb.shape[:2]
-    plan = crop_transform(width, height, image_size, patch_size=patch_size, fit=fit)
+    plan = _plan(rgb, image_size, patch_size, fit)
     scaled = (_scale_exact if method == "exact" else _scale_fast)(rgb, plan)
     crop = scaled[plan.top : plan.top + plan.height, plan.left : plan.left + plan.width]
     return np.array(crop, order="C"), plan
@@ -230,18 +229,26 @@ def network_image(
 
     Arguments and errors are those of `resize_and_crop`.
     """
-    if device.type == "cpu" or method != "fast":
+    plan = _plan(rgb, image_size, patch_size, fit)
+    shrinks = max(plan.source_width / plan.scaled_width, plan.source_height / plan.scaled_height)
+    if device.type == "cpu" or method != "fast" or shrinks > _MOST_SHRUNK:
         small, plan = resize_and_crop(
             rgb, image_size, patch_size=patch_size, fit=fit, method=method
         )
         return NetworkImage(to_network_input(small, device), plan, torch.from_numpy(small))
-    height, width = rgb.shape[:2]
-    plan = crop_transform(width, height, image_size, patch_size=patch_size, fit=fit)
     pixels = scale_on_device(_uploaded(rgb, device), plan)
     host = pixels.to("cpu", non_blocking=True)  # into page-locked memory
     copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
     copied.record(torch.cuda.current_stream(device))
     return NetworkImage(_normalized(pixels), plan, host, copied)
+
+
+def _plan(rgb: RgbImage, image_size: int, patch_size: int, fit: str) -> CropTransform:
+    """Check an image and plan its way."""
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise ValueError(f"image: expected uint8 [H, W, 3], got {rgb.dtype} {list(rgb.shape)}")
+    height, width = rgb.shape[:2]
+    return crop_transform(width, height, image_size, patch_size=patch_size, fit=fit)
 
 
 def scale_on_device(pixels: Tensor, plan: CropTransform) -> Tensor:

@@ -121,7 +121,8 @@ class Tracker:
     def warm_up(self) -> None:
         """Let libraries choose, compile and record what they will, so that no image waits for it.
 
-        It is done for images of 4:3; others wait at their first one.
+        It is done for images of 4:3; others wait at their first one. Looking for a place, with
+        several streams at once, is not warmed up.
         """
         if self._model.device.type == "cpu" and self._config.acceleration != "compile":
             return  # nothing is chosen there
@@ -129,7 +130,8 @@ class Tracker:
         image = network_image(black, self._model.device, method="fast", **self._network_image)
         with torch.inference_mode():
             features = self._network.encode(image.input)
-            _, prediction = self._network.advance(self._initial_state(), features)
+            for update in (True, False) if self._config.motion_gate else (True,):
+                _, prediction = self._network.advance(self._initial_state(), features, update)
         _numbers(prediction)  # waits for the device
 
     def reset(self) -> None:

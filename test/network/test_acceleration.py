@@ -22,8 +22,11 @@ def follow(network, images):
 def test_compiled_blocks_give_what_the_blocks_give(build, images):
     network = build({"enc_depth": 1, "dec_depth": 2})
     expected = follow(network, images)
-    got = follow(accelerated(network, "compile", CPU), images)
-    assert all(block._compiled_call_impl for block in network.enc_blocks)
+    fast = accelerated(network, "compile", CPU)
+    got = follow(fast, images)
+    assert all(block._compiled_call_impl for block in fast.enc_blocks)
+    assert not any(block._compiled_call_impl for block in network.enc_blocks)
+    assert fast.pose_token is network.pose_token  # the weights are there once
     for name, tensor in expected.items():
         torch.testing.assert_close(got[name], tensor, rtol=1e-4, atol=1e-4, msg=name)
 

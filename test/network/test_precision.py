@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -83,7 +86,10 @@ def test_what_a_device_cannot_have_is_refused(name, named):
 
 
 def allowed():
-    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(matmul, "fp32_precision"):
+        return matmul.fp32_precision == "tf32", cudnn.conv.fp32_precision == "tf32"
+    return matmul.allow_tf32, cudnn.allow_tf32
 
 
 def test_tf32_is_for_the_network_but_not_for_poses_and_nobody_else(build, images):
@@ -107,6 +113,26 @@ def test_tf32_is_for_the_network_but_not_for_poses_and_nobody_else(build, images
         expected = dict.fromkeys(("encoder", "decoder", "heads"), (network.tf32,) * 2)
         assert seen == expected | {"pose": (False, False)}
         assert allowed() == before
+
+
+def test_a_program_that_uses_either_way_to_switch_is_not_disturbed():
+    code = """
+import torch
+{switch}
+from ttt3r_ros.network.precision import tf32_products
+with tf32_products(True), tf32_products(False):
+    pass
+print({read})
+"""
+    matmul = "torch.backends.cuda.matmul"
+    ways = [(f"{matmul}.allow_tf32 = True", f"{matmul}.allow_tf32", "True")]
+    if hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+        ways.append((f"{matmul}.fp32_precision = 'tf32'", f"{matmul}.fp32_precision", "tf32"))
+        ways.append(("torch.backends.fp32_precision = 'tf32'", f"{matmul}.fp32_precision", "tf32"))
+    for switch, read, expected in ways:
+        words = [sys.executable, "-c", code.format(switch=switch, read=read)]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected
 
 
 def test_the_switch_goes_back_after_an_error():

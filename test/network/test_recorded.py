@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
 
 from ttt3r_ros.network.model import Network
+from ttt3r_ros.network.precision import keep_weights_in
 from ttt3r_ros.network.recorded import RecordedNetwork, RecordingError
 from ttt3r_ros.network.state import UPDATE_RULES
 
@@ -105,7 +107,9 @@ def test_what_was_recorded_first_goes_when_there_are_too_many(build, recorder):
     with torch.inference_mode():
         for columns in range(1, 20):
             fast.encode(torch.rand(1, 3, 8, 8 * columns))
-    assert len(fast._recorded) == 8
+            fast.encode(torch.rand(1, 3, 8, 8))  # is in use all the time
+        columns_kept = {shape[3] // 8 for _, (_, shape, _) in fast._recorded}
+        assert columns_kept == {1, *range(13, 20)}
 
 
 def broken(run):
@@ -113,8 +117,14 @@ def broken(run):
     return outputs, lambda: outputs["features"].add_(1)
 
 
-def test_a_replay_that_gives_something_else_is_an_error(build, images):
-    fast = RecordedNetwork(build(), strict=True, record=broken)
+def idle(run):
+    outputs, _ = Recorder()(run)
+    return outputs, lambda: None
+
+
+@pytest.mark.parametrize("record", [broken, idle])
+def test_a_replay_that_gives_something_else_is_an_error(build, images, record):
+    fast = RecordedNetwork(build(), strict=True, record=record)
     with torch.inference_mode(), pytest.raises(RecordingError, match="another features"):
         fast.encode(images[0])
 
@@ -129,23 +139,34 @@ def test_if_it_need_not_be_recorded_one_warning_is_all_that_a_failure_costs(buil
     assert len(caplog.records) == 1 and "not recorded as CUDA graphs" in caplog.text
 
 
-def test_a_lack_of_memory_is_no_reason_to_go_on(build, images):
+def test_memory_that_only_recordings_lack_ends_them_alone(build, images):
     def record(run):
         raise torch.OutOfMemoryError("no memory left")
 
-    fast = RecordedNetwork(build(), strict=False, record=record)
-    with torch.inference_mode(), pytest.raises(torch.OutOfMemoryError):
-        fast.encode(images[0])
+    network = build()
+    fast = RecordedNetwork(network, strict=False, record=record)
+    expected = network.encode(images[0])
+    torch.testing.assert_close(fast.encode(images[0]), expected)
+    strict = RecordedNetwork(network, strict=True, record=record)
+    with pytest.raises(torch.OutOfMemoryError):
+        strict.encode(images[0])
 
 
 @pytest.mark.parametrize("rule", UPDATE_RULES)
 @pytest.mark.parametrize("head", ["dpt", "linear"])
-def test_no_step_waits_for_its_device_or_mixes_it_with_the_host(build, monkeypatch, rule, head):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_no_step_asks_for_values_or_mixes_its_device_with_the_host(
+    build, monkeypatch, rule, head, dtype
+):
     # Tensors on the meta device have no values, so whatever asks for one fails, and so does what
     # combines them with those of a CPU.
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows no meta device
+    config = build({"patch_size": 16, "head_type": head}).config
+    if head == "linear":
+        config = replace(config, refiner_width=8)
     with torch.device("meta"):
-        network = Network(build({"patch_size": 16, "head_type": head}).config, update_rule=rule)
+        network = Network(config, update_rule=rule, half_rotary=True, other_view=True)
+    keep_weights_in(getattr(torch, dtype), network)
     image = torch.empty(1, 3, 32, 48, device="meta")
     with torch.no_grad():
         state = network.initial_state()

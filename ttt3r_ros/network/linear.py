@@ -6,6 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ttt3r_ros.network.precision import LOWER
+
 # torch multiplies float32 matrices with Intel's MKL where it is built with that. On CPUs of others
 # MKL leaves AVX-512 unused: 97 GFLOP/s on a core of an AMD EPYC 9005 (768 x 1024 times
 # 1024 x 3072), of which oneDNN, which torch has for convolutions, makes 211.
@@ -16,9 +18,6 @@ _ONEDNN_BESIDE_MKL = (
 )
 
 
-HALVES = (torch.bfloat16, torch.float16)
-
-
 class Linear(nn.Linear):
     """`torch.nn.Linear`, by oneDNN for float32 on a CPU when no gradients are recorded.
 
@@ -27,7 +26,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps [..., in_features] to [..., out_features]."""
-        if self.weight.dtype in HALVES:
+        if self.weight.dtype in LOWER.values():
             x = x.to(self.weight.dtype)
         if not self._by_onednn(x):
             return super().forward(x)

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 LOWER = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 PRECISIONS = ("float32", "tf32", *LOWER)
 
+# Of the two ways to say it, torch 2.9 and newer refuse the old one once somebody has used the new.
+_NAME = "fp32_precision" if hasattr(torch.backends.cuda.matmul, "fp32_precision") else "allow_tf32"
+_ALLOWED = {"fp32_precision": ("ieee", "tf32"), "allow_tf32": (False, True)}
+_CONVOLUTIONS = getattr(torch.backends.cudnn, "conv", torch.backends.cudnn)
+_SWITCHES = ((torch.backends.cuda.matmul, _NAME), (_CONVOLUTIONS, _NAME))
+
 
 def precision_of(name: str, device: torch.device) -> str:
     """Return the one of PRECISIONS that the setting `dtype` means on a device.
@@ -54,12 +60,20 @@ def keep_weights_in(dtype: torch.dtype, network: Network) -> None:
 def tf32_products(allowed: bool) -> Iterator[None]:
     """While it lasts, say whether CUDA devices may round factors of float32 products to TF32.
 
-    The setting is one of the whole process: what other threads multiply meanwhile must not mind.
+    The setting is one of the whole process: what other threads multiply meanwhile must not mind,
+    and only one thread at a time may step networks.
     """
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = allowed
+    before = [getattr(*switch) for switch in _SWITCHES]
+    for owner, name in _SWITCHES:
+        setattr(owner, name, _ALLOWED[name][allowed])
     try:
         yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
+        for switch, value in zip(_SWITCHES, before, strict=True):
+            setattr(*switch, value)
+
+
+def tf32_is_allowed() -> bool:
+    """Whether products of matrices may be rounded at present."""
+    owner, name = _SWITCHES[0]
+    return bool(getattr(owner, name) == _ALLOWED[name][True])

@@ -12,6 +12,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import fields
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -38,23 +39,50 @@ class RecordingError(RuntimeError):
     """A recorded step does not give what the step gives."""
 
 
-def record_cuda_graph(
-    device: torch.device, run: Callable[[], Tensors]
-) -> tuple[Tensors, Callable[[], None]]:
-    """Record what `run` does on a CUDA device; as `Record`."""
-    with torch.cuda.device(device):
-        current = torch.cuda.current_stream()
-        beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        beside.wait_stream(current)
-        with torch.cuda.stream(beside):
-            for _ in range(_WARM_UPS):
-                run()
-        current.wait_stream(beside)
+@cache
+def _recording_stream(device: torch.device) -> torch.cuda.Stream:
+    """The one stream of a device that is recorded on.
+
+    Not torch's own for that, which belongs to whichever device came first; and always the same,
+    for torch has 32 of them and gives each of those to several.
+    """
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+class CudaGraphs:
+    """Records what is done on one CUDA device; a `Record`."""
+
+    def __init__(self, device: torch.device) -> None:
+        """Make what all recordings share.
+
+        They are replayed one after the other, and their outputs are copied before the next, so
+        that they can use the same memory.
+        """
+        self._device = device
+        self._stream = _recording_stream(device)
+        with torch.cuda.device(device):
+            self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, run: Callable[[], Tensors]) -> tuple[Tensors, Callable[[], None]]:
+        """Record what `run` does."""
         graph = torch.cuda.CUDAGraph()
-        # Other threads may use the device meanwhile.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            outputs = run()
-    return outputs, graph.replay
+        # The stream is named although it is the current one: after a recording that fails,
+        # torch leaves its own in its place.
+        with torch.cuda.device(self._device), torch.cuda.stream(torch.cuda.current_stream()):
+            self._stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._stream):
+                for _ in range(_WARM_UPS):
+                    run()
+            torch.cuda.current_stream().wait_stream(self._stream)
+            # Other threads may use the device meanwhile.
+            with torch.cuda.graph(
+                graph,
+                pool=self._pool,
+                stream=self._stream,
+                capture_error_mode="thread_local",
+            ):
+                outputs = run()
+        return outputs, graph.replay
 
 
 class RecordedNetwork:
@@ -62,7 +90,6 @@ class RecordedNetwork:
 
     Attributes:
         network: the network itself; its weights have to stay where they are.
-        is_given_up: recording has failed and is not tried again; everything is stepped as is.
     """
 
     def __init__(self, network: Network, *, strict: bool, record: Record) -> None:
@@ -74,11 +101,12 @@ class RecordedNetwork:
             record: what records.
         """
         self.network = network
-        self.is_given_up = False
+        self._is_given_up = False
         self._strict = strict
         self._record = record
         self._recorded: OrderedDict[tuple[object, ...], _Recording] = OrderedDict()
 
+    @torch.inference_mode()
     def encode(self, image: Tensor) -> Tensor:
         """See `Network.encode`."""
 
@@ -87,6 +115,7 @@ class RecordedNetwork:
 
         return self._replay("encode", run, {"image": image})["features"]
 
+    @torch.inference_mode()
     def advance(
         self, state: RecurrentState, features: Tensor, update: bool = True
     ) -> tuple[RecurrentState, Prediction]:
@@ -106,19 +135,20 @@ class RecordedNetwork:
         return after, Prediction(**_taken(outputs, _PREDICTION))
 
     def _replay(self, what: str, run: Callable[[Tensors], Tensors], inputs: Tensors) -> Tensors:
-        if self.is_given_up or any(tensor.shape[0] != 1 for tensor in inputs.values()):
+        if self._is_given_up or any(tensor.shape[0] != 1 for tensor in inputs.values()):
             return run(inputs)
-        key = (what, *sorted((name, tensor.shape) for name, tensor in inputs.items()))
+        key = (
+            what,
+            *sorted((name, tensor.shape, str(tensor.dtype)) for name, tensor in inputs.items()),
+        )
         if key not in self._recorded:
             try:
                 self._recorded[key] = _Recording(run, inputs, self._record)
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
+            except RuntimeError as error:  # a lack of memory is one: recordings need some
                 if self._strict:
                     raise
                 _log.warning("steps are not recorded as CUDA graphs: %s", error)
-                self.is_given_up = True
+                self._is_given_up = True
                 self._recorded.clear()
                 return run(inputs)
             if len(self._recorded) > _MOST:
@@ -136,9 +166,11 @@ class _Recording:
         Raises:
             RecordingError: they differ.
         """
-        expected = run(inputs)  # makes the tables of positions too, which recordings must not
+        expected = run(inputs)  # makes the tables of positions too, which outlive recordings
         self._inputs = {name: tensor.clone() for name, tensor in inputs.items()}
         self._outputs, self._replay = record(lambda: run(self._inputs))
+        for tensor in self._outputs.values():
+            tensor.zero_()  # so that a replay that does nothing is found out
         for name, tensor in self(inputs).items():
             if not _is_near(tensor, expected[name]):
                 raise RecordingError(f"a replay gives another {name} than the step itself")

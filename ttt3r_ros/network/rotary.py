@@ -2,12 +2,13 @@
 """Two-dimensional rotary position encoding: positions, tables and the rotation itself.
 
 Tables are constants of a grid, not of the weights: they are made on first use and kept per grid,
-device and dtype, so a network can be built on the meta device and filled later.
+device and dtype, so a network can be built on the meta device and filled later. None is ever let go
+(some 100 kB for each image size): recorded steps read them where they lie.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from math import isqrt
 from typing import NamedTuple
 
@@ -91,7 +92,7 @@ def state_positions(count: int, kind: str, device: torch.device) -> Tensor:
     return torch.stack((index // width, index % width), dim=-1)
 
 
-@lru_cache(maxsize=64)
+@cache
 def image_table(
     rows: int,
     columns: int,
@@ -111,7 +112,7 @@ def image_table(
         return RotaryTable(table.cos.to(dtype), table.sin.to(dtype))
 
 
-@lru_cache(maxsize=64)
+@cache
 def state_table(
     count: int,
     kind: str,

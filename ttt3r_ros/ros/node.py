@@ -12,6 +12,7 @@ import gc
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -254,7 +255,8 @@ class TTT3RNode(LifecycleNode):
                 self._save_all(pipeline)
             del pipeline
             gc.collect()
-            torch.cuda.empty_cache()
+            with suppress(RuntimeError):  # after a CUDA graph that could not be recorded
+                torch.cuda.empty_cache()
 
     def _save_all(self, pipeline: Pipeline) -> None:
         """Write all there is; an error in one keeps neither the others nor the end from coming."""

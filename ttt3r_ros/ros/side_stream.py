@@ -5,8 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
+
+
+@cache
+def _stream_of(device: torch.device) -> torch.cuda.Stream:
+    # Always the same: torch has 32 and gives each to several who ask for one.
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 class SideStream:
@@ -16,10 +23,8 @@ class SideStream:
     """
 
     def __init__(self, device: torch.device) -> None:
-        """Make a stream, if it is a GPU."""
-        self._stream = None
-        if device.type == "cuda":
-            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        """Take the side stream of the device, if it is a GPU."""
+        self._stream = _stream_of(device) if device.type == "cuda" else None
 
     def mark(self) -> torch.cuda.Event | None:
         """Mark, in the first thread, the end of what is queued by now."""
@@ -33,7 +38,7 @@ class SideStream:
     def after(self, mark: torch.cuda.Event | None) -> Iterator[None]:
         """Queue the second thread's work after a mark, and wait for it at the end.
 
-        Memory that it reads may be used for something else from then on.
+        So tensors of the first thread that it reads have to be kept until then, and no longer.
         """
         if self._stream is None:
             yield
