@@ -66,8 +66,12 @@ class CameraModel:
         self._heard.set()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for the first `CameraInfo`; return whether one has come."""
+        """Wait for the first `CameraInfo`, or for `end_wait`; return whether it came in time."""
         return self._heard.wait(timeout_s)
+
+    def end_wait(self) -> None:
+        """Let nobody wait from now on."""
+        self._heard.set()
 
     def apply(self, raw: Frame) -> Frame:
         """Return a frame as a pinhole camera's, with intrinsics, as far as the camera is known.

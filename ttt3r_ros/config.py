@@ -361,7 +361,7 @@ class NodeConfig:
         1000, "images waiting at most with every_frame", low=1, high=1_000_000
     )
     camera_frame: str = _setting("", "optical frame of images whose header names none")
-    base_frame: str = _setting("", "the robot's frame; empty: topmost ancestor of the camera frame")
+    base_frame: str = _setting("", "the robot's frame; empty: topmost one fixed to the camera")
     odom_frame: str = _setting("odom", "continuous frame the poses are given in")
     map_frame: str = _setting("map", "parent of the odometry frame")
     odom_source: str = _setting(
@@ -374,6 +374,7 @@ class NodeConfig:
         "with odom_source tf, map -> odom is stamped so far ahead of its image",
         unit="s",
         low=0.0,
+        high=10.0,
         runtime=True,
     )
     odometry_frame: str = _setting(

@@ -66,6 +66,11 @@ class OdometryBuffer:
             if len(stamps) > self._capacity:
                 del stamps[0], poses[0]
 
+    def is_past(self, stamp_ns: int) -> bool:
+        """Return whether a pose of a later time, or of this one, is known."""
+        with self._lock:
+            return bool(self._stamps_ns) and self._stamps_ns[-1] >= stamp_ns
+
     def at(self, stamp_ns: int) -> Transform | None:
         """Return the pose [4, 4] at a time, None before, after and in gaps of what is known."""
         with self._lock:

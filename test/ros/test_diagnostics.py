@@ -21,7 +21,6 @@ from tolerant import TOLERANT
 
 from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.ros.diagnostics import ERROR, OK, RECENT_S, WARN, Diagnosis, Health
-from ttt3r_ros.ros.node import TTT3RNode
 from ttt3r_ros.ros.stream import StreamCounts
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
@@ -86,6 +85,11 @@ FINDINGS = {
         dict(counts=counts(received=130, processed=110, replaced=20), every_frame=True),
         WARN,
         "20 images replaced: more wait than queue_size",
+    ),
+    "no odometry to correct": (
+        dict(counts=counts(received=110, processed=110, without_odometry=4)),
+        WARN,
+        "no odometry of the time of 4 images lately",
     ),
     "the worst comes first": (
         dict(counts=counts(received=110, processed=109, rejected=1), status=LOST),
@@ -221,6 +225,14 @@ def test_lost_rejected_and_well_again_are_told(robot, monitor):
     monitor.wait(WARN, "1 images rejected lately, the last one: encoding: 'rgb7'")
 
 
+def test_odometry_that_is_missing_is_told(robot, monitor):
+    parameters = {"odom_source": "tf", "base_frame": "base", "camera_pose": [0.0] * 6}
+    robot.start(**parameters, **TOLERANT)
+    for at_s in (1.0, 1.3):
+        robot.send(at_s=at_s)
+    monitor.wait(WARN, "no odometry of the time of 1 images lately")
+
+
 def test_what_has_deactivated_the_node_is_told_until_it_is_active_again(robot, monitor):
     robot.publish_tf(("odom", "base_link", (0.0,) * 3), ("base_link", "camera", (0.0,) * 3))
     robot.start(tf_wait_s=1.0)
@@ -261,9 +273,8 @@ def test_a_configure_that_fails_leaves_the_node_unconfigured_with_the_reason_and
 
 def test_a_transition_that_breaks_is_told(robot, monitor, monkeypatch):
     node = robot.start(autostart=False)
-    assert robot.in_node(node.trigger_configure) == SUCCESS
-    monkeypatch.setattr(TTT3RNode, "_subscribe", lambda *_: 1 / 0)
-    assert robot.in_node(node.trigger_activate) != SUCCESS
+    monkeypatch.setattr(node._outputs, "forget", lambda: 1 / 0)
+    assert robot.in_node(node.trigger_configure) != SUCCESS
     assert values(monitor.wait(ERROR, "a transition failed"))["lifecycle"] == "unconfigured"
 
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped
 from nav_msgs.msg import Odometry
-from robot import image_message, picture, stamp
+from rclpy.logging import get_logger
+from robot import PATIENCE_S, image_message, picture, stamp
 from tf2_msgs.msg import TFMessage
 from tolerant import TOLERANT
 
 from ttt3r_ros.config import ConfigError, NodeConfig, with_values
 from ttt3r_ros.geometry import inverse, transform, transform_from_quaternion
 from ttt3r_ros.msg import TrackingStatus
-from ttt3r_ros.ros.transforms import transform_message
+from ttt3r_ros.odometry_buffer import OdometryBuffer
+from ttt3r_ros.ros.robot_odometry import RobotOdometry
+from ttt3r_ros.ros.transforms import Mount, transform_message
 from ttt3r_ros.tracker import Tracker
 
 DARK = np.zeros((48, 64, 3), np.uint8)
@@ -136,6 +140,7 @@ def test_the_stamp_is_ahead_by_the_tolerance(robot, wheels):
     start(robot, wheels, transform_tolerance_s=0.5)
     drive(robot, wheels, [1.0])
     wheels.correction(1.5)
+    assert "10" in robot.set_parameter("transform_tolerance_s", 1e10).reason
     assert robot.set_parameter("transform_tolerance_s", 0.0).successful
     drive(robot, wheels, [1.1])
     wheels.correction(1.1)
@@ -156,25 +161,76 @@ def test_while_lost_map_to_odom_is_kept_and_sent_again(robot, wheels):
 
 def test_without_odometry_at_the_stamp_the_last_map_to_odom_stays(robot, wheels, capfd):
     start(robot, wheels)
-    status = robot.send(at_s=0.9)
-    assert status.processed == 1  # tracking goes on
-    assert "no odom -> base of the image's time, 900000000 ns" in capfd.readouterr().err
+    robot.send(at_s=0.9)
     drive(robot, wheels, [1.0])
     kept = wheels.correction(1.0)
+    assert "no odom -> base of the image's time, 900000000 ns" in capfd.readouterr().err
     assert set(wheels.edges("odom")) == {1.0}  # nothing was made up for the first image
     robot.send(at_s=1.5)  # nothing heard since 1.03
+    robot.send(at_s=1.8)
     np.testing.assert_array_equal(wheels.correction(1.5), kept)
+    assert set(wheels.edges("odom")) == {1.0, 1.5}
 
 
-def test_an_image_that_is_ahead_of_the_odometry_is_waited_for(robot, wheels, monkeypatch):
-    monkeypatch.setattr("ttt3r_ros.ros.worker._ODOMETRY_WAIT_S", 30.0)
+def test_an_image_that_is_ahead_of_the_odometry_waits_for_it(robot, wheels):
     start(robot, wheels)
     wheels.say(0.98)
-    robot.images.publish(image_message(1.0))
-    robot.wait_until(lambda: robot.node._worker._last_stamp_ns == 1_000_000_000)
+    robot.send(at_s=1.0)
     assert not wheels.edges("odom")
     wheels.say(1.03)
     wheels.correction(1.0)
+
+
+def test_no_image_waits_for_those_that_wait_for_odometry(robot, wheels, monkeypatch):
+    monkeypatch.setattr("ttt3r_ros.ros.map_correction._WAIT_NS", 10**12)
+    start(robot, wheels, every_frame=True)
+    stamps = [1 + i / 10 for i in range(20)]
+    for i, at_s in enumerate(stamps):
+        robot.images.publish(image_message(at_s, picture(i)))
+    last = robot.status_at(stamp(stamps[-1]))
+    assert (last.processed, last.replaced) == (20, 0) and last.map_points > 0
+    assert not wheels.edges("odom")
+    for at_s in stamps:
+        wheels.say(at_s)
+    wheels.correction(stamps[-1])
+    assert list(wheels.edges("odom")) == stamps
+
+
+def test_a_lost_image_waits_for_no_odometry_and_misses_none(robot, wheels, capfd):
+    start(robot, wheels)
+    drive(robot, wheels, [1.0])
+    kept = wheels.correction(1.0)
+    assert robot.send(at_s=1.5, rgb=DARK).state == TrackingStatus.LOST
+    np.testing.assert_array_equal(wheels.correction(1.5), kept)
+    assert "no odom -> base" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("publish_map_tf", "missed"), [(True, 1), (False, 0)])
+def test_odometry_is_missed_only_where_map_to_odom_is_published(
+    robot, wheels, capfd, publish_map_tf, missed
+):
+    start(robot, wheels, publish_map_tf=publish_map_tf)
+    robot.send(at_s=1.0)
+    robot.send(at_s=1.3)
+    counts = robot.in_node(robot.node._worker.counts)
+    assert (counts.processed, counts.without_odometry) == (2, missed)
+    assert ("no odom -> base" in capfd.readouterr().err) == bool(missed)
+
+
+def test_the_correction_of_an_activation_ends_with_it(robot, wheels):
+    start(robot, wheels)
+    drive(robot, wheels, [1.0])
+    wheels.correction(1.0)
+    robot.in_node(robot.node.trigger_deactivate)
+    robot.wait_until(lambda: robot.images.get_subscription_count() == 0)
+    robot.wait_until(lambda: wheels._publisher.get_subscription_count() == 1)
+    robot.in_node(robot.node.trigger_activate)
+    robot.meet()
+    wheels.meet()
+    assert robot.send(at_s=1.5).images_since_reset == 2  # the map goes on
+    drive(robot, wheels, [2.0])
+    wheels.correction(2.0)
+    assert set(wheels.edges("odom")) == {1.0, 2.0}
 
 
 def test_after_a_reset_the_old_map_to_odom_is_not_sent_again(robot, wheels):
@@ -198,6 +254,19 @@ def test_the_base_is_found_below_the_odometrys_frame(robot, wheels):
     np.testing.assert_allclose(wheels.correction(1.0) @ T_odom_base(1.0), tracked, atol=1e-4)
 
 
+def test_without_a_base_frame_images_are_rejected_until_there_is_odometry_above_the_camera(
+    robot, wheels
+):
+    start(robot, wheels, base_frame="", camera_pose=[])
+    first = robot.send(at_s=1.0)
+    assert "odom_frame odom is not above the camera frame camera" in first.message
+    robot.publish_tf(("base", "camera", (0.1, 0.2, 0.5)))
+    for i in range(11, 1000):
+        if drive(robot, wheels, [i / 10]).processed:
+            break
+    wheels.correction(i / 10)
+
+
 def test_the_same_odometry_gives_the_scale(robot, wheels):
     parameters = {"scale_source": "odom", "max_scale_spread": 10.0, "every_frame": True}
     start(robot, wheels, **parameters)
@@ -216,6 +285,32 @@ def test_an_odometry_of_another_frame_is_told(robot, wheels, capfd):
     robot.send(at_s=1.0)
     assert "is of base_footprint, the camera's mount is known on base" in capfd.readouterr().err
     assert not wheels.edges("odom")
+
+
+def test_odometries_may_come_while_another_thread_asks_for_one():
+    """The names of those that are there are put together in between."""
+    odometry, others = RobotOdometry(get_logger("test"), "odom"), []
+
+    def add_another():
+        edge = transform_message(np.eye(4), "odom", f"wheel{len(others)}", stamp(1.0))
+        others.append(
+            threading.Thread(target=odometry.update_tf, args=[TFMessage(transforms=[edge])])
+        )
+        others[-1].start()
+        others[-1].join(0.2)
+
+    class Slow(dict):
+        def __iter__(self):
+            for name in super().__iter__():
+                add_another()
+                yield name
+
+    odometry._buffers = Slow(base_footprint=OdometryBuffer())
+    mount = Mount("base", np.eye(4), np.eye(4), is_published=True)
+    assert odometry.camera_pose(0, mount) is None
+    for other in others:
+        other.join()
+    assert len(odometry._buffers) == 2
 
 
 def test_settings_that_contradict_each_other_are_refused():
@@ -278,7 +373,7 @@ def test_a_process_that_begins_to_publish_odometry_is_noticed(active, capfd):
     assert "deactivated: somebody else publishes odom -> base too" in capfd.readouterr().err
 
 
-def test_a_transform_that_comes_back_is_known_by_its_content(active, wheels):
+def test_a_transform_that_comes_back_is_known_by_its_content(active, wheels, monkeypatch):
     *_, own = active.node._outputs._frames._sent
     parent, child, sec, nanosec, x, y, z, *xyzw = own
     echo = TransformStamped(child_frame_id=child)
@@ -287,9 +382,11 @@ def test_a_transform_that_comes_back_is_known_by_its_content(active, wheels):
     t, q = echo.transform.translation, echo.transform.rotation
     t.x, t.y, t.z = x, y, z
     q.x, q.y, q.z, q.w = xyzw
-    heard = len(wheels.tf.messages)
+    outputs, heard = active.node._outputs, []
+    is_rival = outputs.is_rival
+    monkeypatch.setattr(outputs, "is_rival", lambda e: heard.append(is_rival(e)) or heard[-1])
     wheels._publisher.publish(TFMessage(transforms=[echo]))
-    active.wait_until(lambda: len(wheels.tf.messages) > heard)
+    active.wait_until(lambda: heard == [False])
     assert active.send(at_s=1.6, rgb=picture(6)).processed == 6
 
 
@@ -316,10 +413,92 @@ def test_it_goes_on_when_the_intruder_has_gone(active, wheels):
     assert active.send(at_s=1.8, rgb=picture(8)).processed == 2
 
 
+@pytest.mark.parametrize("is_active", [True, False])
+def test_the_robots_tree_that_came_too_late_is_taken_at_the_next_activation(
+    robot, wheels, capfd, is_active
+):
+    """The base was the camera's frame, which has a parent now."""
+    robot.start(tf_wait_s=1.0, **TOLERANT)
+    odometry = robot.listen_to_node(Odometry, "odom")
+    robot.send(at_s=1.0)
+    assert odometry.wait().child_frame_id == "camera"
+    if not is_active:
+        robot.in_node(robot.node.trigger_deactivate)
+    robot.publish_tf(("base_link", "camera", (0.1, 0.0, 0.5)))
+    robot.wait_until(lambda: robot.images.get_subscription_count() == 0)
+    told = "somebody else publishes base_link -> camera too"
+    error = capfd.readouterr().err
+    assert (told in error) == ("set base_frame, or a longer tf_wait_s" in error) == is_active
+    robot.in_node(robot.node.trigger_activate)
+    robot.meet()
+    for i in range(3):
+        robot.send(at_s=2 + i / 10)
+    odometry.wait(lambda message: message.header.stamp == stamp(2.2))
+    assert {m.child_frame_id for m in odometry.messages[1:]} == {"base_link"}
+    assert told not in capfd.readouterr().err
+
+
+def test_a_static_parent_of_the_base_is_noticed_before_the_first_pose(robot, monkeypatch, capfd):
+    step, entered, released = Tracker.step, threading.Event(), threading.Event()
+
+    def held(self, frame):
+        entered.set()
+        assert released.wait(PATIENCE_S)
+        return step(self, frame)
+
+    monkeypatch.setattr(Tracker, "step", held)
+    robot.start(base_frame="base", camera_pose=[0.0] * 6, **TOLERANT)
+    robot.images.publish(image_message(1.0))
+    assert entered.wait(PATIENCE_S)
+    robot.publish_tf(("world", "base", (0.0, 0.0, 0.0)))
+    try:
+        robot.wait_until(lambda: robot.images.get_subscription_count() == 0)
+    finally:
+        released.set()
+    assert "somebody else publishes world -> base too" in capfd.readouterr().err
+
+
+def test_an_odometry_of_other_names_is_no_part_of_the_robot(robot, wheels):
+    """As the one of another node of this package, for another camera."""
+    robot.publish_tf(("base_link", "camera", (0.0, 0.0, 0.0)))
+    robot.start(tf_wait_s=1.0, odom_frame="odom2", map_frame="map2")
+    wheels.meet()
+    wheels.say(0.9, parent="map1", child="odom1")
+    wheels.say(0.9, parent="odom1", child="base_link")
+    assert "TF has odom1 -> base_link already" in robot.send(at_s=1.0).message
+    robot.wait_until(lambda: robot.images.get_subscription_count() == 0)
+    robot.wait_until(lambda: len(wheels.tf.messages) == 2)
+    assert set(wheels.edges("map1")) == set(wheels.edges("odom2")) == set()
+
+
+def test_a_camera_on_a_joint_needs_a_base_frame_and_is_taken_as_fixed_with_a_warning(
+    robot, wheels, capfd
+):
+    robot.publish_tf(("head", "camera", (0.0, 0.0, 0.1)))
+    robot.start(tf_wait_s=1.0, base_frame="base_link")
+    wheels.meet()
+    wheels.say(0.9, np.eye(4), parent="base_link", child="head")
+    odometry = robot.listen_to_node(Odometry, "odom")
+    assert robot.send(at_s=1.0).processed == 1
+    assert odometry.wait().child_frame_id == "base_link"
+    warning = "base_link -> head, between base and camera, is not static"
+    assert capfd.readouterr().err.count(warning) == 1
+
+
+def test_without_a_base_frame_a_joint_is_where_the_robot_ends(robot, wheels):
+    robot.publish_tf(("head", "camera", (0.0, 0.0, 0.1)))
+    robot.start(tf_wait_s=1.0, publish_odom_tf=False)
+    wheels.meet()
+    wheels.say(0.9, np.eye(4), parent="base_link", child="head")
+    odometry = robot.listen_to_node(Odometry, "odom")
+    assert robot.send(at_s=1.0).processed == 1
+    assert odometry.wait().child_frame_id == "head"
+
+
 def test_an_error_about_the_frames_costs_no_points(robot, wheels, monkeypatch):
     start(robot, wheels)
     map_ = robot.node._worker._pipeline.map
-    monkeypatch.setattr("ttt3r_ros.ros.outputs.MapCorrection.update", lambda *_: 1 / 0)
+    monkeypatch.setattr("ttt3r_ros.ros.map_correction.MapCorrection.add", lambda *_: 1 / 0)
     wheels.say(0.98)
     robot.images.publish(image_message(1.0))
     wheels.say(1.03)

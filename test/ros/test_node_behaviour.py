@@ -17,7 +17,7 @@ from nav_msgs.msg import Odometry
 from rclpy.lifecycle import TransitionCallbackReturn
 from robot import LATCHED, PATIENCE_S, image_message, picture, stamp
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from small_network import small_checkpoint
 from tf2_msgs.msg import TFMessage
 from tolerant import TOLERANT
@@ -28,6 +28,7 @@ from ttt3r_ros.mapping.voxel_map import VoxelMap
 from ttt3r_ros.model import load_model
 from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.pipeline import Pipeline
+from ttt3r_ros.ros.node import TTT3RNode
 from ttt3r_ros.tracker import Tracker
 from ttt3r_ros.types import Frame
 
@@ -342,6 +343,37 @@ def test_what_nobody_thought_of_in_configure_is_told(robot, monkeypatch, capfd):
     robot.start()
     assert not robot.started
     assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+def test_what_nobody_thought_of_in_activate_is_told_and_it_may_be_tried_again(
+    robot, monkeypatch, capfd
+):
+    robot.start(autostart=False)
+    node = robot.node
+    robot.in_node(node.trigger_configure)
+    monkeypatch.setattr(TTT3RNode, "_subscribe", lambda *_: 1 / 0)
+    assert robot.in_node(node.trigger_activate) == TransitionCallbackReturn.FAILURE
+    error = capfd.readouterr().err
+    assert "cannot activate:" in error and "ZeroDivisionError" in error
+    monkeypatch.undo()
+    assert robot.in_node(node.trigger_activate) == TransitionCallbackReturn.SUCCESS
+    robot.meet()
+    assert robot.send(at_s=1.0).processed == 1
+
+
+def test_an_image_that_waits_for_its_camera_keeps_nobody_from_ending_the_node(robot, monkeypatch):
+    monkeypatch.setattr("ttt3r_ros.ros.worker._CAMERA_WAIT_S", 10 * PATIENCE_S)
+    robot.client.create_publisher(CameraInfo, "camera_info", 10)
+    robot.start()
+    node = robot.node
+    robot.wait_until(lambda: node.count_publishers("/camera_info") == 1)
+    robot.images.publish(image_message(1.0))
+    activation = node._worker._activation
+    robot.wait_until(lambda: activation.is_camera_awaited)
+    for transition in ("deactivate", "cleanup"):
+        success = TransitionCallbackReturn.SUCCESS
+        assert robot.in_node(getattr(node, f"trigger_{transition}")) == success
+    assert activation.counter.counts().processed == 0  # without its lens it is not looked at
 
 
 def test_an_answer_that_is_not_finite_is_no_pose_and_a_new_segment(robot, monkeypatch):

@@ -88,7 +88,7 @@ def test_stamps_that_jump_far_ahead_are_one_gap(robot):
 class Camera:
     """A camera and its node, both in a namespace of their own."""
 
-    def __init__(self, robot, name: str) -> None:
+    def __init__(self, robot, name: str, **settings) -> None:
         self.robot, self.name = robot, name
         parameters = {
             "image_reliability": "reliable",
@@ -99,6 +99,7 @@ class Camera:
             "odom_frame": f"{name}/odom",
             "map_frame": f"{name}/map",
             **TOLERANT,
+            **settings,
         }
         self.node = TTT3RNode(
             context=robot.client.context,
@@ -150,6 +151,42 @@ def test_two_cameras_in_namespaces_do_not_hear_each_other(robot):
         (f"{c}/odom", f"{c}/optical") for c in ("cam1", "cam2")
     }
     robot.wait_until(lambda: edges() == expected)
+
+
+OWN_FRAMES = {("cam2/map", "cam2/odom"), ("map", "odom"), ("odom", "base_link")}
+ONE_TREE = {("map", "odom"), ("odom", "base_link")}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ({}, {"publish_odom_tf": False}, OWN_FRAMES),
+        (
+            {"publish_map_tf": False},
+            {"odom_source": "tf", "odom_frame": "odom", "map_frame": "map"},
+            ONE_TREE,
+        ),
+    ],
+    ids=["publish_odom_tf", "odom_source"],
+)
+def test_of_two_cameras_on_one_robot_one_moves_the_base(robot, first, second, expected):
+    tf = robot.listen(TFMessage, "/tf")
+    robot.publish_tf(
+        ("base_link", "cam1/optical", (0.1, 0.1, 0.5)),
+        ("base_link", "cam2/optical", (0.1, -0.1, 0.5)),
+    )
+    common = {"base_frame": "base_link", "tf_wait_s": 1.0}
+    one = Camera(robot, "cam1", odom_frame="odom", map_frame="map", **common, **first)
+    two = Camera(robot, "cam2", **common, **second)
+    for i in range(5):
+        first_status, second_status = one.send(1 + i / 10, i), two.send(1 + i / 10, 10 + i)
+        assert first_status.processed == second_status.processed == i + 1
+
+    def edges():
+        return {(e.header.frame_id, e.child_frame_id) for m in tf.messages for e in m.transforms}
+
+    robot.wait_until(lambda: edges() == expected)
+    assert one.images.get_subscription_count() == two.images.get_subscription_count() == 1
 
 
 def test_topics_follow_remapping_and_namespace(robot):

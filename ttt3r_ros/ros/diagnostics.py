@@ -151,6 +151,8 @@ def _findings(health: Health, seconds: float, recent: StreamCounts) -> Iterator[
         yield WARN, f"{recent.lost_share:.0%} of the images lost on the way"
     if health.every_frame and recent.replaced:
         yield WARN, f"{recent.replaced} images replaced: more wait than queue_size"
+    if recent.without_odometry:
+        yield WARN, f"no odometry of the time of {recent.without_odometry} images lately"
 
 
 def _all_is_well(health: Health) -> str:

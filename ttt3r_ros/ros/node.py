@@ -118,13 +118,9 @@ class TTT3RNode(LifecycleNode):
         try:
             pipeline = Pipeline.from_config(self._config)
         except (CheckpointError, ConfigError, SessionError, torch.OutOfMemoryError) as error:
-            self._problem = f"cannot configure: {error}"
-            self.get_logger().error(self._problem)
-            return TransitionCallbackReturn.FAILURE
+            return self._failure("configure", str(error))
         except Exception as error:  # rclpy would end the transition without a word
-            self._problem = f"cannot configure: {error!r}"
-            self.get_logger().error(f"cannot configure:\n{traceback.format_exc()}")
-            return TransitionCallbackReturn.FAILURE
+            return self._failure("configure", repr(error), traceback.format_exc())
         self._outputs.forget()
         queue_size = self._node_config.queue_size if self._config.every_frame else 1
         self._worker = Worker(
@@ -135,37 +131,14 @@ class TTT3RNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe; images are taken once TF has had time to arrive."""
         self._problem = ""
-        config = self._node_config
-        image_topic = self.resolve_topic_name("image")
-        self._camera = CameraModel(image_topic)
-        self._masks = Masks()
-        listener = self._listener = FrameListener(self, self._on_transform)
-        odometry = None
-        if config.odom_source == "tf" or self._config.scale_source == "odom":
-            odometry = RobotOdometry(self.get_logger(), config.odometry_tf_frame)
-        worker = self._configured_worker()
-        worker.prepare(
-            self._camera,
-            self._masks,
-            lambda frame: listener.find_mount(frame, self._node_config, self._outputs.own_edges),
-            odometry,
-        )
         try:
-            self._subscribe(image_topic, odometry)
+            self._begin_listening()
         except (ParameterException, RuntimeError) as error:  # of qos_overrides
-            self._problem = f"cannot activate: {error}"
-            self.get_logger().error(self._problem)
             self._stop_listening()
-            return TransitionCallbackReturn.FAILURE
-        self._active_timers = [
-            self._create_timer(1 / self._config.map.publish_hz, self._on_map_due),
-            self._create_timer(1 / config.path.rate_hz, self._on_path_due),
-        ]
-        if config.tf_wait_s:
-            self._tf_timer = self._create_timer(config.tf_wait_s, self._on_tf_waited)
-            self._active_timers.append(self._tf_timer)
-        else:
-            worker.resume()
+            return self._failure("activate", str(error))
+        except Exception as error:  # as in on_configure
+            self._stop_listening()
+            return self._failure("activate", repr(error), traceback.format_exc())
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -194,6 +167,42 @@ class TTT3RNode(LifecycleNode):
         """End the worker, then the node."""
         self._end_worker()
         super().destroy_node()
+
+    def _begin_listening(self) -> None:
+        config = self._node_config
+        image_topic = self.resolve_topic_name("image")
+        self._camera = CameraModel(image_topic)
+        self._masks = Masks()
+        self._outputs.forget_frames()
+        listener = self._listener = FrameListener(self, self._on_transform)
+        worker = self._configured_worker()
+        odometry = None
+        if config.odom_source == "tf" or self._config.scale_source == "odom":
+            odometry = RobotOdometry(
+                self.get_logger(), config.odometry_tf_frame, worker.odometry_came
+            )
+        worker.prepare(
+            self._camera,
+            self._masks,
+            lambda frame: listener.find_mount(frame, self._node_config, self._outputs.own_edges),
+            odometry,
+        )
+        self._subscribe(image_topic, odometry)
+        self._active_timers = [
+            self._create_timer(1 / self._config.map.publish_hz, self._on_map_due),
+            self._create_timer(1 / config.path.rate_hz, self._on_path_due),
+        ]
+        if config.tf_wait_s:
+            self._tf_timer = self._create_timer(config.tf_wait_s, self._on_tf_waited)
+            self._active_timers.append(self._tf_timer)
+        else:
+            worker.resume()
+
+    def _failure(self, to: str, reason: str, details: str = "") -> TransitionCallbackReturn:
+        """Say why a transition cannot be made; the log has the details, if there are any."""
+        self._problem = f"cannot {to}: {reason}"
+        self.get_logger().error(f"cannot {to}:\n{details}" if details else self._problem)
+        return TransitionCallbackReturn.FAILURE
 
     def _create_save_service(self, what: str) -> None:
         async def save(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -337,8 +346,9 @@ class TTT3RNode(LifecycleNode):
         if self._node_config.owns_odom and self._outputs.is_rival(edge) and self.executor:
             conflict = FrameConflict(
                 f"somebody else publishes {edge.header.frame_id} -> {edge.child_frame_id} too, "
-                "which breaks the tree of frames: end that, or set odom_source to tf or "
-                "publish_odom_tf to false"
+                "which breaks the tree of frames: if that is the robot's own tree, set base_frame, "
+                "or a longer tf_wait_s; else end that, or set odom_source to tf or publish_odom_tf "
+                "to false"
             )
             # Not here, in the callback of a subscription that goes with it.
             self.executor.create_task(self._give_up, conflict)

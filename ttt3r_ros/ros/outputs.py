@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped
@@ -28,7 +28,6 @@ from ttt3r_ros.ros.conversions import (
     rgb_message,
     stamp_message,
 )
-from ttt3r_ros.ros.map_correction import MapCorrection
 from ttt3r_ros.ros.path import PathMessages
 from ttt3r_ros.ros.qos import OVERRIDABLE
 from ttt3r_ros.ros.stream import StreamCounts
@@ -65,7 +64,7 @@ class Outputs:
         self.forget()
 
     @property
-    def own_edges(self) -> set[tuple[str, str]]:
+    def own_edges(self) -> Set[tuple[str, str]]:
         """The (parent, child) frames of what was published on /tf and /tf_static."""
         return self._frames.own_edges
 
@@ -80,10 +79,13 @@ class Outputs:
 
     def forget(self) -> None:
         """Let the next result be a first one."""
-        self._correction = MapCorrection()
         self._last_status = TrackingStatus()
         self.last_rejection = ""
         self._previous = None
+
+    def forget_frames(self) -> None:
+        """Let the next mount be a first one: nothing is ours on TF before it."""
+        self._frames.forget()
 
     def mount(self, mount: Mount, camera_frame: str, stamp_ns: int) -> None:
         """Publish where the camera is on the robot, if nobody else does."""
@@ -112,19 +114,11 @@ class Outputs:
         if self._map_pose.get_subscription_count():
             self._map_pose.publish(map_pose_message(result, mount, self._map_frame))
 
-    def correction(
-        self,
-        result: FrameResult,
-        mount: Mount,
-        T_odom_base: Transform | None,
-        node_config: NodeConfig,
-    ) -> None:
-        """Publish map -> odom of a foreign odometry, if it is known; see `MapCorrection`."""
-        T_map_odom = self._correction.update(result, mount, T_odom_base)
-        if T_map_odom is not None:
-            ahead_ns = round(node_config.transform_tolerance_s * NS_PER_S)
-            stamp = stamp_message(result.stamp_ns + ahead_ns)
-            self._frames.publish_map_to_odom(T_map_odom, stamp, node_config)
+    def correction(self, T_map_odom: Transform, stamp_ns: int, node_config: NodeConfig) -> None:
+        """Publish map -> odom of a foreign odometry, at an image's stamp; see `MapCorrection`."""
+        ahead_ns = round(node_config.transform_tolerance_s * NS_PER_S)
+        stamp = stamp_message(stamp_ns + ahead_ns)
+        self._frames.publish_map_to_odom(T_map_odom, stamp, node_config)
 
     def points(self, result: FrameResult, config: Config, node_config: NodeConfig) -> None:
         """Publish images and points of an image; of a LOST one only if wanted."""

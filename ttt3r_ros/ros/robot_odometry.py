@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from threading import Condition
+from collections.abc import Callable
+from threading import Lock
 
 from geometry_msgs.msg import Point, Quaternion, Vector3
 from nav_msgs.msg import Odometry
@@ -22,17 +23,24 @@ _WARNING_PERIOD_S = 5.0
 class RobotOdometry:
     """The last poses of the robot's frames by its odometry; threads may share it."""
 
-    def __init__(self, log: RcutilsLogger, tf_frame: str = "") -> None:
+    def __init__(
+        self,
+        log: RcutilsLogger,
+        tf_frame: str = "",
+        on_pose: Callable[[], None] = lambda: None,
+    ) -> None:
         """Begin without poses.
 
         Args:
             log: for what is left out.
             tf_frame: the odometry's frame in TF; empty: it comes as messages.
+            on_pose: called after each pose, in the thread of `update` or `update_tf`.
         """
         self._log = log
         self._tf_frame = tf_frame
         self._buffers: dict[str, OdometryBuffer] = {}  # by the child frame
-        self._changed = Condition()
+        self._lock = Lock()
+        self._on_pose = on_pose
 
     def update(self, message: Odometry) -> None:
         """Take a message; one that is no pose is left out with a warning."""
@@ -51,34 +59,32 @@ class RobotOdometry:
         T_odometry_base = self.base_pose(at_ns, mount)
         return None if T_odometry_base is None else T_odometry_base @ mount.T_base_camera
 
-    def base_pose(self, at_ns: int, mount: Mount, wait_s: float = 0.0) -> Transform | None:
-        """Return the pose of the frame that the camera's mount is known in, as `camera_pose`.
+    def base_pose(self, at_ns: int, mount: Mount) -> Transform | None:
+        """Return the pose of the frame that the camera's mount is known in, as `camera_pose`."""
+        buffer = self._buffer_of(mount)
+        return buffer.at(at_ns) if buffer else None
 
-        Args:
-            at_ns: when.
-            mount: of the camera.
-            wait_s: for a pose of that time or a later one to arrive.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: self._pose(at_ns, mount) is not None, wait_s)
-        return self._pose(at_ns, mount)
+    def is_past(self, at_ns: int, mount: Mount) -> bool:
+        """Return whether poses have come of a time, or of a later one."""
+        buffer = self._buffer_of(mount)
+        return buffer is not None and buffer.is_past(at_ns)
 
-    def _pose(self, at_ns: int, mount: Mount) -> Transform | None:
-        # An odometry that does not say what it is of is of the base.
-        buffer = self._buffers.get(mount.base_frame) or self._buffers.get("")
-        if buffer is None:
-            if self._buffers:
-                names = ", ".join(self._buffers)
-                self._log.warning(
-                    f"odometry: is of {names}, the camera's mount is known on "
-                    f"{mount.base_frame}: set base_frame to {names}",
-                    throttle_duration_sec=_WARNING_PERIOD_S,
-                )
-            return None
-        return buffer.at(at_ns)
+    def _buffer_of(self, mount: Mount) -> OdometryBuffer | None:
+        with self._lock:
+            # An odometry that does not say what it is of is of the base.
+            buffer = self._buffers.get(mount.base_frame) or self._buffers.get("")
+            names = ", ".join(self._buffers)
+        if buffer is None and names:
+            self._log.warning(
+                f"odometry: is of {names}, the camera's mount is known on "
+                f"{mount.base_frame}: set base_frame to {names}",
+                throttle_duration_sec=_WARNING_PERIOD_S,
+            )
+        return buffer
 
     def _add(self, header: Header, child: str, p: Point | Vector3, q: Quaternion) -> None:
-        buffer = self._buffers.get(child) or OdometryBuffer()
+        with self._lock:
+            buffer = self._buffers.get(child) or OdometryBuffer()
         try:
             pose = transform_from_quaternion((p.x, p.y, p.z), (q.w, q.x, q.y, q.z))
             buffer.add(stamp_ns(header.stamp), pose)
@@ -87,6 +93,6 @@ class RobotOdometry:
                 f"odometry: left out: {error}", throttle_duration_sec=_WARNING_PERIOD_S
             )
         else:
-            with self._changed:
+            with self._lock:
                 self._buffers[child] = buffer
-                self._changed.notify_all()
+            self._on_pose()

@@ -20,13 +20,18 @@ _PERIOD_PERCENTILE = 35  # of the distances; many of the longer ones may span lo
 
 @dataclass(frozen=True, slots=True)
 class StreamCounts:
-    """How many images met which end; received = processed + replaced + rejected + waiting."""
+    """How many images met which end; received = processed + replaced + rejected + waiting.
+
+    Attributes:
+        without_odometry: of those processed, how many would have corrected map -> odom.
+    """
 
     received: int = 0
     processed: int = 0
     replaced: int = 0
     rejected: int = 0
     lost_estimated: int = 0
+    without_odometry: int = 0
 
     def since(self, before: StreamCounts) -> StreamCounts:
         """Return what has been counted since another moment."""
@@ -50,6 +55,7 @@ class StreamCounter:
         self._max_gap_ns = max_gap_s * NS_PER_S or math.inf
         self._lock = threading.RLock()
         self._received = self._processed = self._replaced = self._rejected = self._lost = 0
+        self._without_odometry = 0
         self._last_ns: int | None = None
         self._steps_ns: deque[int] = deque(maxlen=_STEPS)
 
@@ -87,9 +93,19 @@ class StreamCounter:
         with self._lock:
             self._rejected += 1
 
+    def without_odometry(self) -> None:
+        """Count an image of whose time the robot's odometry has not come."""
+        with self._lock:
+            self._without_odometry += 1
+
     def counts(self) -> StreamCounts:
         """Return all counts of one moment."""
         with self._lock:
             return StreamCounts(
-                self._received, self._processed, self._replaced, self._rejected, self._lost
+                received=self._received,
+                processed=self._processed,
+                replaced=self._replaced,
+                rejected=self._rejected,
+                lost_estimated=self._lost,
+                without_odometry=self._without_odometry,
             )

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+import logging
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,10 @@ from ttt3r_ros.config import NodeConfig
 from ttt3r_ros.geometry import Transform, inverse, optical_mount, transform
 from ttt3r_ros.types import FrameRejected
 
+_log = logging.getLogger(__name__)
+
 _SENT = 1000  # transforms remembered, more than ever wait to be heard
+_Edge = tuple[str, str]  # parent and child
 
 
 class FrameConflict(RuntimeError):
@@ -60,7 +64,7 @@ class Mount:
 
 
 def find_mount(
-    buffer: Buffer, camera_frame: str, config: NodeConfig, own_edges: Set[tuple[str, str]]
+    buffer: _WatchedBuffer, camera_frame: str, config: NodeConfig, own_edges: Set[_Edge]
 ) -> Mount:
     """Find the base frame of a camera and its place there, by TF or `camera_pose`.
 
@@ -68,14 +72,16 @@ def find_mount(
         buffer: what is known of TF.
         camera_frame: the optical frame of the images.
         config: the settings in force.
-        own_edges: (parent, child) of what this node has published itself.
+        own_edges: what this node has published itself.
 
     Raises:
         FrameConflict: the base frame has a parent already, and `publish_odom_tf` is true.
-        FrameRejected: TF does not connect base and camera; it may later.
+        FrameRejected: TF does not connect base and camera, or with `odom_source: tf` the odometry
+            and the camera; it may later.
     """
     parents = {c: p for c, p in _parents(buffer).items() if (p, c) not in own_edges}
-    base_frame = config.base_frame or _topmost(parents, camera_frame, config)
+    upwards = _upwards(parents, camera_frame)
+    base_frame = config.base_frame or _base_frame(upwards, buffer.static_edges, config)
     if config.owns_odom and base_frame in parents:
         raise FrameConflict(
             f"TF has {parents[base_frame]} -> {base_frame} already, a second parent would break "
@@ -96,6 +102,7 @@ def find_mount(
             f"TF: no transform from base_frame {base_frame} to the camera frame {camera_frame} "
             f"after {config.tf_wait_s:g} s: publish it or set camera_pose ({error})"
         ) from error
+    _warn_of_joints(upwards, base_frame, buffer.static_edges)
     return Mount(base_frame, T_base_camera, T_base_camera, is_published=True)
 
 
@@ -109,11 +116,12 @@ def find_transform(buffer: Buffer, parent: str, child: str) -> Transform:
 
 
 class _WatchedBuffer(Buffer):  # type: ignore[misc]  # one of two
-    """Shows each transform to somebody else, too."""
+    """Shows each transform to somebody else, too, and knows which never change."""
 
     def __init__(self, watch: Callable[[TransformStamped], None]) -> None:
         super().__init__()
         self._watch = watch
+        self.static_edges: set[_Edge] = set()
 
     def set_transform(self, transform: TransformStamped, authority: str) -> None:
         self._watch(transform)
@@ -121,6 +129,7 @@ class _WatchedBuffer(Buffer):  # type: ignore[misc]  # one of two
 
     def set_transform_static(self, transform: TransformStamped, authority: str) -> None:
         self._watch(transform)
+        self.static_edges.add((transform.header.frame_id, transform.child_frame_id))
         super().set_transform_static(transform, authority)
 
 
@@ -134,9 +143,7 @@ class FrameListener:
         self._buffer = _WatchedBuffer(watch)
         self._listener = TransformListener(self._buffer, node)
 
-    def find_mount(
-        self, camera_frame: str, config: NodeConfig, own_edges: Set[tuple[str, str]]
-    ) -> Mount:
+    def find_mount(self, camera_frame: str, config: NodeConfig, own_edges: Set[_Edge]) -> Mount:
         """Call `find_mount` with what has been heard."""
         return find_mount(self._buffer, camera_frame, config, own_edges)
 
@@ -157,16 +164,28 @@ class FramePublisher:
 
     def __init__(self, node: Node) -> None:
         """Create the publishers of /tf and /tf_static."""
-        self.own_edges: set[tuple[str, str]] = set()  # (parent, child) of what was published
-        self._base_frame = ""  # the last one published
+        self._static_edges: set[_Edge] = set()  # published once and heard ever since
+        self._edges: set[_Edge] = set()  # published since `forget`
+        self._base_frame = ""  # of the mount, whose parent is ours; empty: not known
         self._sent: dict[tuple[Any, ...], None] = {}  # the last transforms to it, oldest first
         self._broadcaster = TransformBroadcaster(node)
         self._static_broadcaster = StaticTransformBroadcaster(node)
 
+    @property
+    def own_edges(self) -> Set[_Edge]:
+        """What TF may have from here."""
+        return self._static_edges | self._edges
+
+    def forget(self) -> None:
+        """Begin an activation: base and parents may be others now."""
+        self._base_frame = ""
+        self._edges = set()
+
     def publish_mount(self, mount: Mount, camera_frame: str, stamp: TimeMsg) -> None:
-        """Publish base -> camera, if TF does not have it."""
+        """Publish base -> camera, if TF does not have it; mind the base's parent from now on."""
+        self._base_frame = mount.base_frame
         if not mount.is_published:
-            self.own_edges.add((mount.base_frame, camera_frame))
+            self._static_edges.add((mount.base_frame, camera_frame))
             self._static_broadcaster.sendTransform(
                 [transform_message(mount.T_base_camera, mount.base_frame, camera_frame, stamp)]
             )
@@ -205,13 +224,12 @@ class FramePublisher:
         return edge.child_frame_id == self._base_frame and _content(edge) not in self._sent
 
     def _remember(self, edge: TransformStamped) -> None:
-        self._base_frame = edge.child_frame_id
         self._sent[_content(edge)] = None
         if len(self._sent) > _SENT:
             del self._sent[next(iter(self._sent))]
 
     def _send(self, transforms: list[TransformStamped]) -> None:
-        self.own_edges.update((t.header.frame_id, t.child_frame_id) for t in transforms)
+        self._edges.update((t.header.frame_id, t.child_frame_id) for t in transforms)
         if transforms:
             self._broadcaster.sendTransform(transforms)
 
@@ -255,11 +273,40 @@ def _parents(buffer: Buffer) -> dict[str, str]:
     return {frame: entry["parent"] for frame, entry in frames.items()}
 
 
-def _topmost(parents: Mapping[str, str], frame: str, config: NodeConfig) -> str:
-    """Return the highest frame of the robot above `frame`, below odom and map."""
-    for _ in range(len(parents)):
-        parent = parents.get(frame)
-        if parent in (None, config.odom_frame, config.map_frame):
+def _upwards(parents: Mapping[str, str], frame: str) -> list[str]:
+    """Return a frame and all above it."""
+    frames = [frame]
+    while (parent := parents.get(frames[-1])) is not None and parent not in frames:
+        frames.append(parent)
+    return frames
+
+
+def _base_frame(upwards: Sequence[str], static_edges: Set[_Edge], config: NodeConfig) -> str:
+    """Return the frame that the camera, the first of the frames, is fixed to."""
+    if config.odom_source == "tf":
+        if config.odom_frame not in upwards[1:]:
+            raise FrameRejected(
+                f"TF: odom_frame {config.odom_frame} is not above the camera frame {upwards[0]}: "
+                "with odom_source tf it has to be, or base_frame be set"
+            )
+        return upwards[upwards.index(config.odom_frame) - 1]
+    base_frame = upwards[0]
+    for parent in upwards[1:]:
+        # What moves is a joint, or an odometry under whatever names.
+        is_fixed = (parent, base_frame) in static_edges
+        if not is_fixed or parent in (config.odom_frame, config.map_frame):
             break
-        frame = str(parent)
-    return frame
+        base_frame = parent
+    return base_frame
+
+
+def _warn_of_joints(upwards: Sequence[str], base_frame: str, static_edges: Set[_Edge]) -> None:
+    if base_frame not in upwards:
+        return
+    for parent, child in zip(upwards[1:], upwards[: upwards.index(base_frame)], strict=False):
+        if (parent, child) not in static_edges:
+            _log.warning(
+                "TF: %s -> %s, between base and camera, is not static: it is taken as it is now, "
+                "and must not move",
+                *(parent, child),
+            )

@@ -142,7 +142,7 @@ class TransformListener:
         self._node = node
         self._subscriptions = [
             node.create_subscription(TFMessage, "/tf", self._receive, _TF_QOS),
-            node.create_subscription(TFMessage, "/tf_static", self._receive, _TF_STATIC_QOS),
+            node.create_subscription(TFMessage, "/tf_static", self._receive_static, _TF_STATIC_QOS),
         ]
 
     def unregister(self) -> None:
@@ -153,6 +153,10 @@ class TransformListener:
     def _receive(self, message: TFMessage) -> None:
         for transform in message.transforms:
             self._buffer.set_transform(transform, "default_authority")
+
+    def _receive_static(self, message: TFMessage) -> None:
+        for transform in message.transforms:
+            self._buffer.set_transform_static(transform, "default_authority")
 
 
 class TransformBroadcaster:

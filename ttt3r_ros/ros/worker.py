@@ -27,6 +27,7 @@ from ttt3r_ros.geometry import Transform
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.ros.conversions import frame_from_image, stamp_ns
 from ttt3r_ros.ros.mailbox import Mailbox
+from ttt3r_ros.ros.map_correction import MapCorrection
 from ttt3r_ros.ros.masks import Masks
 from ttt3r_ros.ros.outputs import Outputs
 from ttt3r_ros.ros.robot_odometry import RobotOdometry
@@ -40,8 +41,6 @@ from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError
 _WARNING_PERIOD_S = 5.0  # of repeated warnings about images
 _LOSS_WARNING_PERIOD_S = 60.0
 _CAMERA_WAIT_S = 1.0  # for the first camera_info; a driver may send it after its image
-_ODOMETRY_WAIT_S = 0.2  # for the robot's own odometry of an image's time; it is at 10 Hz or more
-
 
 ImageMessage: TypeAlias = "Image | CompressedImage"
 
@@ -54,6 +53,7 @@ class _Activation:
     masks: Masks
     find_mount: Callable[[str], Mount]
     odometry: RobotOdometry | None
+    correction: MapCorrection | None  # None: odom -> base is ours; the executor's thread's
     counter: StreamCounter
     last_received_ns: int | None = None
     is_camera_awaited: bool = False
@@ -129,8 +129,10 @@ class Worker:
             find_mount: finds the mount of a camera frame; it may raise `FrameRejected`.
             odometry: of the robot, if the scale or odom -> base comes from it.
         """
+        is_foreign = self._node_config.odom_source == "tf"
+        correction = MapCorrection(odometry) if odometry and is_foreign else None
         counter = StreamCounter(self._pipeline.config.time.max_gap_s)
-        self._activation = _Activation(camera, masks, find_mount, odometry, counter)
+        self._activation = _Activation(camera, masks, find_mount, odometry, correction, counter)
 
     def resume(self) -> None:
         """Take images from now on."""
@@ -139,7 +141,9 @@ class Worker:
     def pause(self) -> None:
         """End the activation; images that wait are dropped, that in work is not published."""
         self._mailbox.shut()
-        self._activation = None
+        activation, self._activation = self._activation, None
+        if activation is not None:
+            activation.camera.end_wait()
 
     def end(self) -> Pipeline:
         """Wait for the image in work and end the thread; return what is the caller's alone now."""
@@ -161,6 +165,11 @@ class Worker:
                 activation.counter.replaced()
         activation.last_received_ns = received_ns
         return replaces
+
+    def odometry_came(self) -> None:
+        """Publish map -> odom of the images that have waited for it."""
+        if self._activation is not None:
+            self._guarded(partial(self._send_corrections, self._activation))
 
     def reset(self, reason: str) -> None:
         """Reset before the next image."""
@@ -227,7 +236,7 @@ class Worker:
             self._requested.add(take)
             self._followers.submit(self._guarded, take)
 
-    # From here on: the worker's thread, and the follower's where it says so.
+    # From here on: the worker's thread, or the follower's or the executor's where it says so.
 
     def _work(self) -> None:
         while (item := self._mailbox.take()) is not None:
@@ -253,6 +262,8 @@ class Worker:
         try:
             frame = frame_from_image(message, self._node_config.camera_frame)
             self._await_camera(activation)
+            if activation is not self._activation:  # it has ended meanwhile
+                return
             frame = activation.camera.apply(replace(frame, mask=activation.masks.of(frame)))
             mount = self._mount_of(activation, frame)
             if activation.odometry:
@@ -274,6 +285,9 @@ class Worker:
             try:
                 if activation is self._activation:  # else it has ended meanwhile
                     self._outputs.pose(result, mount, self._node_config)
+                    if activation.correction is not None:
+                        correct = partial(self._correct, activation, result, mount)
+                        self._in_executor(self._guarded, correct)
             finally:
                 latency_ms = (self._node.get_clock().now().nanoseconds - result.stamp_ns) / 1e6
                 counts = activation.counter.counts()
@@ -298,10 +312,7 @@ class Worker:
         latency_ms: float,
     ) -> None:
         """Do all that an image's pose need not wait for; in the follower's thread."""
-        try:
-            self._correct(activation, result, mount)
-        finally:
-            merge()
+        merge()
         if activation is not self._activation:
             return
         self._outputs.points(result, self._pipeline.config, self._node_config)
@@ -315,19 +326,26 @@ class Worker:
         self._warn_of_loss(counts)
 
     def _correct(self, activation: _Activation, result: FrameResult, mount: Mount) -> None:
-        """Publish map -> odom if odom -> base is somebody else's; in the follower's thread."""
+        """Let a foreign odometry be corrected by an image; in the executor's thread."""
+        if activation is self._activation and activation.correction is not None:
+            activation.correction.add(result, mount)
+            self._send_corrections(activation)
+
+    def _send_corrections(self, activation: _Activation) -> None:
+        """Publish map -> odom of images that the odometry has come to; in the executor's."""
         config = self._node_config
-        if config.odom_source == "camera" or activation.odometry is None:
+        if activation.correction is None:
             return
-        T_odom_base = activation.odometry.base_pose(result.stamp_ns, mount, _ODOMETRY_WAIT_S)
-        if T_odom_base is None:
-            self._log.warning(
-                f"TF: no {config.odom_frame} -> {mount.base_frame} of the image's time, "
-                f"{result.stamp_ns} ns: map -> odom stays as it was, if it was known",
-                throttle_duration_sec=_WARNING_PERIOD_S,
-            )
-        if activation is self._activation:
-            self._outputs.correction(result, mount, T_odom_base, config)
+        for correction in activation.correction.take():
+            if correction.is_missed and config.publish_map_tf:
+                activation.counter.without_odometry()
+                self._log.warning(
+                    f"TF: no {config.odom_frame} -> {correction.mount.base_frame} of the image's "
+                    f"time, {correction.stamp_ns} ns: map -> odom stays as it was, if it was known",
+                    throttle_duration_sec=_WARNING_PERIOD_S,
+                )
+            if correction.T_map_odom is not None:
+                self._outputs.correction(correction.T_map_odom, correction.stamp_ns, config)
 
     def _wait_for_follower(self) -> None:
         if self._following:
