@@ -61,8 +61,40 @@ def test_distorted_images_become_those_of_p():
     frame = applied(info(**BARREL))
     assert frame.intrinsics == Intrinsics(50, 51, 30, 22, 64, 48)
     np.testing.assert_array_equal(frame.rgb, rectified(RGB, (60, 61, 31, 23), (50, 51, 30, 22)))
-    assert frame.mask.any() and not frame.mask[12:36, 16:48].any()
-    assert (frame.rgb[frame.mask].mean() < RGB.mean() / 2) and frame.rgb[~frame.mask].min() >= 0
+    assert frame.mask is None
+    assert frame.unseen.any() and not frame.unseen[12:36, 16:48].any()
+    assert frame.rgb[frame.unseen].mean() < RGB.mean() / 2
+
+
+def test_a_camera_info_with_a_coefficient_that_is_no_number_is_told_once(caplog):
+    camera = CameraModel("image")
+    for _ in range(2):
+        camera.update(info(**{**BARREL, "d": [float("nan"), 0.1, 0.0, 0.0, 0.0]}))
+    assert caplog.text.count("camera_info: images are used with their distortion") == 1
+    assert "finite coefficients, got [nan" in caplog.text
+
+
+def test_a_size_that_opencv_cannot_rectify_is_one_warning(caplog):
+    camera = CameraModel("image")
+    for _ in range(2):
+        camera.update(info(width=40_000, **BARREL))
+    assert caplog.text.count("images are used with their distortion: 40000x48: not possible") == 1
+    assert camera.apply(Frame(0, RGB)).rgb is RGB
+
+
+def test_depth_of_a_turned_lens_is_along_the_axis_of_the_rectified_image():
+    R = cv2.Rodrigues(np.array([0.2, -0.3, 0.05]))[0]
+    camera = CameraModel("image")
+    camera.update(info(**BARREL, r=R.flatten()))
+    K, P = np.reshape(info().k, (3, 3)), np.reshape(info().p, (3, 4))[:, :3]
+    for point in np.array([(-0.6, -0.5, 3.0), (0.1, 0.2, 3.0), (0.9, 0.7, 3.0)]):
+        u, v = cv2.projectPoints(point, np.zeros(3), np.zeros(3), K, np.array(BARREL["d"]))[0][0, 0]
+        row, column = np.mgrid[:48, :64]
+        raw_m = np.where(np.hypot(column - u, row - v) < 3, 3.0, 9.0).astype(np.float32)
+        x, y, z = R @ point
+        column, row = (P @ (x / z, y / z, 1)).round().astype(int)[:2]
+        assert abs(z - 3.0) > 0.1
+        assert camera.apply_to_depth(raw_m)[row, column] == pytest.approx(z, rel=0.01)
 
 
 def test_without_p_distorted_images_keep_k():
@@ -89,9 +121,8 @@ def test_masks_of_raw_images_are_rectified_with_them():
     mask = np.zeros((48, 64), bool)
     mask[:, :32] = True
     frame = applied(info(**BARREL), mask=mask)
-    outside = applied(info(**BARREL)).mask
-    assert frame.mask[:, :28].all() and not (frame.mask & ~outside)[:, 34:].any()
-    assert frame.mask[outside].all()
+    assert (frame.mask | frame.unseen)[:, :28].all() and not frame.mask[:, 34:].any()
+    np.testing.assert_array_equal(frame.unseen, applied(info(**BARREL)).unseen)
 
 
 @pytest.mark.parametrize("topic", ["image", "image_rect"])

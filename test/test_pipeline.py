@@ -67,9 +67,29 @@ def test_masked_pixels_are_left_out_of_the_map_and_change_nothing_else(fit):
     assert len_of_map(replace(frame, mask=np.ones_like(mask)), **values) == 0
 
 
-def test_a_mask_of_another_size_is_refused():
-    with pytest.raises(FrameRejected, match=r"mask: is \[48, 64\], the image \[96, 128\]"):
-        replace(frames(1)[0], mask=np.zeros((48, 64), bool))
+@pytest.mark.parametrize("fit", ["crop", "resize"])
+def test_nothing_is_known_where_the_lens_shows_nothing(fit):
+    images = frames(3, height=120, width=128)
+    values = {"confidence.min": 1.0, "map.voxel_size": 0.001, "fit": fit}
+    plain, subject = pipeline(**values), pipeline(**values)
+    dark_left, dark_right = np.zeros((2, 120, 128), bool)
+    dark_left[:, :64], dark_right[:, 64:] = True, True
+    for frame, unseen in zip(images, (None, dark_left, dark_right), strict=True):
+        known = plain.process(frame).usable(1.0, 20.0)
+        before = len(subject.map)
+        result = subject.process(replace(frame, unseen=unseen))
+        expected = known.clone()
+        if unseen is not None:
+            expected[:, unseen[0]] = False
+            assert 0 < int(expected.sum()) < int(known.sum())
+        assert torch.equal(result.usable(1.0, 20.0), expected)
+        assert len(subject.map) - before <= int(expected.sum())
+
+
+@pytest.mark.parametrize("name", ["mask", "unseen"])
+def test_a_mask_of_another_size_is_refused(name):
+    with pytest.raises(FrameRejected, match=rf"{name}: is \[48, 64\], the image \[96, 128\]"):
+        replace(frames(1)[0], **{name: np.zeros((48, 64), bool)})
 
 
 def test_what_the_camera_sees_through_is_carved_if_that_is_wanted(monkeypatch):

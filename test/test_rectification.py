@@ -69,7 +69,7 @@ def test_pictures_are_those_of_the_calls_that_image_proc_makes():
 @pytest.mark.parametrize("lens", LENSES.values(), ids=LENSES)
 def test_what_the_raw_picture_does_not_show_is_masked_and_nothing_else(lens):
     wide = np.array([[40.0, 0, 80], [0, 40, 60], [0, 0, 1]])
-    outside = Rectification(*lens, K, np.eye(3), wide, WIDTH, HEIGHT).mask(None)
+    outside = Rectification(*lens, K, np.eye(3), wide, WIDTH, HEIGHT).outside
     row, column = np.mgrid[:HEIGHT, :WIDTH]
     rays = np.stack([(column - 80) / 40, (row - 60) / 40, np.ones((HEIGHT, WIDTH))], -1)
     seen = project(*lens, rays.reshape(-1, 3)).reshape(HEIGHT, WIDTH, 2)
@@ -83,7 +83,7 @@ def test_what_the_raw_picture_does_not_show_is_masked_and_nothing_else(lens):
 def test_where_the_polynomial_folds_the_picture_over_itself_nothing_is_believed():
     lens = ("plumb_bob", [-0.4, 0.0, 0.0, 0.0, 0.0])  # r (1 - 0.4 r^2) grows up to r = 0.913
     wide = np.array([[50.0, 0, 80], [0, 50, 60], [0, 0, 1]])
-    outside = Rectification(*lens, K, np.eye(3), wide, WIDTH, HEIGHT).mask(None)
+    outside = Rectification(*lens, K, np.eye(3), wide, WIDTH, HEIGHT).outside
     row, column = np.mgrid[:HEIGHT, :WIDTH]
     radius = np.hypot((column - 80) / 50, (row - 60) / 50)
     assert outside[radius > 0.92].all() and not outside[radius < 0.5].any()
@@ -92,7 +92,7 @@ def test_where_the_polynomial_folds_the_picture_over_itself_nothing_is_believed(
 def test_a_lens_whose_picture_fills_the_pinholes_masks_nothing():
     lens = ("plumb_bob", [-0.2, 0.03, 0.0, 0.0, 0.0])
     near = np.array([[130.0, 0, 80], [0, 130, 60], [0, 0, 1]])
-    assert Rectification(*lens, K, np.eye(3), near, WIDTH, HEIGHT).mask(None) is None
+    assert Rectification(*lens, K, np.eye(3), near, WIDTH, HEIGHT).outside is None
 
 
 def test_masks_follow_the_picture():
@@ -102,7 +102,7 @@ def test_masks_follow_the_picture():
     raw = spot(project(model, d, point)[0])
     mask = rectification.mask(raw[..., 0] > 60)
     picture = rectification.image(raw)[..., 0]
-    assert mask[picture > 80].all() and not mask[(picture < 40) & ~rectification.mask(None)].any()
+    assert mask[picture > 80].all() and not mask[(picture < 40) & ~rectification.outside].any()
 
 
 @pytest.mark.parametrize("scale", [1, 2, 0.5])
@@ -119,7 +119,7 @@ def test_depth_of_the_raw_picture_comes_to_the_same_place_at_any_size(scale):
     found = np.argwhere(depth == 2.0).mean(axis=0)[::-1]
     expected = (P @ point[0])[:2]
     np.testing.assert_allclose(found, (expected + 0.5) * scale - 0.5, atol=0.7)
-    outside = rectification.mask(None)
+    outside = rectification.outside
     if scale == 1:
         np.testing.assert_array_equal(np.isnan(depth), outside)
     assert np.isnan(depth).mean() == pytest.approx(outside.mean(), abs=0.02)

@@ -51,8 +51,9 @@ class CameraModel:
     def update(self, info: Any) -> None:
         """Take a `CameraInfo`; warnings are logged only when it differs from the last one."""
         values = (
-            *(info.width, info.height, info.distortion_model, *info.d, *info.k, *info.r, *info.p),
-            *(info.binning_x, info.binning_y),
+            # As bytes, for a NaN is equal to nothing.
+            np.concatenate([info.d, info.k, info.r, info.p]).tobytes(),
+            *(info.width, info.height, info.distortion_model, info.binning_x, info.binning_y),
             *(info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height),
         )
         if values == self._values:
@@ -76,8 +77,8 @@ class CameraModel:
     def apply(self, raw: Frame) -> Frame:
         """Return a frame as a pinhole camera's, with intrinsics, as far as the camera is known.
 
-        Distortion is taken out of image and mask; pixels that the raw image does not show are
-        masked. A camera info for another size is not used, with a warning.
+        Distortion is taken out of image and mask. A camera info for another size is not used, with
+        a warning.
         """
         view = self._view
         if view is None:
@@ -97,6 +98,7 @@ class CameraModel:
             raw,
             rgb=view.rectification.image(raw.rgb),
             mask=view.rectification.mask(raw.mask),
+            unseen=view.rectification.outside,
             intrinsics=known,
         )
 

@@ -27,6 +27,10 @@ class Rectification:
 
     Where each pixel comes from is worked out once. Between raw pixels colours are interpolated
     linearly in steps of 1/32, so that pictures are equal to image_proc's.
+
+    Attributes:
+        outside: pixels [H, W] of the pinhole camera's that the raw picture does not show; None:
+            there are none.
     """
 
     def __init__(
@@ -51,7 +55,8 @@ class Rectification:
             height: of both pictures, in pixels.
 
         Raises:
-            ValueError: there is no such model, or it does not have these coefficients.
+            ValueError: there is no such model, it does not have these coefficients, or OpenCV
+                cannot do it.
         """
         d = np.asarray(distortion, np.float64)
         if model not in COEFFICIENTS:
@@ -61,52 +66,52 @@ class Rectification:
             raise ValueError(f"d: {model} has {counts} finite coefficients, got {d.tolist()}")
         is_fisheye = model == "equidistant"
         make = cv2.fisheye.initUndistortRectifyMap if is_fisheye else cv2.initUndistortRectifyMap
-        self._maps: Maps = make(K, d, R, P, (width, height), cv2.CV_16SC2)
-        # With the maps above, OpenCV takes the pixel at the upper left for the nearest one.
-        self._coordinates: Maps = cv2.convertMaps(*self._maps, cv2.CV_32FC1)
         blank = np.full((height, width), 255, np.uint8)
-        outside = cv2.remap(blank, *self._maps, cv2.INTER_LINEAR) < 255
+        try:
+            self._maps: Maps = make(K, d, R, P, (width, height), cv2.CV_16SC2)
+            # With the maps above, OpenCV takes the pixel at the upper left for the nearest one.
+            self._coordinates: Maps = cv2.convertMaps(*self._maps, cv2.CV_32FC1)
+            outside = cv2.remap(blank, *self._maps, cv2.INTER_LINEAR) < 255
+        except cv2.error as error:
+            raise ValueError(f"{width}x{height}: not possible for OpenCV: {error.err}") from error
+        x, y, z = _rays(R, P, width, height)
+        outside |= ~(z > 0)
         if (largest := _largest_radius(d, is_fisheye)) < np.inf:
-            outside |= _radii(R, P, width, height) > largest
-        self._outside = outside if outside.any() else None  # [H, W]
+            outside |= np.hypot(x, y) > largest * z
+        self.outside = outside if outside.any() else None
+        self._lens_z = z  # depth by the lens of what is 1 deep by the pinhole camera
 
     def image(self, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Return the pinhole camera's picture of a raw one [H, W, 3], black outside of that."""
         return cv2.remap(rgb, *self._maps, cv2.INTER_LINEAR).astype(np.uint8, copy=False)
 
     def mask(self, mask: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
-        """Return the mask of a raw picture [H, W] as one of the pinhole camera's.
-
-        What the raw picture does not show is set in it, too.
-        """
+        """Return the mask of a raw picture [H, W] as one of the pinhole camera's."""
         if mask is None:
-            return self._outside
-        grey = cv2.remap(mask.astype(np.uint8), *self._coordinates, cv2.INTER_NEAREST)
-        return grey > 0 if self._outside is None else (grey > 0) | self._outside
+            return None
+        return cv2.remap(mask.astype(np.uint8), *self._coordinates, cv2.INTER_NEAREST) > 0
 
     def depth(self, depth_m: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return raw depth [h, w] of any size as the pinhole camera's, NaN where there is none.
 
-        Depth is along the optical axis of both, so R has to be the identity.
+        Both are along the optical axis of their camera.
         """
         height, width = depth_m.shape
         x, y = (cv2.resize(m, (width, height)) for m in self._coordinates)
         rows, columns = self._coordinates[0].shape
         x, y = (x + 0.5) * width / columns - 0.5, (y + 0.5) * height / rows - 0.5
         seen = cv2.remap(depth_m, x, y, cv2.INTER_NEAREST, borderValue=np.nan)
-        if self._outside is not None:
-            outside = cv2.resize(self._outside.astype(np.uint8), (width, height))
+        if self.outside is not None:
+            outside = cv2.resize(self.outside.astype(np.uint8), (width, height))
             seen[outside > 0] = np.nan
-        return seen.astype(np.float32, copy=False)
+        return (seen / cv2.resize(self._lens_z, (width, height))).astype(np.float32, copy=False)
 
 
-def _radii(R: Matrix, P: Matrix, width: int, height: int) -> npt.NDArray[np.float32]:
-    """Return how far from the lens's axis pixels [H, W] look, at a distance of 1; else infinity."""
+def _rays(R: Matrix, P: Matrix, width: int, height: int) -> list[npt.NDArray[np.float32]]:
+    """Return x, y and z [H, W] of where pixels look: by the lens, 1 deep by the pinhole camera."""
     u, v = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
-    rays = np.linalg.inv(P @ R).astype(np.float32)
-    x, y, z = (row[0] * u + row[1] * v + row[2] for row in rays)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(z > 0, np.hypot(x, y) / z, np.float32(np.inf))
+    rows = np.linalg.inv(P @ R).astype(np.float32)
+    return [row[0] * u + row[1] * v + row[2] for row in rows]
 
 
 def _largest_radius(d: npt.NDArray[np.float64], is_fisheye: bool) -> float:

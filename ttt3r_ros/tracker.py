@@ -36,8 +36,10 @@ from ttt3r_ros.network.state import RecurrentState
 from ttt3r_ros.odometry_scale import OdometryScale
 from ttt3r_ros.preprocessing import (
     CropTransform,
+    Mask,
     crop_transform,
     network_image,
+    resize_mask,
 )
 from ttt3r_ros.relocalization import Relocalization, relocalize
 from ttt3r_ros.seam import seam_scale
@@ -115,6 +117,7 @@ class Tracker:
         self._meter = SignalMeter()
         self._covariance, self._map_covariance = PoseCovariance(), PoseCovariance()
         self.snapshots = SnapshotStore(max(1, config.recovery.snapshots))
+        self._unseen: tuple[Mask | None, Tensor | None] = None, None  # of camera and network
         self.T_odom_first_camera = optical_mount()
         self.reset()
 
@@ -284,6 +287,7 @@ class Tracker:
             twist_covariance=self._covariance.twist,
             points=points,
             confidence=confidence,
+            unseen=self._unseen_by_network(frame, crop),
             rgb=rgb,
             crop=crop,
             intrinsics=intrinsics,
@@ -296,6 +300,15 @@ class Tracker:
             scale_spread=known.spread if known else math.nan,
             step_s=time.perf_counter() - started,
         )
+
+    def _unseen_by_network(self, frame: Frame, crop: CropTransform) -> Tensor | None:
+        """Bring `unseen` to the network's image, once as long as the lens stays the same."""
+        if frame.unseen is not self._unseen[0]:
+            resized = None
+            if frame.unseen is not None:
+                resized = torch.from_numpy(resize_mask(frame.unseen, crop)).to(self._model.device)
+            self._unseen = frame.unseen, resized
+        return self._unseen[1]
 
     def _is_looking(self) -> bool:
         """Whether the segment began somewhere unknown, and a known place may still be recognised.

@@ -31,7 +31,7 @@ class Frame:
     """One image of one camera.
 
     Raises:
-        FrameRejected: the pixels are not uint8 [H, W, 3], or mask or intrinsics of another size.
+        FrameRejected: the pixels are not uint8 [H, W, 3], or masks or intrinsics of another size.
     """
 
     stamp_ns: int  # of the image itself, nanoseconds
@@ -40,6 +40,8 @@ class Frame:
     frame_id: str = ""  # the camera's optical frame
     # [H, W] pixels that are left out of the map, as of people and the robot itself; None: none.
     mask: npt.NDArray[np.bool_] | None = None
+    # [H, W] pixels that the lens does not show; None: none. Not to be changed.
+    unseen: npt.NDArray[np.bool_] | None = None
     # The camera's pose by another odometry, in the frame of that; None: not known.
     T_odometry_camera: Transform | None = None
 
@@ -49,10 +51,12 @@ class Frame:
                 f"image: expected uint8 [H, W, 3], got {self.rgb.dtype} {list(self.rgb.shape)}"
             )
         size = (self.rgb.shape[1], self.rgb.shape[0])
-        if self.mask is not None and self.mask.shape != self.rgb.shape[:2]:
-            raise FrameRejected(
-                f"mask: is {list(self.mask.shape)}, the image {list(self.rgb.shape[:2])}"
-            )
+        for name in ("mask", "unseen"):
+            mask = getattr(self, name)
+            if mask is not None and mask.shape != self.rgb.shape[:2]:
+                raise FrameRejected(
+                    f"{name}: is {list(mask.shape)}, the image {list(self.rgb.shape[:2])}"
+                )
         if self.intrinsics and (self.intrinsics.width, self.intrinsics.height) != size:
             raise FrameRejected(
                 f"camera_info: is for {self.intrinsics.width}x{self.intrinsics.height}, "
@@ -79,6 +83,7 @@ class FrameResult:
     twist_covariance: Covariance  # of the camera's velocity, in its own axes
     points: Tensor  # [H, W, 3] metres in the camera's optical frame
     confidence: Tensor  # [H, W], 1 to infinity
+    unseen: Tensor | None  # bool [H, W], what the lens does not show; None: nothing of that
     rgb: npt.NDArray[np.uint8]  # [H, W, 3], what the network saw
     crop: CropTransform  # how that came from the camera's image
     intrinsics: Intrinsics | None  # of the network's image; None: too few good points to tell
@@ -97,7 +102,12 @@ class FrameResult:
         return self.T_map_odom @ self.T_odom_camera
 
     def usable(self, min_confidence: float, max_depth_m: float) -> Tensor:
-        """Return where depth is known, bool [H, W]: confident, finite, in front and near enough."""
+        """Return where depth is known, bool [H, W].
+
+        There it is seen, confident, finite, in front and near enough.
+        """
         depth = self.points[..., 2]
         good = (self.confidence >= min_confidence) & (depth > 0) & (depth <= max_depth_m)
+        if self.unseen is not None:
+            good &= ~self.unseen
         return good & self.confidence.isfinite() & self.points.isfinite().all(dim=-1)

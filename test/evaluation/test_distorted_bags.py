@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -43,7 +44,7 @@ def test_images_and_true_depth_are_those_of_a_pinhole_camera(bag):
     for index, (frame, depth) in enumerate(zip(frames, depths, strict=True)):
         view = scene.view(index / 10)
         assert frame.intrinsics == Intrinsics(*scene.lens, 64, 48)
-        seen = np.ones((48, 64), bool) if frame.mask is None else ~frame.mask
+        seen = np.ones((48, 64), bool) if frame.unseen is None else ~frame.unseen
         difference = np.abs(frame.rgb.astype(float) - view.rgb.numpy())[seen]
         assert np.median(difference) < 3 and difference.mean() < 8
         np.testing.assert_array_equal(np.isfinite(depth), seen)
@@ -62,6 +63,14 @@ def test_true_depth_called_rectified_is_left_as_it_is(bag, tmp_path):
         np.testing.assert_array_equal(depth, scene.view(index / 10).depth_m.numpy())
 
 
-def test_such_a_bag_is_evaluated(bag, tmp_path):
-    assert main(["evaluate", str(bag), "--output", str(tmp_path)]) == 0
-    assert (tmp_path / "report.json").exists()
+def test_depth_is_not_compared_where_the_lens_shows_nothing(tmp_path):
+    def renamed(topic, message):  # then it is known there, too
+        return [(DEPTH if topic == DISTORTED_DEPTH else topic, message)]
+
+    scene = Scene(replace(OPTIONS, distortion=(0.25, 0.0)))
+    write_simulated_bag(tmp_path / "bag", scene, range(2), rate_hz=10.0)
+    known = changed(tmp_path / "bag", tmp_path / "renamed", renamed)
+    unseen = sum(int(frame.unseen.sum()) for frame in read(known)[0])
+    assert main(["evaluate", str(known), "--output", str(tmp_path / "report")]) == 0
+    depth = json.loads((tmp_path / "report" / "report.json").read_text())["depth"]
+    assert depth["images"] == 2 and depth["pixels_not_finite"] >= unseen > 0

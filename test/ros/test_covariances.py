@@ -31,6 +31,7 @@ def result(variances, T_map_odom, map_variances=(0,) * 6):
         twist_covariance=np.diag(variances).astype(float),
         points=torch.zeros(1, 1, 3),
         confidence=torch.ones(1, 1),
+        unseen=None,
         rgb=np.zeros((48, 64, 3), np.uint8),
         crop=crop_transform(64, 48, 64),
         intrinsics=None,

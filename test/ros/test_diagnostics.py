@@ -32,6 +32,7 @@ WELL = Health(
     status=TrackingStatus(state=TrackingStatus.TRACKING, message="so and so", map_points=7),
     rejection="header.frame_id: empty",
     max_points=1000,
+    base_frame="base_link",
     every_frame=False,
 )
 LOST = TrackingStatus(state=TrackingStatus.LOST, message="so and so")
@@ -147,6 +148,7 @@ def test_the_figures_are_those_of_the_stream_the_tracker_and_the_map():
     assert float(found.pop("process memory [MB]")) > 10
     assert found == {
         "lifecycle": "active",
+        "base frame": "base_link",
         "tracking state": "TRACKING",
         "step [ms]": "12.0",
         "latency [ms]": "34.6",

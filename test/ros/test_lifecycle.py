@@ -7,7 +7,10 @@ import gc
 import os
 from pathlib import Path
 
+from nav_msgs.msg import Path as PathMessage
 from rclpy.lifecycle import TransitionCallbackReturn
+from robot import LATCHED
+from sensor_msgs.msg import PointCloud2
 from tolerant import TOLERANT
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
@@ -46,3 +49,22 @@ def test_twenty_lives_in_a_row_leave_neither_memory_nor_threads_nor_topics_behin
         left.append({**holdings(node), "threads": len(os.listdir("/proc/self/task"))})
     assert all(later == left[0] for later in left[1:])
     assert memory[19] - memory[4] < MOST_GROWTH_MB, memory
+
+
+def test_map_and_path_of_a_life_that_is_over_are_not_served_to_those_who_join_the_next_one(robot):
+    robot.start(map__publish_hz=50.0, path__rate_hz=50.0, **TOLERANT)
+
+    def listen():
+        maps = robot.listen_to_node(PointCloud2, "cloud_map", LATCHED)
+        return maps, robot.listen_to_node(PathMessage, "path", LATCHED)
+
+    maps, paths = listen()
+    robot.send(at_s=1.0)
+    assert maps.wait(lambda message: message.width > 0) and paths.wait(lambda m: m.poses)
+    for transition in ("deactivate", "cleanup", "configure", "activate"):
+        assert robot.in_node(getattr(robot.node, f"trigger_{transition}")) == SUCCESS
+    robot.wait_until(lambda: maps.messages[-1].width == 0 and not paths.messages[-1].poses)
+    for inbox in listen():  # no image has come yet
+        message = inbox.wait()
+        assert message.header.frame_id == "map"
+        assert not (message.poses if isinstance(message, PathMessage) else message.width)

@@ -17,14 +17,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from robot import PATIENCE_S, Robot, stamp
+from robot import PATIENCE_S, Robot, picture, stamp
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from small_network import small_checkpoint
 from tf2_msgs.msg import TFMessage
+from tolerant import TOLERANT
 
 from ttt3r_ros import cli
 from ttt3r_ros.evaluation.bag_reader import open_bag, read_messages
@@ -36,6 +38,7 @@ from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.ros import live_evaluation
 from ttt3r_ros.ros.conversions import stamp_message
 from ttt3r_ros.ros.live_evaluation import LiveRequest, evaluate_live
+from ttt3r_ros.ros.reading import transform_of
 from ttt3r_ros.ros.transforms import pose_message, transform_message
 
 IMAGES = 12
@@ -62,12 +65,13 @@ class Speaker:
         create = robot.client.create_publisher
         self.status = create(TrackingStatus, "ttt3r_node/status", 100)
         self._pose = create(PoseWithCovarianceStamped, "ttt3r_node/pose", 100)
-        self._odometry = create(Odometry, "ttt3r_node/odom", 100)
+        self._diagnostics = create(DiagnosticArray, "/diagnostics", 10)
+        robot.client.create_timer(0.1, self._diagnose)
         self._truth = create(truth, TRUTH, 100) if truth else None
         self._counts = {"received": 0, "processed": 0, "replaced": 0, "rejected": 0}
 
     def wait_for_listener(self) -> None:
-        heard = [p for p in (self._pose, self._odometry, self._truth) if p]
+        heard = [p for p in (self._pose, self._truth) if p]
         self._robot.wait_until(lambda: all(p.get_subscription_count() for p in heard))
         # The robot itself is the other one.
         self._robot.wait_until(lambda: self.status.get_subscription_count() > 1)
@@ -83,9 +87,6 @@ class Speaker:
             pose.header.stamp = stamp(at_s)
             pose.pose.pose = pose_message(T_map_base)
             self._pose.publish(pose)
-            odometry = Odometry(child_frame_id=self.base_frame)
-            odometry.header.stamp = stamp(at_s)
-            self._odometry.publish(odometry)
         self._counts["processed"] += 1
         self.say_status(at_s, state=state, images_since_reset=index + 1, step_ms=20.0, **fields)
 
@@ -99,6 +100,11 @@ class Speaker:
 
     def count(self, name: str, number: int = 1) -> None:
         self._counts[name] += number
+
+    def _diagnose(self) -> None:
+        figures = [KeyValue(key="base frame", value=self.base_frame)] if self.base_frame else []
+        diagnosis = DiagnosticStatus(name="ttt3r_node: tracking", values=figures)
+        self._diagnostics.publish(DiagnosticArray(status=[diagnosis]))
 
     def _true_message(self, at_s: float, T_world_camera: Transform) -> Any:
         if self._truth.msg_type is PoseStamped:
@@ -274,6 +280,43 @@ def test_without_tf_the_base_cannot_be_moved_to_the_camera(robot, tmp_path):
     speaker = Speaker(robot, base=MOUNT)
     with pytest.raises(EvaluationError, match=r"TF does not join 'base_link'.*'camera'"):
         listen(tmp_path, lambda: say_all(speaker))
+
+
+def test_poses_of_a_frame_that_is_not_known_are_not_taken_as_the_cameras(robot, tmp_path):
+    speaker = Speaker(robot)
+    speaker.base_frame = ""
+    with pytest.raises(EvaluationError, match="not told the base frame of /ttt3r_node"):
+        listen(tmp_path, lambda: say_all(speaker))
+
+
+def test_beside_the_robots_own_odometry_too_poses_are_moved_to_the_camera(
+    robot, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("ttt3r_ros.ros.diagnostics._PERIOD_S", 0.1)
+    robot.publish_tf(("base_link", "camera", tuple(MOUNT[:3, 3])))
+    robot.start(odom_source="tf", base_frame="base_link", tf_wait_s=0.5, **TOLERANT)
+    poses = robot.listen_to_node(PoseWithCovarianceStamped, "pose")
+    truth = robot.client.create_publisher(PoseStamped, TRUTH, 10)
+
+    def drive() -> None:
+        robot.wait_until(lambda: truth.get_subscription_count() > 0)
+        robot.wait_until(lambda: robot.node.count_subscribers("ttt3r_node/pose") > 1)
+        for index in range(4):
+            robot.send(at_s=1.0 + index, rgb=picture(index))
+            message = poses.wait(lambda m, i=index: m.header.stamp == stamp(1.0 + i))
+            T_map_base = transform_of(message.pose.pose)
+            true = PoseStamped(pose=pose_message(T_MAP_WORLD @ T_map_base @ MOUNT))
+            true.header.stamp = message.header.stamp
+            truth.publish(true)
+
+    figures = listen(tmp_path, drive, idle_s=2.0, pose_topic=TRUTH)
+    assert figures["trajectory"]["poses"] == 4
+    assert ate_m(figures) < 1e-6
+
+
+def test_a_name_that_no_node_can_have_is_an_error_of_the_users(domain, tmp_path, capsys):
+    assert cli.main(["evaluate", "--live", "--node", "a-b", "--output", str(tmp_path)]) == 2
+    assert "--node: 'a-b' is no name of a node" in capsys.readouterr().err
 
 
 def test_a_camera_that_tf_moves_on_its_base_is_refused(robot, tmp_path):

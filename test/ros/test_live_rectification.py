@@ -6,9 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sensor_msgs.msg import CameraInfo
-from test_node_camera import HEIGHT, LENSES, WIDTH, lens_info
+from test_node_camera import LENSES, RAYS, K, P, lens_info, picture_of
 
-from ttt3r_ros.camera_info import CameraModel
 from ttt3r_ros.evaluation.metrics.depth import DepthComparison
 from ttt3r_ros.ros.live_client import LiveClient
 from ttt3r_ros.ros.live_depth import LiveDepth
@@ -24,12 +23,16 @@ def test_true_depth_is_rectified_unless_it_is_called_so(robot, tmp_path, depth_t
         robot.spin(client)
         infos = robot.client.create_publisher(CameraInfo, "front/camera_info", 1)
         robot.wait_until(lambda: infos.get_subscription_count() > 0)
-        message = lens_info(*LENSES["plumb_bob"])
-        infos.publish(message)
+        infos.publish(lens_info(*LENSES["plumb_bob"]))
         robot.wait_until(lambda: client.camera.wait(0.0))
-        raw = np.random.default_rng(0).uniform(1, 5, (HEIGHT, WIDTH)).astype(np.float32)
-        camera = CameraModel("image")
-        camera.update(message)
-        expected = camera.apply_to_depth(raw) if is_raw else raw
-        np.testing.assert_array_equal(depth.rectified(raw), expected)
-        assert np.array_equal(expected, raw) is not bool(is_raw)
+        # Something near where each ray falls through the lens, or through the pinhole camera.
+        lens, matrix = (LENSES["plumb_bob"], K) if is_raw else (LENSES["none"], P)
+        bright = picture_of(RAYS, *lens, matrix)[..., 0] > 120
+        rectified_m = depth.rectified(np.where(bright, 2, 5).astype(np.float32))
+        for ray in RAYS:
+            expected = (P @ ray)[:2]
+            row, column = np.argwhere(rectified_m == 2).T
+            near = np.hypot(column - expected[0], row - expected[1]) < 7
+            found = column[near].mean(), row[near].mean()
+            np.testing.assert_allclose(found, expected, atol=0.5)
+        assert is_raw or np.array_equal(rectified_m == 2, bright)

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from browser import PATIENCE_S, Browser
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
-from nav_msgs.msg import Odometry, Path
+from nav_msgs.msg import Path
 from rclpy.executors import SingleThreadedExecutor
 from robot import Robot, image_message, stamp
 from sensor_msgs.msg import Image, PointCloud2, PointField
 
+from ttt3r_ros.cli import main
 from ttt3r_ros.geometry import transform
 from ttt3r_ros.mapping.voxel_map import MapCloud
 from ttt3r_ros.msg import TrackingStatus
@@ -82,7 +83,7 @@ def viewer(robot) -> Iterator[Viewer]:
 
 def test_a_node_that_is_not_there_is_waited_for_by_the_names_of_its_topics(robot):
     viewer = Viewer(robot, node=NOBODY)
-    viewer.wait_for(NOBODY, "not there", "status, pose, odom", "depth/image_rect")
+    viewer.wait_for(NOBODY, "not there", "status, pose, path", "depth/image_rect")
     node = NodeLike(robot, NOBODY, status=TrackingStatus)
     viewer.wait_for("no image yet")
     node.say(status=status_message(1, 1))
@@ -106,9 +107,10 @@ def test_map_camera_path_depth_and_status_arrive(robot, viewer):
     browser.wait(lambda b: depth["visible"])
 
 
-def test_the_camera_stands_on_the_robot_where_tf_says(robot, viewer):
+@pytest.mark.parametrize("odom_source", ["camera", "tf"])
+def test_the_camera_stands_on_the_robot_where_tf_says(robot, viewer, odom_source):
     robot.publish_tf(("base", "camera", (0.1, 0.2, 0.5)))
-    robot.start(tf_wait_s=0.5)
+    robot.start(tf_wait_s=0.5, odom_source=odom_source, base_frame="base")
     viewer.meet(robot)
     poses = robot.listen_to_node(PoseWithCovarianceStamped, "pose")
     robot.send(at_s=0.1)
@@ -167,19 +169,19 @@ def test_an_image_that_cannot_be_read_harms_nothing(robot, viewer):
     viewer.browser.wait(lambda b: b.panel.get("Image", {}).get("visible"))
 
 
-def test_the_nodes_own_path_is_followed_and_continued_by_poses(robot, viewer):
-    node = NodeLike(
-        robot, path=Path, pose=PoseWithCovarianceStamped, odom=Odometry, status=TrackingStatus
-    )
+def test_the_path_is_drawn_though_nobody_knows_where_the_camera_is_on_the_robot(robot, viewer):
+    node = NodeLike(robot, path=Path, pose=PoseWithCovarianceStamped)
     path = Path(poses=[PoseStamped(pose=pose_message(shifted(x))) for x in (5.0, 6.0, 7.0)])
     for i, pose in enumerate(path.poses):
         pose.header.stamp = stamp(i)
-    node.say(path=path, odom=Odometry(child_frame_id="camera"), status=status_message(3, 1))
+    node.say(path=path)
     pose = PoseWithCovarianceStamped()
     pose.header.stamp, pose.pose.pose = stamp(3), pose_message(shifted(8.0))
     node.say(pose=pose)
     viewer.browser.wait(lambda b: len(viewer.thing("/path").get("points", ())) == 2 * 3)
+    # By the node's own path, and behind its end by poses.
     assert set(viewer.thing("/path")["points"][:, 0]) == {5.0, 6.0, 7.0, 8.0}
+    assert not viewer.thing("/camera")["visible"]
 
 
 def test_a_node_that_starts_again_begins_with_an_empty_view(robot, viewer):
@@ -198,10 +200,11 @@ def shifted(x: float) -> np.ndarray:
 
 def test_a_map_with_further_fields_is_read():
     values = np.arange(24, dtype=np.float32).reshape(4, 6)
-    plain = map_message(MapCloud(values), 1, "map")
-    more = PointCloud2(point_step=19, width=4, height=1)
-    more.fields = [*plain.fields, PointField(name="hits", offset=16, datatype=4, count=1)]
-    rows = np.frombuffer(plain.data, np.uint8).reshape(4, 16)
+    plain = map_message(MapCloud(values, np.arange(4)), 1, "map")
+    size = plain.point_step
+    more = PointCloud2(point_step=size + 3, width=4, height=1)
+    more.fields = [*plain.fields, PointField(name="hits", offset=size, datatype=4, count=1)]
+    rows = np.frombuffer(plain.data, np.uint8).reshape(4, size)
     more.data = np.hstack([rows, np.full((4, 3), 255, np.uint8)]).tobytes()
     for cloud in (plain, more):
         points, colours = points_of(cloud)
@@ -209,12 +212,29 @@ def test_a_map_with_further_fields_is_read():
         np.testing.assert_array_equal(colours, values[:, 3:].astype(np.uint8))
 
 
-def test_the_command_ends_well_when_it_is_interrupted(domain):
+def test_a_name_that_no_node_can_have_is_an_error_of_the_users(capsys):
+    for name in ("my node", "a-b", "2nd", "~/node"):
+        assert main(["view", "--port", "0", "--node", name]) == 2
+        assert f"ttt3r: --node: {name!r} is no name of a node" in capsys.readouterr().err
+
+
+def test_several_views_have_names_of_their_own(domain):
+    names = set()
+    for _ in range(2):
+        code = "from rclpy import init; from ttt3r_ros.ros.view_client import ViewClient; init(); "
+        code += "print(ViewClient('ttt3r_node').get_name())"
+        command = [sys.executable, "-c", code]
+        names.add(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert len(names) == 2 and all(name.startswith("ttt3r_view_") for name in names)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_ends_well_when_it_is_interrupted(domain, number):
     command = [sys.executable, "-m", "ttt3r_ros.cli", "view", "--port", "0", "--node", "my_node"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     line = next(line for line in process.stderr if "waiting for" in line)
     assert "/my_node/status" in line and "/my_node/cloud_map" in line
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, rest = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, rest
     assert "Traceback" not in rest

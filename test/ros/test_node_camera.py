@@ -11,6 +11,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from test_node_faults import colours
 from tolerant import TOLERANT
 
+from ttt3r_ros.camera_info import CameraModel
 from ttt3r_ros.tracker import Tracker
 
 WIDTH, HEIGHT = 128, 72  # not of the network's shape: it is cropped
@@ -110,12 +111,23 @@ def test_a_camera_info_that_never_comes_holds_nothing_up(robot, infos, capfd):
     assert error.count("/camera_info: published, but nothing came in 1 s") == 1
 
 
-def test_what_the_lens_does_not_show_stays_out_of_the_map(robot, infos):
-    robot.start(**TOLERANT)
+def test_what_the_lens_does_not_show_is_unknown_and_stays_out_of_the_map(robot, infos):
+    robot.start(confidence__min=1.0, **TOLERANT)
+    depth = robot.listen_to_node(Image, "depth/image_rect")
+    points = robot.listen_to_node(PointCloud2, "points")
     far = np.array([[5.0, 0, 64], [0, 5, 36], [0, 0, 1]])  # the raw picture is small in its middle
     know(robot, infos, lens_info(*LENSES["plumb_bob"], p=far))
     rgb = picture_of(RAYS, *LENSES["plumb_bob"], K)
     few = robot.send(at_s=1.0, rgb=rgb).map_points
+    image, cloud = depth.wait(), points.wait()
+    shape = image.height, image.width
+    for z in (
+        np.frombuffer(image.data, np.float32).reshape(shape),
+        np.frombuffer(cloud.data, np.float32).reshape(*shape, -1)[..., 2],
+    ):
+        row, column = np.argwhere(np.isfinite(z)).T
+        # At the raw picture's border a ray is less than 1 from the axis.
+        assert len(row) and np.hypot(row - shape[0] / 2, column - shape[1] / 2).max() < 5 + 2
     assert robot.call("reset").success
     know(robot, infos, lens_info(*LENSES["plumb_bob"]))
     robot.wait_until(lambda: robot.node._camera._view.intrinsics.fx == P[0, 0])
@@ -147,12 +159,20 @@ def test_masks_are_of_the_raw_image(robot, infos, monkeypatch):
     assert not mask[30:40, 60:70].any() and mask.mean() < 0.2
 
 
-def test_a_lens_that_is_not_understood_is_told_and_images_are_used_as_they_are(robot, infos, capfd):
+def test_a_lens_that_is_not_understood_is_told_once_and_images_are_used_as_they_are(
+    robot, infos, capfd, monkeypatch
+):
+    handled = []
+    update = CameraModel.update
+    monkeypatch.setattr(
+        CameraModel, "update", lambda self, info: (update(self, info), handled.append(info))
+    )
     robot.start(confidence__min=1.0, **TOLERANT)
     points = robot.listen_to_node(PointCloud2, "points")
     cameras = robot.listen_to_node(CameraInfo, "depth/camera_info")
-    for _ in range(2):
+    for i in range(2):
         know(robot, infos, lens_info("omnidirectional", [0.1] * 4))
+        robot.wait_until(lambda i=i: len(handled) == i + 1)
     raw = picture_of(RAYS, *LENSES["none"], K)
     assert robot.send(at_s=1.0, rgb=raw).processed == 1
     cloud, camera = points.wait(), cameras.wait()

@@ -44,6 +44,7 @@ def test_the_path_is_thinned_evenly_and_begins_anew_after_a_reset(robot):
     at = [0, 8, 16, 19]
     assert [pose.header.stamp for pose in whole.poses] == [stamp(1 + i / 10) for i in at]
     assert max(len(message.poses) for message in paths.messages) <= 5
+    assert not robot.set_parameter("path.max_poses", 2001).successful
     assert robot.set_parameter("path.max_poses", 20).successful
     paths.wait(length(20))
     assert robot.call("reset").success

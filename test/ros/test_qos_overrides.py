@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import pytest
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, ReliabilityPolicy
-from robot import LATCHED
+from robot import LATCHED, Robot
 from sensor_msgs.msg import Image, PointCloud2
 
 from ttt3r_ros.config import ConfigError
+
+WITHOUT_OVERRIDES = {"/tf", "/tf_static", "/parameter_events"}  # tf2's and rclpy's own
 
 
 def subscription(robot, topic):
@@ -73,11 +75,22 @@ def test_publishers_have_overrides_too(robot):
     assert publisher(robot, "/ttt3r_node/odom").reliability is ReliabilityPolicy.RELIABLE
 
 
-def test_without_overrides_the_map_is_latched_again_in_the_next_node(robot):
-    robot.start(map__publish_hz=20.0)
-    assert publisher(robot, "/ttt3r_node/cloud_map").durability is DurabilityPolicy.TRANSIENT_LOCAL
-    robot.send(at_s=1.0)
-    assert robot.listen_to_node(PointCloud2, "cloud_map", LATCHED).wait().width > 0
+def test_an_override_of_one_node_is_not_the_next_ones_in_the_same_process(domain):
+    topic = "/ttt3r_node/cloud_map"
+    for overrides, durability in (
+        ({f"qos_overrides.{topic}.publisher.durability": "volatile"}, DurabilityPolicy.VOLATILE),
+        ({}, DurabilityPolicy.TRANSIENT_LOCAL),
+    ):
+        robot = Robot(domain)
+        try:
+            robot.start(map__publish_hz=20.0, **overrides)
+            assert publisher(robot, topic).durability is durability
+            if not overrides:
+                robot.send(at_s=1.0)
+                maps = robot.listen_to_node(PointCloud2, "cloud_map", LATCHED)
+                assert maps.wait(lambda message: message.width > 0)
+        finally:
+            robot.shutdown()
 
 
 def test_every_topic_of_the_node_can_be_overridden(robot):
@@ -85,8 +98,20 @@ def test_every_topic_of_the_node_can_be_overridden(robot):
     names = robot.node.get_parameters_by_prefix("qos_overrides")
     topics = {name.split(".")[0] for name in names}
     assert topics >= {"/image", "/camera_info", "/mask", "/odometry", "/ttt3r_node/status"}
-    own = [p.topic_name for p in robot.node.publishers if p.topic_name.startswith("/ttt3r_node/")]
-    assert len(own) >= 7 and topics >= set(own)
+    published = {publisher.topic_name for publisher in robot.node.publishers}
+    assert published - topics == WITHOUT_OVERRIDES
+    assert published >= {"/diagnostics", "/ttt3r_node/odom", "/ttt3r_node/cloud_map"}
+
+
+def test_the_diagnostics_can_be_overridden(robot):
+    robot.start(**{"qos_overrides./diagnostics.publisher.reliability": "best_effort"})
+    assert publisher(robot, "/diagnostics").reliability is ReliabilityPolicy.BEST_EFFORT
+
+
+@pytest.mark.parametrize("topic", ["/ttt3r_node/odom", "/diagnostics"])
+def test_a_wrong_override_of_a_publisher_is_an_error_at_the_start(robot, topic):
+    with pytest.raises(ConfigError, match=r"qos_overrides: Unexpected QoS override .*`perhaps`"):
+        robot.start(**{f"qos_overrides.{topic}.publisher.reliability": "perhaps"})
 
 
 def test_a_parameter_file_names_topics_as_they_are_after_remapping(robot, tmp_path):
@@ -109,11 +134,6 @@ def test_a_parameter_file_names_topics_as_they_are_after_remapping(robot, tmp_pa
     images = subscription(robot, "/front/image_raw")
     assert images.reliability is ReliabilityPolicy.BEST_EFFORT
     assert publisher(robot, "/ttt3r_node/cloud_map").durability is DurabilityPolicy.VOLATILE
-
-
-def test_a_wrong_override_of_a_publisher_is_an_error_at_the_start(robot):
-    with pytest.raises(ConfigError, match=r"qos_overrides: Unexpected QoS override .*`perhaps`"):
-        robot.start(**{"qos_overrides./ttt3r_node/odom.publisher.reliability": "perhaps"})
 
 
 def test_a_wrong_override_is_one_error_and_the_node_does_not_become_active(robot, capfd):

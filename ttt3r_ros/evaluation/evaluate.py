@@ -269,7 +269,10 @@ class _Listener:
         shown = self.sampler.wants_next()
         if true_m is None and not shown:
             return
-        depth_m = result.points[..., 2].cpu().numpy()
+        depth = result.points[..., 2]
+        if result.unseen is not None:
+            depth = depth.where(~result.unseen, np.nan)
+        depth_m = depth.cpu().numpy()
         if self._depth and true_m is not None:
             try:
                 self._depth.add(depth_m, true_m, result.crop)

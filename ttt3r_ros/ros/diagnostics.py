@@ -21,6 +21,7 @@ from rclpy.node import Node
 from rclpy.task import Future
 
 from ttt3r_ros.msg import TrackingStatus
+from ttt3r_ros.ros.qos import OVERRIDABLE
 from ttt3r_ros.ros.stream import MANY_LOST, StreamCounts
 from ttt3r_ros.time_guard import NS_PER_S
 from ttt3r_ros.tracking_state import TrackingState
@@ -28,6 +29,7 @@ from ttt3r_ros.tracking_state import TrackingState
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 RECENT_S = 5.0  # what "in the last seconds" means, and the rate of images is taken over
 
+_BASE_FRAME = "base frame"  # key of a figure
 _PERIOD_S = 1.0
 _ACKNOWLEDGED_WITHIN_S = 1.0
 _MB = 1e6
@@ -45,6 +47,7 @@ class Health:
     status: TrackingStatus | None  # the last one; None: it is not configured
     rejection: str  # why the last image that was rejected was
     max_points: int  # of the map
+    base_frame: str  # that poses are of; empty: not known yet
     every_frame: bool  # none is meant to be replaced
 
 
@@ -104,7 +107,9 @@ class DiagnosticsPublisher:
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._waiting: list[Future[None]] = []
         # Not a lifecycle publisher, for those are silent while their node is not active.
-        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._publisher = node.create_publisher(
+            DiagnosticArray, "/diagnostics", 10, qos_overriding_options=OVERRIDABLE
+        )
         self._timer = node.create_timer(_PERIOD_S, self._publish, clock=self._steady)
 
     def heard(self) -> Future[None]:
@@ -120,7 +125,7 @@ class DiagnosticsPublisher:
         if not self._node.context.ok():  # the process is ending
             return
         status = self._diagnosis.judge(self._health(), self._steady.now().nanoseconds / NS_PER_S)
-        status.name = f"{self._node.get_fully_qualified_name().lstrip('/')}: tracking"
+        status.name = _status_name(self._node.get_fully_qualified_name())
         message = DiagnosticArray(status=[status])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
@@ -128,6 +133,23 @@ class DiagnosticsPublisher:
             self._publisher.wait_for_all_acked(Duration(seconds=_ACKNOWLEDGED_WITHIN_S))
             while self._waiting:
                 self._waiting.pop().set_result(None)
+
+
+def base_frame_of(node: str, message: DiagnosticArray) -> str:
+    """Return the frame that a node's poses are of, empty where a message does not tell.
+
+    Args:
+        node: its full name.
+        message: from /diagnostics.
+    """
+    for status in message.status:
+        if status.name == _status_name(node):
+            return next((item.value for item in status.values if item.key == _BASE_FRAME), "")
+    return ""
+
+
+def _status_name(node: str) -> str:
+    return f"{node.lstrip('/')}: tracking"
 
 
 def _findings(health: Health, seconds: float, recent: StreamCounts) -> Iterator[tuple[bytes, str]]:
@@ -165,6 +187,8 @@ def _all_is_well(health: Health) -> str:
 
 def _figures(health: Health, rate_hz: float) -> dict[str, str]:
     figures = {"lifecycle": health.lifecycle}
+    if health.base_frame:
+        figures[_BASE_FRAME] = health.base_frame
     status, counts = health.status, health.counts
     if status is not None:
         figures["tracking state"] = TrackingState(status.state).name

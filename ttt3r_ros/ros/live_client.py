@@ -10,10 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped, TransformStamped
 from nav_msgs.msg import Odometry
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import (
+    DurabilityPolicy,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_profile_sensor_data,
+)
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from ttt3r_ros.camera_info import CameraModel, is_rectified
@@ -22,8 +28,10 @@ from ttt3r_ros.evaluation.report.data import Floats
 from ttt3r_ros.geometry import Transform
 from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.ros.conversions import stamp_ns
+from ttt3r_ros.ros.diagnostics import base_frame_of
 from ttt3r_ros.ros.live_depth import LiveDepth
 from ttt3r_ros.ros.live_topics import TopicSearch, listed
+from ttt3r_ros.ros.node_name import full_node_name
 from ttt3r_ros.ros.reading import transform_of
 from ttt3r_ros.ros.transforms import FrameListener
 
@@ -103,7 +111,14 @@ class LiveClient(Node):
             true_depth: topic; empty: the only one there whose name has "depth" in it.
             depth: gets all depth images.
             kwargs: of `rclpy.node.Node`, but for the name.
+
+        Raises:
+            EvaluationError: no node can have that name.
         """
+        try:
+            self._own = full_node_name(node)
+        except ValueError as error:
+            raise EvaluationError(str(error)) from error
         super().__init__("ttt3r_evaluation", **kwargs)
         self.statuses: list[TrackingStatus] = []
         self.counts = dict.fromkeys(COUNTS, 0)
@@ -116,12 +131,11 @@ class LiveClient(Node):
         self._depth = depth
         depth.expects_truth = bool(true_depth)
         self._frames = FrameListener(self)
-        self._own = self.resolve_topic_name(node)
         subscribe = self.create_subscription
         subscribe(TrackingStatus, f"{node}/status", self._on_status, _EVERYTHING)
         subscribe(PoseWithCovarianceStamped, f"{node}/pose", self._on_pose, _EVERYTHING)
-        subscribe(Odometry, f"{node}/odom", self._on_odometry, _EVERYTHING)
         subscribe(PointCloud2, f"{node}/cloud_map", self._on_map, _LATCHED)
+        subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos_profile_sensor_data)
         subscribe(Image, f"{node}/depth/image_rect", depth.add_estimated, _DEPTH_QUEUE)
         image = self.resolve_topic_name(image)
         self.camera = CameraModel(image)
@@ -215,8 +229,13 @@ class LiveClient(Node):
         """Make sure that the poses of the node can be moved to its camera.
 
         Raises:
-            EvaluationError: TF does not say where the camera is.
+            EvaluationError: it is not known which frame they are of, or TF does not say where the
+                camera is in it.
         """
+        if self.poses and not self.base.parent:
+            raise EvaluationError(
+                f"/diagnostics has not told the base frame of {self._own}, which its poses are of"
+            )
         if self.base.parent and self.base.T is None:
             raise EvaluationError(
                 f"TF does not join {self.base.parent!r}, the node's base frame, and the camera's "
@@ -248,8 +267,8 @@ class LiveClient(Node):
     def _on_pose(self, message: PoseWithCovarianceStamped) -> None:
         self.poses[stamp_ns(message.header.stamp)] = transform_of(message.pose.pose)
 
-    def _on_odometry(self, message: Odometry) -> None:
-        self.base.parent = message.child_frame_id
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        self.base.parent = base_frame_of(self._own, message) or self.base.parent
 
     def _on_map(self, message: PointCloud2) -> None:
         self.cloud = message

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -36,6 +35,7 @@ from ttt3r_ros.evaluation.pose_track import PoseTrack
 from ttt3r_ros.evaluation.recording import Poses, Stamps, Truth
 from ttt3r_ros.evaluation.report.data import SequenceReport
 from ttt3r_ros.ros.conversions import stamp_ns
+from ttt3r_ros.ros.interruption import interruption
 from ttt3r_ros.ros.live_client import LiveClient
 from ttt3r_ros.ros.live_depth import LiveDepth
 from ttt3r_ros.ros.reading import points_of
@@ -93,26 +93,13 @@ def evaluate_live(request: LiveRequest, about: dict[str, Any] | None = None) -> 
                 depth,
                 context=context,
             )
-            with _interruption() as interrupted:
+            with interruption() as interrupted:
                 _listen(client, request, interrupted)
             client.destroy_node()
         finally:
             context.try_shutdown()
         depth.finish()
         return _report(client, depth, comparison, request, about or {})
-
-
-@contextmanager
-def _interruption() -> Iterator[threading.Event]:
-    """Give an event that SIGINT and SIGTERM set, instead of what they do else."""
-    event = threading.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: event.set()) for number in numbers]
-    try:
-        yield event
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 def _listen(client: LiveClient, request: LiveRequest, interrupted: threading.Event) -> None:
@@ -248,11 +235,6 @@ def _collect(client: LiveClient) -> tuple[Collector, int]:
     """Return the images since the last reset, and the number of segments since the first."""
     collected, segments, segment = Collector(), 0, 0
     T_base_camera = np.eye(4) if client.base.T is None else client.base.T
-    if client.poses and not client.base.parent:
-        _log.warning(
-            "~/odom is silent, as with odom_source tf: the node's poses are taken as the camera's, "
-            "though they are of its base frame"
-        )
     for status in client.statuses:
         stamp, first = stamp_ns(status.header.stamp), status.images_since_reset == 1
         lost = status.state == TrackingState.LOST

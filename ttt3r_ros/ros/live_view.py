@@ -13,6 +13,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from ttt3r_ros.geometry import Intrinsics
+from ttt3r_ros.ros.interruption import interruption
 from ttt3r_ros.ros.reading import depth_of, intrinsics_of, points_of, rgb_of
 from ttt3r_ros.ros.view_client import TOPICS, ViewClient
 from ttt3r_ros.tracking_state import TrackingState
@@ -34,11 +35,16 @@ _log = logging.getLogger(__name__)
 
 
 def view_live(page: Page, node: str) -> None:
-    """Show what a node says, until KeyboardInterrupt; it may start, end and start again meanwhile.
+    """Show what a node says, until SIGINT or SIGTERM; it may start, end and start again meanwhile.
+
+    To be called in the main thread.
 
     Args:
         page: shows it.
         node: its name.
+
+    Raises:
+        ViewError: no node can have that name.
     """
     context = Context()
     rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
@@ -47,9 +53,12 @@ def view_live(page: Page, node: str) -> None:
         executor = SingleThreadedExecutor(context=context)
         executor.add_node(client)
         view = LiveView(page, client)
-        while True:
-            executor.spin_once(timeout_sec=_DRAW_S)
-            view.draw()
+        with interruption() as interrupted:
+            while not interrupted.is_set():
+                executor.spin_once(timeout_sec=_DRAW_S)
+                view.draw()
+        executor.shutdown()
+        client.destroy_node()
     finally:
         context.try_shutdown()
 
@@ -100,9 +109,10 @@ class LiveView:
         if info := self._client.taken("depth/camera_info"):
             self._lens = intrinsics_of(info)
         status, T_map_camera = self._client.status, self._client.taken_camera()
-        if T_map_camera is not None and status is not None:
+        if T_map_camera is not None:
             self._page.show_camera(T_map_camera, self._lens)
-            self._page.show_path(self._client.path())
+        if (path := self._client.taken_path()) is not None:
+            self._page.show_path(path)
         if status is not None:
             self._page.colour_camera(_COLOURS[TrackingState(status.state)])
 

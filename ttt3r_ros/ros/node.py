@@ -97,9 +97,9 @@ class TTT3RNode(LifecycleNode):
         )
         try:
             self._outputs = Outputs(self, self._node_config.map_frame)
+            self._diagnostics = DiagnosticsPublisher(self, self._health)
         except RuntimeError as error:
             raise ConfigError(f"qos_overrides: {error}") from error
-        self._diagnostics = DiagnosticsPublisher(self, self._health)
 
     def start(self) -> bool:
         """Configure and activate, if `autostart`; return whether it went well."""
@@ -375,6 +375,7 @@ class TTT3RNode(LifecycleNode):
             status=self._outputs.last_status if worker else None,
             rejection=self._outputs.last_rejection,
             max_points=self._config.map.max_points,
+            base_frame=worker.base_frame if worker else "",
             every_frame=self._config.every_frame,
         )
 

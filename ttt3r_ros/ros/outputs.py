@@ -193,8 +193,10 @@ class Outputs:
         """Whether somebody subscribes to the path."""
         return bool(self._path.get_subscription_count())
 
-    def path(self, poses: Sequence[tuple[int, Transform]], mount: Mount, stamp_ns: int) -> None:
-        """Publish the base's path: stamps in nanoseconds and T_map_camera, in order."""
+    def path(
+        self, poses: Sequence[tuple[int, Transform]], mount: Mount | None, stamp_ns: int
+    ) -> None:
+        """Publish the base's path, see `PathMessages.path`."""
         self._path.publish(self._path_messages.path(poses, mount, stamp_ns))
 
     def _create(self, kind: type, topic: str, qos: QoSProfile | int = 10) -> Any:

@@ -31,18 +31,22 @@ class PathMessages:
         self._mount: Mount | None = None
         self._made: list[tuple[tuple[int, Transform], PoseStamped]] = []
 
-    def path(self, poses: Sequence[tuple[int, Transform]], mount: Mount, stamp_ns: int) -> Path:
+    def path(
+        self, poses: Sequence[tuple[int, Transform]], mount: Mount | None, stamp_ns: int
+    ) -> Path:
         """Return the path of the base.
 
         Args:
             poses: stamps in nanoseconds and T_map_camera, in order. What is the same tuple as in
                 the last path is not made again.
-            mount: of the camera on the base.
+            mount: of the camera on the base; None: not known, so there are no poses.
             stamp_ns: of the whole.
         """
         kept = self._made if mount is self._mount else []
         by_identity = {id(pose): message for pose, message in kept}
-        made = [(pose, by_identity.get(id(pose)) or self._pose(*pose, mount)) for pose in poses]
+        made = []
+        if mount is not None:
+            made = [(pose, by_identity.get(id(pose)) or self._pose(*pose, mount)) for pose in poses]
         self._mount, self._made = mount, made
         return Path(header=self._header(stamp_ns), poses=[message for _, message in made])
 

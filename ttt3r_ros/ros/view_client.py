@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -11,19 +12,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseWithCovarianceStamped
-from nav_msgs.msg import Odometry, Path
+from nav_msgs.msg import Path
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from ttt3r_ros.geometry import Transform
 from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.ros.conversions import stamp_ns
+from ttt3r_ros.ros.diagnostics import base_frame_of
 from ttt3r_ros.ros.live_client import Joint
+from ttt3r_ros.ros.node_name import full_node_name
 from ttt3r_ros.ros.reading import transform_of
 from ttt3r_ros.ros.transforms import FrameListener
 from ttt3r_ros.trajectory import ThinnedTrajectory
+from ttt3r_ros.viewer.view_error import ViewError
 
 _NEWEST = QoSProfile(depth=1)
 _EVERYTHING = QoSProfile(depth=1000)
@@ -31,7 +36,6 @@ _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 TOPICS: Mapping[str, tuple[type, QoSProfile]] = {
     "status": (TrackingStatus, _EVERYTHING),
     "pose": (PoseWithCovarianceStamped, _EVERYTHING),
-    "odom": (Odometry, _NEWEST),
     "path": (Path, _NEWEST),
     "cloud_map": (PointCloud2, _LATCHED),
     "image_rect": (Image, _NEWEST),
@@ -65,9 +69,15 @@ class ViewClient(Node):
         Args:
             node: its name.
             kwargs: of `rclpy.node.Node`, but for the name.
+
+        Raises:
+            ViewError: no node can have that name.
         """
-        super().__init__("ttt3r_view", **kwargs)
-        self.name = self.resolve_topic_name(node)
+        try:
+            self.name = full_node_name(node)
+        except ValueError as error:
+            raise ViewError(str(error)) from error
+        super().__init__(f"ttt3r_view_{os.getpid()}", **kwargs)  # there may be several
         self.status: TrackingStatus | None = None
         self._recent: deque[Counted] = deque()
         self.is_new_origin = False
@@ -75,11 +85,15 @@ class ViewClient(Node):
         self._frames = FrameListener(self)
         self._base = Joint()
         self._new: dict[str, Any] = {}
+        self._is_path_new = False
         self._forget_path()
         handlers = {"status": self._on_status, "pose": self._on_pose, "path": self._on_path}
         for topic, (kind, qos) in TOPICS.items():
             handler = handlers.get(topic, partial(self._new.__setitem__, topic))
             self.create_subscription(kind, f"{self.name}/{topic}", handler, qos)
+        self.create_subscription(
+            DiagnosticArray, "/diagnostics", self._on_diagnostics, qos_profile_sensor_data
+        )
 
     def look(self) -> None:
         """Look who publishes what."""
@@ -92,11 +106,11 @@ class ViewClient(Node):
         return self._new.pop(topic, None)
 
     def taken_camera(self) -> Transform | None:
-        """Return the camera's newest pose in the map; None: none has come, or TF lacks the base."""
-        odometry, pose = self.taken("odom"), self._new.get("pose")
-        if odometry is not None and odometry.child_frame_id != self._base.parent:
-            self._base = Joint(parent=odometry.child_frame_id)
-        if self.status is None or pose is None or not self._base.parent:
+        """Return the camera's newest pose in the map.
+
+        None: none has come, or where the camera is on the base is not known.
+        """
+        if self.status is None or "pose" not in self._new or not self._base.parent:
             return None
         if self._base.T is None:
             self._base.child = self.status.header.frame_id
@@ -119,14 +133,25 @@ class ViewClient(Node):
         """Return for how long no status has come, after the first one."""
         return time.monotonic() - self._recent[-1].time_s
 
-    def path(self) -> npt.NDArray[np.float64]:
-        """Return where the base was, [N, 3]: by `~/path`, and by `~/pose` where that ends."""
+    def taken_path(self) -> npt.NDArray[np.float64] | None:
+        """Return where the base was, [N, 3]: by `~/path`, and by `~/pose` where that ends.
+
+        None: nothing has come since the last call.
+        """
+        if not self._is_path_new:
+            return None
+        self._is_path_new = False
         later = [T[:3, 3] for stamp, T in self._poses.poses() if stamp > self._path_ends_ns]
         return np.concatenate([self._path, np.reshape(later, (-1, 3))])
 
     def _forget_path(self) -> None:
         self._poses = ThinnedTrajectory(_MAX_POSES)
         self._path, self._path_ends_ns = np.empty((0, 3)), -1
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        base_frame = base_frame_of(self.name, message)
+        if base_frame not in ("", self._base.parent):
+            self._base = Joint(parent=base_frame)
 
     def _on_status(self, status: TrackingStatus) -> None:
         last, self.status = self.status, status
@@ -140,11 +165,13 @@ class ViewClient(Node):
     def _begin_anew(self, first_ns: int) -> None:
         """Forget all but what is of the first image at the new origin, whose status comes last."""
         self.is_new_origin = True
+        self._is_path_new = False
         self._recent.clear()
         kept = [(stamp, T) for stamp, T in self._poses.poses() if stamp == first_ns]
         self._forget_path()
         for stamp, T in kept:
             self._poses.append(stamp, T)
+            self._is_path_new = True
         for topic in [*self._new]:
             if stamp_ns(self._new[topic].header.stamp) != first_ns:
                 del self._new[topic]
@@ -154,11 +181,13 @@ class ViewClient(Node):
         T_map_base = transform_of(message.pose.pose)
         if np.isfinite(T_map_base).all():
             self._poses.append(stamp_ns(message.header.stamp), T_map_base)
+            self._is_path_new = True
 
     def _on_path(self, message: Path) -> None:
         positions = [pose.pose.position for pose in message.poses]
         self._path = np.reshape([(p.x, p.y, p.z) for p in positions], (-1, 3))
         self._path_ends_ns = stamp_ns(message.poses[-1].header.stamp) if positions else -1
+        self._is_path_new = True
 
 
 def _begins_anew(last: TrackingStatus, status: TrackingStatus) -> bool:

@@ -104,9 +104,10 @@ class Worker:
         self._mailbox: Mailbox[_Waiting] = Mailbox(queue_size)
         self._activation: _Activation | None = None
         self._last_stamp_ns = 0  # of the last tracked image
-        # What told the last map sent from others; an empty map need not be sent.
-        self._sent_map = None if len(pipeline.map) else self._map_to_send()
-        self._sent_path: list[tuple[int, Transform]] = []
+        # What told the last map and the last path sent from others. None: those of a worker before
+        # may still be latched, so that empty ones are news.
+        self._sent_map: tuple[int, int, int] | None = None
+        self._sent_path: list[tuple[int, Transform]] | None = None
         self._requested: set[Callable[[], None]] = set()  # of the follower, and not begun yet
         self._followers = ThreadPoolExecutor(1, "ttt3r_follower")
         self._side_stream = SideStream(pipeline.model.device)  # the follower's
@@ -230,6 +231,12 @@ class Worker:
     def counts(self) -> StreamCounts | None:
         """Return what the activation has counted so far, None outside of one."""
         return self._activation.counter.counts() if self._activation else None
+
+    @property
+    def base_frame(self) -> str:
+        """The frame that poses are of, empty before the activation's first image."""
+        mount = self._activation and self._activation.mount
+        return mount.base_frame if mount else ""
 
     def _request_once(self, take: Callable[[], None]) -> None:
         if take not in self._requested:
@@ -406,11 +413,11 @@ class Worker:
         """Copy the path for the executor's thread, which makes messages of it; as `_take_map`."""
         self._requested.discard(self._take_path)
         activation = self._activation
-        if activation is None or activation.mount is None:
-            return
         path = thinned(self._pipeline.trajectory(), self._node_config.path.max_poses)
+        if activation is None or (path and activation.mount is None):
+            return
         sent = self._sent_path
-        if len(path) != len(sent) or any(map(operator.is_not, path, sent)):
+        if sent is None or len(path) != len(sent) or any(map(operator.is_not, path, sent)):
             self._sent_path = path
             self._in_executor(self._outputs.path, path, activation.mount, self._last_stamp_ns)
 
