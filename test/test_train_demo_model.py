@@ -265,6 +265,7 @@ def _one_of_two(rank, path):
     muon.step()
     assert workers.from_first(float(rank)) == 0.0
     torch.save(weights, path / f"{rank}.pt")
+    torch.distributed.barrier()  # gloo may abort where one leaves while the other still talks
     torch.distributed.destroy_process_group()
 
 
