@@ -53,9 +53,7 @@ BEST_EFFORT = LATCHED._replace(
 
 
 @pytest.fixture(autouse=True)
-def _own_dds(monkeypatch):
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(os.getpid() % 100 + 1))
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+def _own_dds(domain, monkeypatch):
     for variable in VARIABLES:
         monkeypatch.setenv(variable, "")
 
@@ -65,6 +63,7 @@ class Listener:
 
     def __enter__(self):
         self.received = {}
+        self._arrived = threading.Condition()
         self._context = Context()
         rclpy.init(context=self._context)
         self.node = rclpy.create_node("listener", context=self._context)
@@ -81,9 +80,13 @@ class Listener:
             durability=(DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE),
         )
         heard = self.received.setdefault(topic, [])
-        self.node.create_subscription(
-            message_type, topic, lambda cdr: heard.append(padded(cdr)), qos, raw=True
-        )
+
+        def put(cdr):
+            with self._arrived:
+                heard.append(padded(cdr))
+                self._arrived.notify_all()
+
+        self.node.create_subscription(message_type, topic, put, qos, raw=True)
 
     def __exit__(self, *_):
         self._executor.shutdown()
@@ -91,10 +94,10 @@ class Listener:
         self._context.try_shutdown()
 
     def wait_until(self, condition):
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < deadline, {k: len(v) for k, v in self.received.items()}
-            time.sleep(0.01)
+        with self._arrived:
+            assert self._arrived.wait_for(condition, PATIENCE_S), {
+                topic: len(heard) for topic, heard in self.received.items()
+            }
 
 
 class Playing(threading.Thread):
