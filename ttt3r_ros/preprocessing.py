@@ -229,18 +229,16 @@ def network_image(
 
     Arguments and errors are those of `resize_and_crop`.
     """
-    plan = _plan(rgb, image_size, patch_size, fit)
-    shrinks = max(plan.source_width / plan.scaled_width, plan.source_height / plan.scaled_height)
-    if device.type == "cpu" or method != "fast" or shrinks > _MOST_SHRUNK:
-        small, plan = resize_and_crop(
-            rgb, image_size, patch_size=patch_size, fit=fit, method=method
-        )
-        return NetworkImage(to_network_input(small, device), plan, torch.from_numpy(small))
-    pixels = scale_on_device(_uploaded(rgb, device), plan)
-    host = pixels.to("cpu", non_blocking=True)  # into page-locked memory
-    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    copied.record(torch.cuda.current_stream(device))
-    return NetworkImage(_normalized(pixels), plan, host, copied)
+    if device.type != "cpu" and method == "fast":
+        plan = _plan(rgb, image_size, patch_size, fit)
+        if max(rgb.shape[:2]) <= _MOST_SHRUNK * max(_scaled_size(plan)):
+            pixels = scale_on_device(_uploaded(rgb, device), plan)
+            host = pixels.to("cpu", non_blocking=True)  # into page-locked memory
+            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            copied.record(torch.cuda.current_stream(device))
+            return NetworkImage(_normalized(pixels), plan, host, copied)
+    small, plan = resize_and_crop(rgb, image_size, patch_size=patch_size, fit=fit, method=method)
+    return NetworkImage(to_network_input(small, device), plan, torch.from_numpy(small))
 
 
 def _plan(rgb: RgbImage, image_size: int, patch_size: int, fit: str) -> CropTransform:
