@@ -45,6 +45,7 @@ from ttt3r_ros.ros.transport import use_large_image_profile
 
 SILENT, THINNED, WHOLE = "nobody listens", "thinned", "all points"
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_PATIENCE_S = 60.0
 _SETTLE_S = 3.0  # after a change; not counted
 _ROOM_M = (60.0, 60.0, 4.0)  # that the first voxels are strewn over
 _AT_ONCE = 100_000
@@ -146,8 +147,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
             print(json.dumps([phase, listens]), file=listener.stdin, flush=True)
 
         def direct() -> None:
-            time.sleep(10)  # until all have found one another
-            for _ in range(arguments.rounds):
+            rounds = arguments.rounds if tracked.wait(_PATIENCE_S) else 0
+            for _ in range(rounds):
                 for phase, listens in phases:
                     most = Parameter("map.publish_max_points", value=shown.get(phase, 1))
                     executor.create_task(partial(node.set_parameters, [most]))
@@ -159,6 +160,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
             filming.terminate()
             executor.create_task(rclpy.shutdown)
 
+        tracked = threading.Event()
+        node.create_subscription(TrackingStatus, "~/status", lambda _: tracked.set(), 1)
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         threading.Thread(target=direct, daemon=True).start()
@@ -166,6 +169,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
             executor.spin()
         node.destroy_node()
         heard, _ = listener.communicate()
+    if not tracked.is_set():
+        raise RuntimeError(f"no image was tracked within {_PATIENCE_S:g} s")
     result: dict[str, dict[str, list[float]]] = json.loads(heard)
     return {phase: result[phase] for phase, _ in phases}
 
