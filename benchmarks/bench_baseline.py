@@ -32,8 +32,8 @@ from torch import Tensor
 from benchmarks import bench_step
 from benchmarks.as_shipped import AsShipped, Extras
 from benchmarks.bench_step import SIZES, in_gigabytes, quantiles, spent
-from ttt3r_ros.evaluation import circumstances
-from ttt3r_ros.model import prepare
+from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.loading import prepare
 from ttt3r_ros.network.acceleration import accelerated
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.network.precision import PRECISIONS

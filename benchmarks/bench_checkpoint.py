@@ -20,10 +20,10 @@ from pathlib import Path
 
 import torch
 
+from ttt3r_ros.camera.preprocessing import resize_and_crop, to_network_input
 from ttt3r_ros.check import picture
 from ttt3r_ros.network.checkpoint import build_network, read_checkpoint
 from ttt3r_ros.network.convert import convert
-from ttt3r_ros.preprocessing import resize_and_crop, to_network_input
 
 NAMES = Path(__file__).parents[1] / "test" / "data" / "golden" / "official_params.json"
 MODEL_TEXT = (

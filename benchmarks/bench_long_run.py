@@ -29,10 +29,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the package
 
 from ttt3r_ros.config import Config
-from ttt3r_ros.evaluation import circumstances
+from ttt3r_ros.evaluation import run_metadata as circumstances
 from ttt3r_ros.pipeline import Pipeline
-from ttt3r_ros.scene_options import SceneOptions
 from ttt3r_ros.simulation.scene import Scene
+from ttt3r_ros.simulation.scene_options import SceneOptions
 from ttt3r_ros.types import Frame
 
 SEED = 2_700_000

@@ -64,7 +64,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ttt3r_ros.evaluation import circumstances
+from ttt3r_ros.evaluation import run_metadata as circumstances
 from ttt3r_ros.geometry import Intrinsics, Transform, orthonormal
 from ttt3r_ros.mapping.voxel_map import VoxelMap
 from ttt3r_ros.simulation import make_rooms, make_trajectory, render

@@ -36,12 +36,12 @@ from sensor_msgs.msg import PointCloud2
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the package
 
+from ttt3r_ros.clients.transport import use_large_image_profile
 from ttt3r_ros.config import Config
-from ttt3r_ros.evaluation import circumstances
+from ttt3r_ros.evaluation import run_metadata as circumstances
 from ttt3r_ros.mapping.voxel_map import VoxelMap
 from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.ros.node import TTT3RNode
-from ttt3r_ros.ros.transport import use_large_image_profile
 
 SILENT, THINNED, WHOLE = "nobody listens", "thinned", "all points"
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)

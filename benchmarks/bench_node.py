@@ -46,7 +46,9 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the package
 
 from benchmarks.bench_map_publishing import fill
-from ttt3r_ros.evaluation import circumstances
+from ttt3r_ros.clients.simulated_camera import FRAME, _image_message, _info_message
+from ttt3r_ros.clients.transport import use_large_image_profile
+from ttt3r_ros.evaluation import run_metadata as circumstances
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.network.prediction import Prediction
 from ttt3r_ros.network.state import RecurrentState
@@ -54,10 +56,8 @@ from ttt3r_ros.ros import outputs as outputs_module
 from ttt3r_ros.ros import worker as worker_module
 from ttt3r_ros.ros.conversions import stamp_message, stamp_ns
 from ttt3r_ros.ros.node import TTT3RNode
-from ttt3r_ros.ros.simulated_camera import FRAME, _image_message, _info_message
-from ttt3r_ros.ros.transport import use_large_image_profile
-from ttt3r_ros.scene_options import SceneOptions
 from ttt3r_ros.simulation.scene import Scene
+from ttt3r_ros.simulation.scene_options import SceneOptions
 
 SEED = 2_700_000
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}

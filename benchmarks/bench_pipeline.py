@@ -37,7 +37,6 @@ import numpy as np
 import torch
 
 from benchmarks.bench_step import SIZES, in_gigabytes, memory_bytes, random_weights, reset_memory
-from ttt3r_ros import tracker as tracker_module
 from ttt3r_ros.config import (
     ConfidenceConfig,
     Config,
@@ -45,15 +44,16 @@ from ttt3r_ros.config import (
     RecoveryConfig,
     TrackingConfig,
 )
-from ttt3r_ros.evaluation import circumstances
-from ttt3r_ros.model import Model, find_device, prepare
+from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.loading import Model, find_device, prepare
 from ttt3r_ros.network.acceleration import ACCELERATIONS
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.network.precision import PRECISIONS
 from ttt3r_ros.pipeline import Pipeline
-from ttt3r_ros.scene_options import SceneOptions
 from ttt3r_ros.simulation.scene import Scene
-from ttt3r_ros.tracking_state import TrackingState
+from ttt3r_ros.simulation.scene_options import SceneOptions
+from ttt3r_ros.tracking import tracker as tracker_module
+from ttt3r_ros.tracking.monitor import TrackingState
 from ttt3r_ros.types import Frame
 
 SHIPPED = "shipped"

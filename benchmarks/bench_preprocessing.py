@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import torch
 
-from ttt3r_ros.preprocessing import (
+from ttt3r_ros.camera.preprocessing import (
     METHODS,
     RgbImage,
     crop_transform,

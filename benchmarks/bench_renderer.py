@@ -18,7 +18,7 @@ from functools import partial
 
 import torch
 
-from ttt3r_ros.evaluation import circumstances
+from ttt3r_ros.evaluation import run_metadata as circumstances
 from ttt3r_ros.simulation import make_rooms, make_trajectory, render
 
 

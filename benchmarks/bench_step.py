@@ -33,8 +33,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from benchmarks.as_shipped import AsShipped, Extras
-from ttt3r_ros.evaluation import circumstances
-from ttt3r_ros.model import prepare
+from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.loading import prepare
 from ttt3r_ros.network.acceleration import ACCELERATIONS, accelerated
 from ttt3r_ros.network.config import NetworkConfig
 from ttt3r_ros.network.model import Network

@@ -4,8 +4,8 @@
     python benchmarks/evaluate_covariance.py --figure docs/images/covariance.png
 
 Robots film rooms with cameras of several kinds. The errors of each step, and of the pose after
-some seconds, are set beside what `ttt3r_ros.covariance` predicts of them. Its constants were
-chosen on `--first-seed 2400000 --rooms 24`; figures are reported on the default seeds. Rooms,
+some seconds, are set beside what `ttt3r_ros.tracking.covariance` predicts of them. Its constants
+were chosen on `--first-seed 2400000 --rooms 24`; figures are reported on the default seeds. Rooms,
 films and weights are fixed, so the numbers can be had again.
 """
 
@@ -28,16 +28,16 @@ import PIL.Image
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the package
 
 from ttt3r_ros.config import Config
-from ttt3r_ros.covariance import Covariance, PoseCovariance
-from ttt3r_ros.evaluation import circumstances
+from ttt3r_ros.evaluation import run_metadata as circumstances
 from ttt3r_ros.geometry import Transform, inverse, rotation_vector
-from ttt3r_ros.model import Model, load_model
-from ttt3r_ros.scene_options import SceneOptions
-from ttt3r_ros.signals import SignalMeter, Signals
+from ttt3r_ros.loading import Model, load_model
 from ttt3r_ros.simulation.faults import covered
 from ttt3r_ros.simulation.scene import Scene
-from ttt3r_ros.tracker import Tracker
-from ttt3r_ros.tracking_state import TrackingState
+from ttt3r_ros.simulation.scene_options import SceneOptions
+from ttt3r_ros.tracking.covariance import Covariance, PoseCovariance
+from ttt3r_ros.tracking.monitor import TrackingState
+from ttt3r_ros.tracking.signals import SignalMeter, Signals
+from ttt3r_ros.tracking.tracker import Tracker
 from ttt3r_ros.types import Frame
 
 FIRST_SEED = 2_600_000  # training, choices and other reports use other ones

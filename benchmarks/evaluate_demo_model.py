@@ -6,9 +6,10 @@
 
 Every room is filmed once, as long as the longest of the lengths; shorter ones are its beginnings.
 The network is stepped for several rooms at once, which changes nothing but the speed: segments are
-chained as `ttt3r_ros.tracker` does, and a test compares the two. Batches of rooms are shared among
-processes; the JSON file is written anew after each. Rooms, images and weights are fixed, so the
-numbers can be had again. Before that, the steps of one stream are timed under every rule.
+chained as `ttt3r_ros.tracking.tracker` does, and a test compares the two. Batches of rooms are
+shared among processes; the JSON file is written anew after each. Rooms, images and weights are
+fixed, so the numbers can be had again. Before that, the steps of one stream are timed under every
+rule.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the package
 
 from ttt3r_ros.config import Config
-from ttt3r_ros.evaluation import circumstances
+from ttt3r_ros.evaluation import run_metadata as circumstances
 from ttt3r_ros.evaluation.metrics.drift import motion_errors
 from ttt3r_ros.evaluation.metrics.trajectory import trajectory_errors
-from ttt3r_ros.model import Model, load_model
+from ttt3r_ros.loading import Model, load_model
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.network.prediction import Prediction
 from ttt3r_ros.network.state import RecurrentState, Ttt3r, UpdateRule, find_update_rule

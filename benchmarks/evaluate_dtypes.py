@@ -41,9 +41,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the packa
 from benchmarks.evaluate_demo_model import RATE_HZ, BatchTracker, Numbers, film, mean
 from benchmarks.tf32_products import Tf32Products
 from ttt3r_ros.config import Config
-from ttt3r_ros.evaluation import circumstances
+from ttt3r_ros.evaluation import run_metadata as circumstances
 from ttt3r_ros.evaluation.metrics.trajectory import trajectory_errors
-from ttt3r_ros.model import Model, load_model
+from ttt3r_ros.loading import Model, load_model
 from ttt3r_ros.network.checkpoint import load_network
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.network.precision import LOWER, tf32_products

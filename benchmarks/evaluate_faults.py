@@ -29,14 +29,14 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the package
 
 from ttt3r_ros.config import Config, TrackingConfig
-from ttt3r_ros.evaluation import circumstances
+from ttt3r_ros.evaluation import run_metadata as circumstances
 from ttt3r_ros.geometry import Transform, inverse, rotation_vector
-from ttt3r_ros.model import Model, load_model
+from ttt3r_ros.loading import Model, load_model
 from ttt3r_ros.simulation import Rooms, Trajectory, add_noise, make_rooms, make_trajectory, render
 from ttt3r_ros.simulation.faults import PICTURE_FAULTS, kidnapped, turned
 from ttt3r_ros.simulation.movers import Movers
-from ttt3r_ros.tracker import Tracker
-from ttt3r_ros.tracking_state import TrackingState
+from ttt3r_ros.tracking.monitor import TrackingState
+from ttt3r_ros.tracking.tracker import Tracker
 from ttt3r_ros.types import Frame
 
 FIRST_SEED = 2_000_000  # training, choices and other reports use smaller ones

@@ -38,8 +38,8 @@ from benchmarks.evaluate_demo_model import (
     mean,
 )
 from ttt3r_ros.config import Config
-from ttt3r_ros.evaluation import circumstances
-from ttt3r_ros.model import Model, load_model
+from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.loading import Model, load_model
 from ttt3r_ros.simulation import add_noise, make_rooms, make_trajectory, render
 from ttt3r_ros.simulation.faults import PICTURE_FAULTS
 from ttt3r_ros.simulation.scene import FOCAL_SHARE

@@ -38,7 +38,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the package
 
 from ttt3r_ros.config import Config
-from ttt3r_ros.evaluation import circumstances
+from ttt3r_ros.evaluation import run_metadata as circumstances
 from ttt3r_ros.evaluation.metrics.map import MapErrors, Numbers, Points, map_errors
 from ttt3r_ros.evaluation.metrics.true_surface import (
     SurfaceSamples,
@@ -47,12 +47,12 @@ from ttt3r_ros.evaluation.metrics.true_surface import (
     surface_of_room,
 )
 from ttt3r_ros.geometry import Intrinsics, Transform, orthonormal
+from ttt3r_ros.loading import Model, load_model
 from ttt3r_ros.mapping.voxel_map import VoxelMap
-from ttt3r_ros.model import Model, load_model
 from ttt3r_ros.pipeline import Pipeline
-from ttt3r_ros.scene_options import MOST_MOVING
 from ttt3r_ros.simulation import Rooms, Trajectory, make_rooms, make_trajectory, render
 from ttt3r_ros.simulation.movers import Movers
+from ttt3r_ros.simulation.scene_options import MOST_MOVING
 from ttt3r_ros.types import Frame, FrameResult
 
 FIRST_SEED = 2_600_000  # training, choices and other reports use smaller ones

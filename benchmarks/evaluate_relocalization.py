@@ -27,13 +27,13 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the package
 
 from ttt3r_ros.config import Config
-from ttt3r_ros.evaluation import circumstances
+from ttt3r_ros.evaluation import run_metadata as circumstances
 from ttt3r_ros.geometry import Intrinsics, Transform, inverse, orthonormal, rotation_vector
-from ttt3r_ros.model import Model, load_model
+from ttt3r_ros.loading import Model, load_model
 from ttt3r_ros.network.state import RecurrentState
-from ttt3r_ros.relocalization import Evidence, Limits, Relocalization, attempts
+from ttt3r_ros.relocalization.keyframes import Novelty, SnapshotStore, describe
+from ttt3r_ros.relocalization.relocalize import Evidence, Limits, Relocalization, attempts
 from ttt3r_ros.simulation import Rooms, Trajectory, add_noise, make_rooms, make_trajectory, render
-from ttt3r_ros.snapshots import Novelty, SnapshotStore, describe
 
 FIRST_SEED = 2_600_000  # training, choices and other reports use smaller ones
 PLACES = {  # metres and degrees off the path

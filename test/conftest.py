@@ -1,8 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import fcntl
 import importlib.util
+import itertools
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 import torch
 
 # The networks here are too small to share: more threads make them slower, far slower on a busy
@@ -12,6 +19,37 @@ torch.set_num_threads(1)
 # There is no wheel of launch. test_launch_files compares the launch files with the node even so.
 collect_ignore = [] if importlib.util.find_spec("launch_ros") else ["ros/test_launch.py"]
 
+DOMAINS = 100
+_candidates = itertools.count(os.getpid())
+
 
 def pytest_report_header() -> list[str]:
     return [f"{path}: left out, for launch_ros is not installed" for path in collect_ignore]
+
+
+@pytest.fixture
+def domain(monkeypatch) -> Iterator[int]:
+    """A DDS domain of the test's own, on this machine only, other runs of the tests included."""
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    for candidate in itertools.islice(_candidates, DOMAINS):
+        number = candidate % DOMAINS + 1
+        path = Path(tempfile.gettempdir()) / f"ttt3r_ros-test-domain-{number}"
+        with path.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            monkeypatch.setenv("ROS_DOMAIN_ID", str(number))
+            yield number
+            return
+    pytest.fail(f"all {DOMAINS} domains are in use")
+
+
+@pytest.fixture
+def robot(domain):
+    """A robot around the node: a camera, listeners and the node itself, see `Robot`."""
+    from robot import Robot  # the tests that need no ROS do not wait for rclpy
+
+    robot = Robot(domain)
+    yield robot
+    robot.shutdown()

@@ -6,11 +6,11 @@ import sys
 import cv2
 import pytest
 import yaml
-from test_tracker import frames
+from tracked_frames import frames
 
 from ttt3r_ros.cli import main
 from ttt3r_ros.config import Config, settings
-from ttt3r_ros.trajectory import read_tum
+from ttt3r_ros.io.trajectory import read_tum
 
 
 @pytest.fixture
@@ -103,6 +103,6 @@ def test_without_viser_the_view_names_the_extra_that_has_it(capsys, monkeypatch)
 
 
 def test_without_ros_the_view_of_a_node_says_so(capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ttt3r_ros.ros.live_view", None)
+    monkeypatch.setitem(sys.modules, "ttt3r_ros.clients.live_view", None)
     assert main(["view", "--port", "0"]) == 2
     assert "ROS" in capsys.readouterr().err

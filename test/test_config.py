@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import yaml
+from places import ROOT
 
 from ttt3r_ros.config import (
     Config,
@@ -15,8 +14,6 @@ from ttt3r_ros.config import (
     with_values,
 )
 from ttt3r_ros.network.state import UPDATE_RULES
-
-ROOT = Path(__file__).parent.parent
 
 
 def flatten(tree, prefix=""):

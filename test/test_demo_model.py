@@ -25,7 +25,7 @@ from unseen_room import (
 )
 
 from ttt3r_ros.geometry import inverse, optical_mount
-from ttt3r_ros.model import load_model
+from ttt3r_ros.loading import load_model
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.types import Frame
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 import yaml
+from places import ROOT
 
 from ttt3r_ros.config import Config, NodeConfig, settings
 
-ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 NODES = {"/**", "ttt3r_node"}  # keys under which a parameter file has our node's parameters
 INPUTS = {"image", "camera_info", "mask", "odometry"}

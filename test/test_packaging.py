@@ -22,11 +22,11 @@ from xml.etree import ElementTree
 import pytest
 import setuptools
 from packaging.requirements import Requirement
+from places import ROOT
 
 import ttt3r_ros
 import ttt3r_ros.ros
 
-ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "ttt3r_ros"
 ROS_LIBRARIES = {
     "ament_index_python",

@@ -7,19 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_tracker import CONFIG, frames
+from tracked_frames import frames, pipeline
 
 from ttt3r_ros.config import with_values
 from ttt3r_ros.geometry import Intrinsics, optical_mount
 from ttt3r_ros.mapping.voxel_map import VoxelMap
-from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.types import Frame, FrameRejected
 
 CAMERA = Intrinsics(100.0, 100.0, 63.5, 47.5, 128, 96)
-
-
-def pipeline(**values):
-    return Pipeline.from_config(with_values(CONFIG, values))
 
 
 def test_the_map_holds_the_confident_points_in_the_odometry_frame():

@@ -14,11 +14,11 @@ from snapshot_examples import offered
 from ttt3r_ros import session as subject
 from ttt3r_ros.config import Config
 from ttt3r_ros.geometry import transform
+from ttt3r_ros.loading import load_model
 from ttt3r_ros.mapping.voxel_map import VoxelMap
-from ttt3r_ros.model import load_model
 from ttt3r_ros.network.state import find_update_rule
+from ttt3r_ros.relocalization.keyframes import SnapshotStore
 from ttt3r_ros.session import MadeFor, Session, SessionError, load_session, made_for, save_session
-from ttt3r_ros.snapshots import SnapshotStore
 
 OWNER = MadeFor("ab" * 32, "ttt3r", 1.0, 128)
 VOXEL_M = 0.1

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
-from test_pipeline import frames, pipeline
+from tracked_frames import frames, pipeline
 
 
 def test_tracking_and_merging_later_is_what_process_does():

@@ -6,14 +6,13 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from xml.etree import ElementTree
 
 import yaml
+from places import ROOT
 
 from tools import setup_env
 
-ROOT = Path(__file__).parent.parent
 DOCKERFILE = (ROOT / "docker/Dockerfile").read_text("utf-8")
 DISTRIBUTIONS = ["humble", "jazzy", "kilted", "lyrical"]
 NUMPY_1 = {"humble", "jazzy", "kilted"}

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ttt3r_ros.model import prepare
+from ttt3r_ros.camera.preprocessing import RgbImage, resize_and_crop, to_network_input
+from ttt3r_ros.loading import prepare
 from ttt3r_ros.network.checkpoint import Checkpoint, build_network, read_checkpoint
 from ttt3r_ros.network.prediction import Prediction
-from ttt3r_ros.preprocessing import RgbImage, resize_and_crop, to_network_input
 
 _TIMED_STEPS = 3  # official weights need seconds per step without a GPU
 

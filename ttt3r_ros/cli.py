@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from ttt3r_ros import __version__
 from ttt3r_ros.config import Config, ConfigError, NodeConfig, Setting, settings
-from ttt3r_ros.scene_options import add_scene_arguments, scene_options
+from ttt3r_ros.simulation.scene_options import add_scene_arguments, scene_options
 
 if TYPE_CHECKING:
-    from ttt3r_ros.evaluation.source import Source
-    from ttt3r_ros.offline import RunSummary
+    from ttt3r_ros.recordings.source import Source
+    from ttt3r_ros.run import RunSummary
 
 _FIXED = ("every_frame",)  # how the offline commands process images is no choice
 
@@ -49,8 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _user_errors() -> tuple[type[Exception], ...]:
     from ttt3r_ros.evaluation.evaluation_error import EvaluationError
-    from ttt3r_ros.evaluation.source import SourceError
     from ttt3r_ros.network.checkpoint_error import CheckpointError
+    from ttt3r_ros.recordings.source import SourceError
     from ttt3r_ros.session import SessionError
     from ttt3r_ros.viewer.view_error import ViewError
 
@@ -109,7 +109,7 @@ def _add_recording(parser: argparse.ArgumentParser) -> None:
 
 
 def _open(args: argparse.Namespace) -> Source:
-    from ttt3r_ros.evaluation.readers import open_source
+    from ttt3r_ros.recordings.readers import open_source
 
     given = {"every": args.every, "rate_hz": args.rate}
     return open_source(
@@ -124,8 +124,8 @@ def _open(args: argparse.Namespace) -> Source:
 def _run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from ttt3r_ros.offline import run
     from ttt3r_ros.pipeline import Pipeline
+    from ttt3r_ros.run import run
 
     config = _config(args)
     with _open(args) as source:
@@ -249,10 +249,10 @@ def _refuse_flags_of_the_other(args: argparse.Namespace) -> None:
 
 
 def _evaluate_live(args: argparse.Namespace) -> int:
+    from ttt3r_ros.clients.live_evaluation import LiveRequest, counts_text, evaluate_live
     from ttt3r_ros.evaluation.command import command_line, compare_live
-    from ttt3r_ros.evaluation.figures import summary_text
+    from ttt3r_ros.evaluation.metrics_json import summary_text
     from ttt3r_ros.evaluation.report.files import read_sequence
-    from ttt3r_ros.ros.live_evaluation import LiveRequest, counts_text, evaluate_live
 
     offline = read_sequence(args.against) if args.against else None
     request = LiveRequest(
@@ -348,12 +348,12 @@ def _simulate(args: argparse.Namespace) -> int:
     if args.publish:
         if args.compressed or args.depth_encoding != "32FC1":
             raise ConfigError("--compressed, --depth-encoding: of bags only, not with --publish")
-        from ttt3r_ros.ros.simulated_camera import publish
+        from ttt3r_ros.clients.simulated_camera import publish
 
         return publish(options, seconds=args.frames / args.rate, rate_hz=args.rate)
     from tqdm import trange
 
-    from ttt3r_ros.evaluation.simulated_bag import write_simulated_bag
+    from ttt3r_ros.recordings.simulated_bag import write_simulated_bag
     from ttt3r_ros.simulation.scene import Scene
 
     scene = Scene(options)
@@ -384,7 +384,7 @@ def _add_play(commands: Any) -> None:
 
 
 def _play(args: argparse.Namespace) -> int:
-    from ttt3r_ros.ros.player import play
+    from ttt3r_ros.clients.player import play
 
     with suppress(KeyboardInterrupt):  # as one ends a player
         play(
@@ -409,7 +409,7 @@ def _add_demo(commands: Any) -> None:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from ttt3r_ros.ros.demo import demo
+    from ttt3r_ros.clients.demo import demo
 
     return demo(args.output, seconds=args.seconds, seed=args.seed)
 
@@ -440,7 +440,7 @@ def _add_check(commands: Any) -> None:
 
 def _check(args: argparse.Namespace) -> int:
     from ttt3r_ros.check import check, format_report
-    from ttt3r_ros.model import find_device
+    from ttt3r_ros.loading import find_device
 
     report = check(args.file, device=find_device(args.device))
     print(format_report(report))
@@ -488,7 +488,7 @@ def _view(args: argparse.Namespace) -> int:
             FolderView(page, results).run()
         return 0
     try:
-        from ttt3r_ros.ros.live_view import view_live
+        from ttt3r_ros.clients.live_view import view_live
     except ImportError as error:
         raise ConfigError(f"view: a running node is heard through ROS: {error}") from error
     with Page(args.host, args.port, args.max_points) as page, suppress(KeyboardInterrupt):
@@ -525,7 +525,7 @@ def _metavar(setting: Setting) -> str:
 
 def _config(args: argparse.Namespace) -> Config:
     """Return the settings that `ttt3r run` uses."""
-    from ttt3r_ros.offline import offline_config
+    from ttt3r_ros.run import offline_config
 
     file, flags = _file_and_flags(args)
     return offline_config(file, flags, every=args.every or 1)

@@ -12,18 +12,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ttt3r_ros.camera.preprocessing import Mask, resize_mask
 from ttt3r_ros.config import Config
 from ttt3r_ros.geometry import Transform
+from ttt3r_ros.io.trajectory import ThinnedTrajectory
+from ttt3r_ros.loading import Model, load_model
 from ttt3r_ros.mapping.filters import off_edges, within_range
 from ttt3r_ros.mapping.moved_points import moved_points
 from ttt3r_ros.mapping.voxel_map import VoxelMap
-from ttt3r_ros.model import Model, load_model
-from ttt3r_ros.preprocessing import Mask, resize_mask
 from ttt3r_ros.session import Session, SessionError, load_session, made_for
-from ttt3r_ros.time_guard import StampStep, TimeGuard
-from ttt3r_ros.tracker import Tracker
-from ttt3r_ros.tracking_state import TrackingState
-from ttt3r_ros.trajectory import ThinnedTrajectory
+from ttt3r_ros.tracking.monitor import TrackingState
+from ttt3r_ros.tracking.time_guard import StampStep, TimeGuard
+from ttt3r_ros.tracking.tracker import Tracker
 from ttt3r_ros.types import Frame, FrameResult
 
 _log = logging.getLogger(__name__)

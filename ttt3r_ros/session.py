@@ -24,13 +24,13 @@ from torch import Tensor
 
 from ttt3r_ros.config import Config
 from ttt3r_ros.geometry import Intrinsics, Transform
-from ttt3r_ros.mapping.export import write_ply
+from ttt3r_ros.io.point_cloud import write_ply
+from ttt3r_ros.io.sha256 import sha256
+from ttt3r_ros.io.trajectory import TumWriter, read_tum
+from ttt3r_ros.loading import SHIPPED
 from ttt3r_ros.mapping.voxel_map import check_map_tensors
-from ttt3r_ros.model import SHIPPED
 from ttt3r_ros.network.state import RecurrentState
-from ttt3r_ros.sha256 import sha256
-from ttt3r_ros.snapshots import Snapshot
-from ttt3r_ros.trajectory import TumWriter, read_tum
+from ttt3r_ros.relocalization.keyframes import Snapshot
 
 FORMAT = "ttt3r_ros session 1"
 """The value of `format` in `session.json`."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ttt3r_ros.covariance import Covariance
+from ttt3r_ros.camera.preprocessing import CropTransform
 from ttt3r_ros.geometry import Intrinsics, Transform
-from ttt3r_ros.preprocessing import CropTransform
-from ttt3r_ros.tracking_state import TrackingState
+from ttt3r_ros.tracking.covariance import Covariance
+from ttt3r_ros.tracking.monitor import TrackingState
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -22,11 +22,11 @@ from tolerant import TOLERANT
 from ttt3r_ros.cli import main
 from ttt3r_ros.config import Config, ConfigError
 from ttt3r_ros.evaluation.batch import combinations, plan
-from ttt3r_ros.evaluation.datasets import find_recordings
 from ttt3r_ros.evaluation.evaluate import Choices
 from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.evaluation.protocols import PROTOCOLS
-from ttt3r_ros.evaluation.source import SourceError
+from ttt3r_ros.recordings.datasets import find_recordings
+from ttt3r_ros.recordings.source import SourceError
 
 TIMES = ("runtime", "date", "command", "fingerprint")
 

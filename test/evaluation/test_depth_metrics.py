@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from ttt3r_ros.camera.preprocessing import crop_transform
 from ttt3r_ros.evaluation.metrics.depth import (
     DepthComparison,
     OtherViewError,
@@ -17,7 +18,6 @@ from ttt3r_ros.evaluation.metrics.depth import (
     resized,
     truth_window,
 )
-from ttt3r_ros.preprocessing import crop_transform
 
 WHOLE = crop_transform(64, 48, 64)  # nothing is cut away
 

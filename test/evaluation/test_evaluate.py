@@ -13,27 +13,28 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from known_bags import changed
+from rosbags.rosbag2 import Reader, StoragePlugin
 from rosbags.typesys import Stores, get_typestore
 
 import ttt3r_ros.evaluation.metrics
 from ttt3r_ros.cli import main
 from ttt3r_ros.config import Config, settings
-from ttt3r_ros.evaluation.bag_truth import BagTruth
 from ttt3r_ros.evaluation.collector import Collector, Heard
-from ttt3r_ros.evaluation.depth_stream import DepthStream
 from ttt3r_ros.evaluation.metrics.depth import DepthErrors
 from ttt3r_ros.evaluation.metrics.trajectory import AlignedErrors
 from ttt3r_ros.evaluation.report.files import read_sequence, write_sequence
-from ttt3r_ros.evaluation.simulated_bag import DEPTH, IMAGE, POSE, TRUE_FRAME, write_simulated_bag
-from ttt3r_ros.evaluation.source import SourceError
-from ttt3r_ros.evaluation.tf_tree import TfTree
 from ttt3r_ros.geometry import inverse, quaternion, transform_from_quaternion
-from ttt3r_ros.scene_options import SceneOptions
+from ttt3r_ros.io.trajectory import read_tum
+from ttt3r_ros.recordings.bag_truth import BagTruth
+from ttt3r_ros.recordings.depth_stream import DepthStream
+from ttt3r_ros.recordings.simulated_bag import DEPTH, IMAGE, POSE, TRUE_FRAME, write_simulated_bag
+from ttt3r_ros.recordings.source import SourceError
+from ttt3r_ros.recordings.tf_tree import TfTree
 from ttt3r_ros.simulation.scene import Scene
-from ttt3r_ros.tracker import Tracker
-from ttt3r_ros.tracking_state import TrackingState
-from ttt3r_ros.trajectory import read_tum
+from ttt3r_ros.simulation.scene_options import SceneOptions
+from ttt3r_ros.tracking.monitor import TrackingState
+from ttt3r_ros.tracking.tracker import Tracker
 
 SCENE = SceneOptions(seed=2, width=160, height=120)
 RATE_HZ, IMAGES = 10.0, 5
@@ -46,23 +47,6 @@ def bag(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("bags") / "room"
     write_simulated_bag(path, Scene(SCENE), range(IMAGES), RATE_HZ)
     return path
-
-
-def changed(bag, target, change, storage=StoragePlugin.MCAP):
-    """Copy a bag; `change(topic, message)` returns what to write instead, as (topic, message)s."""
-    with (
-        Reader(bag) as reader,
-        Writer(target, version=9, storage_plugin=storage) as writer,
-    ):
-        connections = {}
-        for connection, stamp_ns, cdr in reader.messages():
-            message = TYPES.deserialize_cdr(cdr, connection.msgtype)
-            for topic, new in change(connection.topic, message):
-                kind = new.__msgtype__
-                if topic not in connections:
-                    connections[topic] = writer.add_connection(topic, kind, typestore=TYPES)
-                writer.write(connections[topic], stamp_ns, TYPES.serialize_cdr(new, kind))
-    return target
 
 
 def without(*topics):

@@ -14,8 +14,8 @@ import pytest
 from transforms3d.euler import euler2mat
 
 from ttt3r_ros.evaluation.metrics.trajectory import trajectory_errors
-from ttt3r_ros.evaluation.pose_track import MAX_DIFFERENCE_S, nearest
 from ttt3r_ros.geometry import quaternion, transform, transform_from_quaternion
+from ttt3r_ros.recordings.pose_track import MAX_DIFFERENCE_S, nearest
 
 ALIGNMENT_FLAGS = {"sim3": ["-as"], "se3": ["-a"], "scale": ["-s"], "none": []}
 RPE_FLAGS = ["--delta", "1", "--delta_unit", "f", "--all_pairs"]

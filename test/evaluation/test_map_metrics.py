@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from ttt3r_ros.evaluation.bag_truth import BagTruth
 from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.evaluation.metrics.depth import OtherViewError
 from ttt3r_ros.evaluation.metrics.map import (
@@ -24,12 +23,13 @@ from ttt3r_ros.evaluation.metrics.true_surface import (
     surface_of_room,
     surface_of_stream,
 )
-from ttt3r_ros.evaluation.recording import Truth
-from ttt3r_ros.evaluation.simulated_bag import write_simulated_bag
 from ttt3r_ros.geometry import Intrinsics, inverse, optical_mount
-from ttt3r_ros.scene_options import SceneOptions
+from ttt3r_ros.recordings.bag_truth import BagTruth
+from ttt3r_ros.recordings.recording import Truth
+from ttt3r_ros.recordings.simulated_bag import write_simulated_bag
 from ttt3r_ros.simulation import make_rooms, make_trajectory, render
 from ttt3r_ros.simulation.scene import Scene
+from ttt3r_ros.simulation.scene_options import SceneOptions
 
 RANDOM = np.random.default_rng(0)
 LENS = Intrinsics(48.0, 48.0, 31.5, 23.5, 64, 48)

@@ -50,7 +50,7 @@ from ttt3r_ros.evaluation.report.pictures import (
 from ttt3r_ros.evaluation.report.plots import horizontal_axes, path_plots, time_plots
 from ttt3r_ros.evaluation.report.svg import MOST_POINTS, Line, Mark, Shade, chart
 from ttt3r_ros.evaluation.report.tables import circumstances, missing, sequence_tables
-from ttt3r_ros.tracking_state import TrackingState
+from ttt3r_ros.tracking.monitor import TrackingState
 
 HOSTILE = "<b>&\"'</td>|[x](y)*"
 VOID = {"meta", "img", "br", "hr", "input"}

@@ -7,10 +7,10 @@ import math
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from places import ROOT
 from transforms3d.euler import euler2mat
 
 from ttt3r_ros.evaluation.evaluation_error import EvaluationError
@@ -21,8 +21,6 @@ from ttt3r_ros.evaluation.metrics.trajectory import (
     trajectory_errors,
 )
 from ttt3r_ros.geometry import transform
-
-ROOT = Path(__file__).parents[2]
 
 
 def spiral(count=60):

@@ -14,13 +14,13 @@ import plain_metrics as plain
 import pytest
 from transforms3d.euler import euler2mat
 
+from ttt3r_ros.camera.preprocessing import crop_transform
 from ttt3r_ros.evaluation.metrics import revisits
 from ttt3r_ros.evaluation.metrics.depth import DepthComparison
 from ttt3r_ros.evaluation.metrics.drift import MOST_WINDOWS, scale_drift
 from ttt3r_ros.evaluation.metrics.trajectory import ALIGNMENTS, align, trajectory_errors
-from ttt3r_ros.evaluation.pose_track import nearest
 from ttt3r_ros.geometry import transform
-from ttt3r_ros.preprocessing import crop_transform
+from ttt3r_ros.recordings.pose_track import nearest
 
 TIGHT = {"rel": 1e-9, "abs": 1e-12}
 WHOLE = crop_transform(64, 48, 64)  # nothing is cut away

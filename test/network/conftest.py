@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from places import GOLDEN
 
 from ttt3r_ros.network.config import NetworkConfig
 from ttt3r_ros.network.model import Network
-
-GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
 # State heads unlike image heads, an odd root of the state size, patches unlike the published 16.
 TINY = {

@@ -23,10 +23,10 @@ from checkpoint_files import (
 )
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from ttt3r_ros.camera.preprocessing import to_network_input
 from ttt3r_ros.network.checkpoint import build_network, load_network, read_checkpoint
 from ttt3r_ros.network.checkpoint_error import CheckpointError
 from ttt3r_ros.network.config import NetworkConfig
-from ttt3r_ros.preprocessing import to_network_input
 
 OFFICIAL = json.loads((GOLDEN / "official_params.json").read_text())
 OFFICIAL_TEXT = {

@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
+from places import GOLDEN
 
 from ttt3r_ros.network.heads import PoseHead, expand, points_and_confidence, pose_matrix
-
-GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
 
 def test_pose_matrices_equal_the_recorded_ones():

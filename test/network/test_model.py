@@ -6,16 +6,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 import torch
+from places import GOLDEN
 
 from ttt3r_ros.network.config import NetworkConfig
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.network.state import RecurrentState
-
-GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
 
 @pytest.fixture(autouse=True)

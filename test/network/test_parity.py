@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from places import GOLDEN, HELPERS
 
 from ttt3r_ros.network.checkpoint import load_network
 
-GOLDEN = Path(__file__).parents[1] / "data" / "golden"
-ADAPTER = Path(__file__).parents[1] / "parity_adapter.py"
+ADAPTER = HELPERS / "parity_adapter.py"
 RUNS = [
     (path.parent.name, run)
     for path in sorted(GOLDEN.glob("*/set.json"))

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from diagnostic_msgs.msg import DiagnosticArray
-from test_diagnostics import WELL
+from health import WELL
 
 from ttt3r_ros.ros.diagnostics import Diagnosis, base_frame_of
 

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from transforms3d.euler import euler2mat
 
+from ttt3r_ros.camera.preprocessing import crop_transform
 from ttt3r_ros.geometry import transform
-from ttt3r_ros.preprocessing import crop_transform
 from ttt3r_ros.ros.conversions import map_pose_message, odometry_message
 from ttt3r_ros.ros.transforms import Mount
-from ttt3r_ros.tracking_state import TrackingState
+from ttt3r_ros.tracking.monitor import TrackingState
 from ttt3r_ros.types import FrameResult
 
 AHEAD_M = 2.0

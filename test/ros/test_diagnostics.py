@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
+from health import WELL
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -20,21 +21,10 @@ from small_network import small_checkpoint
 from tolerant import TOLERANT
 
 from ttt3r_ros.msg import TrackingStatus
-from ttt3r_ros.ros.diagnostics import ERROR, OK, RECENT_S, WARN, Diagnosis, Health
+from ttt3r_ros.ros.diagnostics import ERROR, OK, RECENT_S, WARN, Diagnosis
 from ttt3r_ros.ros.stream import StreamCounts
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
-WELL = Health(
-    lifecycle="active",
-    problem="",
-    device="cpu",
-    counts=StreamCounts(received=100, processed=100),
-    status=TrackingStatus(state=TrackingStatus.TRACKING, message="so and so", map_points=7),
-    rejection="header.frame_id: empty",
-    max_points=1000,
-    base_frame="base_link",
-    every_frame=False,
-)
 LOST = TrackingStatus(state=TrackingStatus.LOST, message="so and so")
 UNCERTAIN = TrackingStatus(state=TrackingStatus.UNCERTAIN, message="so and so")
 

@@ -21,7 +21,7 @@ from std_srvs.srv import Trigger
 PROGRAM = """
 import os, sys
 from ttt3r_ros.ros.node import main
-from ttt3r_ros.tracker import Tracker
+from ttt3r_ros.tracking.tracker import Tracker
 
 call = {call}
 

@@ -20,10 +20,10 @@ from tolerant import TOLERANT
 from ttt3r_ros.config import ConfigError, NodeConfig, with_values
 from ttt3r_ros.geometry import inverse, transform, transform_from_quaternion
 from ttt3r_ros.msg import TrackingStatus
-from ttt3r_ros.odometry_buffer import OdometryBuffer
 from ttt3r_ros.ros.robot_odometry import RobotOdometry
 from ttt3r_ros.ros.transforms import Mount, transform_message
-from ttt3r_ros.tracker import Tracker
+from ttt3r_ros.tracking.odometry_buffer import OdometryBuffer
+from ttt3r_ros.tracking.tracker import Tracker
 
 DARK = np.zeros((48, 64, 3), np.uint8)
 BEHIND_TF = {

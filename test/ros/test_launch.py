@@ -20,6 +20,7 @@ import pytest
 import yaml
 from launch import LaunchContext
 from launch.launch_description_sources import PythonLaunchDescriptionSource
+from places import HELPERS, ROOT
 from rcl_interfaces.srv import GetParameters
 from rclpy.parameter import parameter_value_to_python
 from rclpy.qos import QoSCompatibility, qos_check_compatible
@@ -28,11 +29,10 @@ from rviz_displays import displays
 from small_network import small_checkpoint
 from tf2_msgs.msg import TFMessage
 
-from ttt3r_ros.evaluation.simulated_bag import write_simulated_bag
-from ttt3r_ros.scene_options import SceneOptions
+from ttt3r_ros.recordings.simulated_bag import write_simulated_bag
 from ttt3r_ros.simulation.scene import Scene
+from ttt3r_ros.simulation.scene_options import SceneOptions
 
-ROOT = Path(__file__).parents[2]
 LAUNCH = """
 import sys
 from launch import LaunchDescription, LaunchService
@@ -92,7 +92,7 @@ def prefix(tmp_path_factory) -> Path:
     index.mkdir(parents=True)
     programs = {
         "ttt3r_ros": list((ROOT / "scripts").iterdir()),
-        "rviz2": [Path(__file__).parent / "rviz_displays.py"],
+        "rviz2": [HELPERS / "rviz_displays.py"],
     }
     for package, sources in programs.items():
         (index / package).touch()

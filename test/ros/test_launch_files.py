@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
+from places import ROOT
 from rclpy.qos import (
     QoSCompatibility,
     QoSDurabilityPolicy,
@@ -24,7 +25,6 @@ from rviz_displays import displays, read
 from ttt3r_ros.cli import _parser
 from ttt3r_ros.config import Config, NodeConfig, settings
 
-ROOT = Path(__file__).parents[2]
 LAUNCH_FILES = sorted((ROOT / "launch").iterdir())
 RVIZ_FILE = ROOT / "config/ttt3r.rviz"
 OF_EVERY_NODE = {"use_sim_time": bool}
@@ -211,7 +211,7 @@ def test_the_camera_of_the_demo_takes_its_arguments_and_publishes_what_is_rename
     (call,) = calls(DEMO_FILE, "Node")
     args = _parser().parse_args([*command(call), "--ros-args", "-r", "image:=/camera/image"])
     assert (args.publish, args.loop) == (True, 60.0)
-    camera = (ROOT / "ttt3r_ros/ros/simulated_camera.py").read_text("utf-8")
+    camera = (ROOT / "ttt3r_ros/clients/simulated_camera.py").read_text("utf-8")
     renamed = [key.value for key in ast.walk(keywords(call)["remappings"]) if is_text(key)]
     assert renamed == ["image", "camera_info"]
     assert all(f'"{name}", qos)' in camera for name in renamed)

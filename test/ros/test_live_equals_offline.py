@@ -24,8 +24,8 @@ from small_network import write_small_checkpoint
 
 from ttt3r_ros.cli import main
 from ttt3r_ros.geometry import transform_from_quaternion
+from ttt3r_ros.io.trajectory import read_tum
 from ttt3r_ros.msg import TrackingStatus
-from ttt3r_ros.trajectory import read_tum
 
 IMAGES = 40
 START_NS = 1_700_000_000_000_000_000

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from lenses import LENSES, RAYS, K, P, lens_info, picture_of
 from sensor_msgs.msg import CameraInfo
-from test_node_camera import LENSES, RAYS, K, P, lens_info, picture_of
 
+from ttt3r_ros.clients.live_client import LiveClient
+from ttt3r_ros.clients.live_depth import LiveDepth
 from ttt3r_ros.evaluation.metrics.depth import DepthComparison
-from ttt3r_ros.ros.live_client import LiveClient
-from ttt3r_ros.ros.live_depth import LiveDepth
 
 
 @pytest.mark.parametrize(("depth_topic", "is_raw"), [("depth/image", 1), ("depth/image_rect", 0)])

@@ -23,9 +23,9 @@ from tolerant import TOLERANT
 
 from ttt3r_ros.config import Config, NodeConfig, settings
 from ttt3r_ros.geometry import optical_mount, quaternion
-from ttt3r_ros.model import load_model
+from ttt3r_ros.loading import load_model
 from ttt3r_ros.msg import TrackingStatus
-from ttt3r_ros.tracker import Tracker
+from ttt3r_ros.tracking.tracker import Tracker
 from ttt3r_ros.types import Frame
 
 R_BODY_OPTICAL_XYZW = (-0.5, 0.5, -0.5, 0.5)

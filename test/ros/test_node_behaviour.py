@@ -24,12 +24,12 @@ from tolerant import TOLERANT
 
 from ttt3r_ros.config import Config
 from ttt3r_ros.geometry import inverse, optical_mount, transform, transform_from_quaternion
+from ttt3r_ros.loading import load_model
 from ttt3r_ros.mapping.voxel_map import VoxelMap
-from ttt3r_ros.model import load_model
 from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.ros.node import TTT3RNode
-from ttt3r_ros.tracker import Tracker
+from ttt3r_ros.tracking.tracker import Tracker
 from ttt3r_ros.types import Frame
 
 BAD_IMAGES = {
@@ -301,7 +301,8 @@ def test_an_error_nobody_thought_of_costs_one_image(robot, monkeypatch):
     robot.start()
     depth = robot.listen_to_node(Image, "depth/image_rect")
     monkeypatch.setattr(
-        "ttt3r_ros.tracker.robust_focal", lambda *_, **__: (_ for _ in ()).throw(KeyError("oops"))
+        "ttt3r_ros.tracking.tracker.robust_focal",
+        lambda *_, **__: (_ for _ in ()).throw(KeyError("oops")),
     )
     assert "oops" in robot.send(at_s=1.0).message
     monkeypatch.undo()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from clouds import colours
 from nav_msgs.msg import Odometry
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
@@ -19,13 +20,6 @@ from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.ros.node import TTT3RNode
 
 RELIABLE = QoSProfile(depth=100)
-
-
-def colours(message: PointCloud2) -> np.ndarray:
-    """The colours [N, 3] of a cloud."""
-    (field,) = [field for field in message.fields if field.name == "rgb"]
-    rows = np.frombuffer(message.data, np.uint8).reshape(-1, message.point_step)
-    return rows[:, field.offset : field.offset + 3][:, ::-1]
 
 
 def restart_camera(robot):

@@ -19,10 +19,10 @@ from robot import PATIENCE_S, image_message
 from small_network import small_checkpoint
 from std_srvs.srv import Trigger
 
-from ttt3r_ros.mapping.export import CLOUD_WRITERS
+from ttt3r_ros.io.point_cloud import CLOUD_WRITERS
+from ttt3r_ros.io.trajectory import read_tum
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.ros.saving import SAVED
-from ttt3r_ros.trajectory import read_tum
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 

@@ -16,10 +16,10 @@ from tf2_msgs.msg import TFMessage
 
 from ttt3r_ros.config import Config
 from ttt3r_ros.geometry import optical_mount, transform_from_quaternion
+from ttt3r_ros.io.trajectory import read_tum
 from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.ros.conversions import stamp_ns
-from ttt3r_ros.trajectory import read_tum
 
 SHIPPED = {"checkpoint": "", "every_frame": True}
 LATER_S = 100.0

@@ -12,12 +12,12 @@ import torch
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
+from ttt3r_ros.camera.decoding import decode_depth_image
 from ttt3r_ros.cli import main
-from ttt3r_ros.evaluation.readers import open_source
 from ttt3r_ros.geometry import Intrinsics, transform_from_quaternion
-from ttt3r_ros.images import decode_depth_image
-from ttt3r_ros.scene_options import SceneOptions
+from ttt3r_ros.recordings.readers import open_source
 from ttt3r_ros.simulation.scene import Scene
+from ttt3r_ros.simulation.scene_options import SceneOptions
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 SIZE = ["--seed", "5", "--size", "64x48", "--frames", "3", "--rate", "20"]
@@ -128,7 +128,7 @@ def test_what_is_published_live_is_the_same_scene(monkeypatch, capsys):
     calls = []
     module = types.ModuleType("simulated_camera")
     module.publish = lambda options, **how: calls.append((options, how)) or 0
-    monkeypatch.setitem(sys.modules, "ttt3r_ros.ros.simulated_camera", module)
+    monkeypatch.setitem(sys.modules, "ttt3r_ros.clients.simulated_camera", module)
     assert main(["simulate", "--publish", *SIZE, "--moving", "2"]) == 0
     options = SceneOptions(seed=5, width=64, height=48, moving=2)
     assert calls == [(options, {"seconds": 3 / 20, "rate_hz": 20.0})]

@@ -12,11 +12,11 @@ import torch
 from plain_geometry import BALL, BOX, image_rays, plain_depth
 
 from ttt3r_ros.config import ConfigError
-from ttt3r_ros.scene_options import MOST_MOVING, SceneOptions
 from ttt3r_ros.simulation import make_rooms, make_trajectory, render
 from ttt3r_ros.simulation.furniture import LOW_TOP
 from ttt3r_ros.simulation.movers import Movers
 from ttt3r_ros.simulation.scene import Scene
+from ttt3r_ros.simulation.scene_options import MOST_MOVING, SceneOptions
 
 PLAIN = SceneOptions(seed=11, width=48, height=36)
 

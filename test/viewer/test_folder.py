@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ttt3r_ros.geometry import transform
-from ttt3r_ros.mapping.export import CLOUD_WRITERS
-from ttt3r_ros.trajectory import TumWriter
+from ttt3r_ros.io.point_cloud import CLOUD_WRITERS
+from ttt3r_ros.io.trajectory import TumWriter
 from ttt3r_ros.viewer.folder import FolderView, read_results
 from ttt3r_ros.viewer.view_error import ViewError
 

@@ -27,15 +27,15 @@ import torch
 from tqdm import tqdm
 
 from ttt3r_ros.config import Config, ConfigError, to_dict, with_values
-from ttt3r_ros.evaluation import circumstances
+from ttt3r_ros.evaluation import run_metadata as circumstances
 from ttt3r_ros.evaluation.evaluate import Choices, evaluate
 from ttt3r_ros.evaluation.evaluation_error import EvaluationError
-from ttt3r_ros.evaluation.recording import Recording
 from ttt3r_ros.evaluation.report.data import Result
 from ttt3r_ros.evaluation.report.files import FIGURES
-from ttt3r_ros.evaluation.source import SourceError
-from ttt3r_ros.model import find_device
+from ttt3r_ros.loading import find_device
 from ttt3r_ros.network.checkpoint_error import CheckpointError
+from ttt3r_ros.recordings.recording import Recording
+from ttt3r_ros.recordings.source import SourceError
 
 AS_GIVEN = "as given"
 """What settings are called of which none is compared."""

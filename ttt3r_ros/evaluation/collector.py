@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ttt3r_ros.evaluation.figures import trajectory_figures
-from ttt3r_ros.evaluation.recording import Truth
+from ttt3r_ros.evaluation.metrics_json import trajectory_figures
 from ttt3r_ros.evaluation.report.data import Series
 from ttt3r_ros.geometry import Transform
-from ttt3r_ros.tracking_state import TrackingState
+from ttt3r_ros.recordings.recording import Truth
+from ttt3r_ros.tracking.monitor import TrackingState
 
 _log = logging.getLogger(__name__)
 

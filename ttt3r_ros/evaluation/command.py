@@ -15,21 +15,21 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ttt3r_ros.evaluation import circumstances
+from ttt3r_ros.evaluation import run_metadata as circumstances
 from ttt3r_ros.evaluation.batch import AS_GIVEN, Configuration, combinations, plan, run_all
-from ttt3r_ros.evaluation.datasets.find import find_recordings
 from ttt3r_ros.evaluation.evaluate import Choices, evaluate
 from ttt3r_ros.evaluation.evaluation_error import EvaluationError
-from ttt3r_ros.evaluation.figures import summary_text, without_nan
+from ttt3r_ros.evaluation.metrics_json import summary_text, without_nan
 from ttt3r_ros.evaluation.protocols import PROTOCOLS, Part, Protocol
-from ttt3r_ros.evaluation.recording import Recording, Selection
 from ttt3r_ros.evaluation.report.comparison import comparison_table
 from ttt3r_ros.evaluation.report.data import Comparison, Result, SequenceReport
 from ttt3r_ros.evaluation.report.files import FIGURES, write_comparison
-from ttt3r_ros.evaluation.source import Source
-from ttt3r_ros.offline import offline_config
+from ttt3r_ros.io.atomic import whole_file
+from ttt3r_ros.recordings.datasets.find import find_recordings
+from ttt3r_ros.recordings.recording import Recording, Selection
+from ttt3r_ros.recordings.source import Source
+from ttt3r_ros.run import offline_config
 from ttt3r_ros.types import Frame
-from ttt3r_ros.whole_file import whole_file
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,25 +23,25 @@ import numpy.typing as npt
 import torch
 
 from ttt3r_ros.config import Config, to_dict
-from ttt3r_ros.evaluation import circumstances
+from ttt3r_ros.evaluation import run_metadata as circumstances
 from ttt3r_ros.evaluation.collector import Collector, Comparison, Heard, compare, series_of
 from ttt3r_ros.evaluation.evaluation_error import EvaluationError
-from ttt3r_ros.evaluation.figures import depth_figures, map_figures, quantiles_ms, without_nan
 from ttt3r_ros.evaluation.metrics.depth import DepthComparison, OtherViewError, truth_window
 from ttt3r_ros.evaluation.metrics.map import map_errors
 from ttt3r_ros.evaluation.metrics.true_surface import surface_of_stream
-from ttt3r_ros.evaluation.recording import Recording, Selection, Truth
+from ttt3r_ros.evaluation.metrics_json import depth_figures, map_figures, quantiles_ms, without_nan
 from ttt3r_ros.evaluation.report.data import SequenceReport, Series, View, ViewSampler
 from ttt3r_ros.evaluation.report.files import FIGURES, write_sequence
 from ttt3r_ros.evaluation.report.pictures import draw_map, make_view
-from ttt3r_ros.evaluation.source import Source, SourceError
 from ttt3r_ros.geometry import Intrinsics, Transform
-from ttt3r_ros.model import Model, load_model
-from ttt3r_ros.offline import run
+from ttt3r_ros.io.atomic import whole_file
+from ttt3r_ros.loading import Model, load_model
 from ttt3r_ros.pipeline import Pipeline
-from ttt3r_ros.tracking_state import TrackingState
+from ttt3r_ros.recordings.recording import Recording, Selection, Truth
+from ttt3r_ros.recordings.source import Source, SourceError
+from ttt3r_ros.run import run
+from ttt3r_ros.tracking.monitor import TrackingState
 from ttt3r_ros.types import Frame, FrameResult
-from ttt3r_ros.whole_file import whole_file
 
 _MAP_POINTS = 500_000  # compared and drawn at most; a larger map is thinned evenly
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ttt3r_ros.evaluation.recording import Selection
 from ttt3r_ros.evaluation.report.data import Published
+from ttt3r_ros.recordings.recording import Selection
 
 _ONE_PASS: Mapping[str, Any] = {
     "update_rule": "ttt3r",

@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ttt3r_ros.io.atomic import whole_file
+from ttt3r_ros.io.sha256 import sha256
 from ttt3r_ros.network.checkpoint import FORMAT, parameter_shapes, read_checkpoint
 from ttt3r_ros.network.checkpoint_error import CheckpointError
 from ttt3r_ros.network.config import NetworkConfig
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.network.safetensors_writer import write_safetensors
-from ttt3r_ros.sha256 import sha256
-from ttt3r_ros.whole_file import whole_file
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

@@ -19,12 +19,12 @@ try:
 except ImportError:
     from ttt3r_ros.ros.wheels import CvBridge, create_cloud
 
-from ttt3r_ros.covariance import Covariance, moved
+from ttt3r_ros.camera.decoding import decode_compressed, decode_image
 from ttt3r_ros.geometry import Intrinsics, Transform, inverse, rotation_vector, transform
-from ttt3r_ros.images import decode_compressed, decode_image
 from ttt3r_ros.mapping.voxel_map import MapCloud
 from ttt3r_ros.ros.transforms import Mount, pose_message
-from ttt3r_ros.time_guard import NS_PER_S
+from ttt3r_ros.tracking.covariance import Covariance, moved
+from ttt3r_ros.tracking.time_guard import NS_PER_S
 from ttt3r_ros.types import Frame, FrameRejected, FrameResult
 
 _bridge = CvBridge()

@@ -23,8 +23,8 @@ from rclpy.task import Future
 from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.ros.qos import OVERRIDABLE
 from ttt3r_ros.ros.stream import MANY_LOST, StreamCounts
-from ttt3r_ros.time_guard import NS_PER_S
-from ttt3r_ros.tracking_state import TrackingState
+from ttt3r_ros.tracking.monitor import TrackingState
+from ttt3r_ros.tracking.time_guard import NS_PER_S
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 RECENT_S = 5.0  # what "in the last seconds" means, and the rate of images is taken over

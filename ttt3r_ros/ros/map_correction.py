@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from ttt3r_ros.geometry import Transform, inverse
 from ttt3r_ros.ros.robot_odometry import RobotOdometry
 from ttt3r_ros.ros.transforms import Mount
-from ttt3r_ros.time_guard import NS_PER_S
-from ttt3r_ros.tracking_state import TrackingState
+from ttt3r_ros.tracking.monitor import TrackingState
+from ttt3r_ros.tracking.time_guard import NS_PER_S
 from ttt3r_ros.types import FrameResult
 
 _WAIT_NS = round(0.2 * NS_PER_S)  # for odometry, which is at 10 Hz or more

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from sensor_msgs.msg import Image
 
-from ttt3r_ros.images import decode_image
+from ttt3r_ros.camera.decoding import decode_image
 from ttt3r_ros.ros.conversions import stamp_ns
 from ttt3r_ros.types import Frame, FrameRejected
 

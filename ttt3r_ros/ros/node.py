@@ -41,7 +41,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
-from ttt3r_ros.camera_info import CameraModel
+from ttt3r_ros.camera.camera_info import CameraModel
 from ttt3r_ros.config import ConfigError
 from ttt3r_ros.network.checkpoint_error import CheckpointError
 from ttt3r_ros.pipeline import Pipeline

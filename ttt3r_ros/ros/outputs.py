@@ -32,8 +32,8 @@ from ttt3r_ros.ros.path import PathMessages
 from ttt3r_ros.ros.qos import OVERRIDABLE
 from ttt3r_ros.ros.stream import StreamCounts
 from ttt3r_ros.ros.transforms import FramePublisher, Mount
-from ttt3r_ros.time_guard import NS_PER_S
-from ttt3r_ros.tracking_state import TrackingState
+from ttt3r_ros.tracking.monitor import TrackingState
+from ttt3r_ros.tracking.time_guard import NS_PER_S
 from ttt3r_ros.types import FrameResult
 
 

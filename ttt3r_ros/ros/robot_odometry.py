@@ -13,9 +13,9 @@ from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from ttt3r_ros.geometry import Transform, transform_from_quaternion
-from ttt3r_ros.odometry_buffer import OdometryBuffer
 from ttt3r_ros.ros.conversions import stamp_ns
 from ttt3r_ros.ros.transforms import Mount
+from ttt3r_ros.tracking.odometry_buffer import OdometryBuffer
 
 _WARNING_PERIOD_S = 5.0
 

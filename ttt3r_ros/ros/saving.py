@@ -16,11 +16,11 @@ from typing import TypeAlias
 
 from ttt3r_ros.config import Config, NodeConfig
 from ttt3r_ros.geometry import Transform
-from ttt3r_ros.mapping.export import CLOUD_WRITERS
+from ttt3r_ros.io.atomic import whole_file
+from ttt3r_ros.io.point_cloud import CLOUD_WRITERS
+from ttt3r_ros.io.trajectory import TumWriter
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.session import Session, SessionError, made_for, save_session
-from ttt3r_ros.trajectory import TumWriter
-from ttt3r_ros.whole_file import whole_file
 
 Write: TypeAlias = Callable[[Path], None]
 

@@ -21,9 +21,10 @@ import torch
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 
-from ttt3r_ros.camera_info import CameraModel
+from ttt3r_ros.camera.camera_info import CameraModel
 from ttt3r_ros.config import Config, NodeConfig
 from ttt3r_ros.geometry import Transform
+from ttt3r_ros.io.trajectory import thinned
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.ros.conversions import frame_from_image, stamp_ns
 from ttt3r_ros.ros.mailbox import Mailbox
@@ -35,7 +36,6 @@ from ttt3r_ros.ros.saving import NothingToSaveError, take
 from ttt3r_ros.ros.side_stream import SideStream
 from ttt3r_ros.ros.stream import MANY_LOST, StreamCounter, StreamCounts
 from ttt3r_ros.ros.transforms import FrameConflict, Mount
-from ttt3r_ros.trajectory import thinned
 from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError
 
 _WARNING_PERIOD_S = 5.0  # of repeated warnings about images

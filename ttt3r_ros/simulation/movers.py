@@ -13,10 +13,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ttt3r_ros.scene_options import MOST_MOVING
 from ttt3r_ros.simulation.draws import Draws
 from ttt3r_ros.simulation.furniture import BOXES, CYLINDERS
 from ttt3r_ros.simulation.room import Rooms
+from ttt3r_ros.simulation.scene_options import MOST_MOVING
 
 _PURPOSE, _NUMBERS = 3, 60
 _BALL = 1 + BOXES + CYLINDERS

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ttt3r_ros.mapping.cloud_files import find_cloud, read_cloud
-from ttt3r_ros.offline import DEPTH, MAP, TRAJECTORY
-from ttt3r_ros.time_guard import NS_PER_S
-from ttt3r_ros.trajectory import read_tum
+from ttt3r_ros.io.cloud_files import find_cloud, read_cloud
+from ttt3r_ros.io.trajectory import read_tum
+from ttt3r_ros.run import DEPTH, MAP, TRAJECTORY
+from ttt3r_ros.tracking.time_guard import NS_PER_S
 from ttt3r_ros.viewer.page import Page
 from ttt3r_ros.viewer.view_error import ViewError
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ttt3r_ros.evaluation.demo.picture import colour_depth, depth_range
+from ttt3r_ros.clients.demo_picture import colour_depth, depth_range
 from ttt3r_ros.geometry import Intrinsics, Transform, quaternion
 from ttt3r_ros.viewer.thinning import thinned
 from ttt3r_ros.viewer.view_error import ViewError

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ttt3r_ros.camera.preprocessing import CropTransform
 from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.evaluation.metrics.depth_alignment import (
     Pairs,
@@ -28,7 +29,6 @@ from ttt3r_ros.evaluation.metrics.depth_alignment import (
     published_scale,
 )
 from ttt3r_ros.evaluation.metrics.least_absolute_line import least_absolute_line
-from ttt3r_ros.preprocessing import CropTransform
 
 if TYPE_CHECKING:
     from typing_extensions import Self

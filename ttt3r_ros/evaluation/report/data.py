@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ttt3r_ros.tracking_state import TrackingState
+from ttt3r_ros.tracking.monitor import TrackingState
 
 Stamps = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.float64]

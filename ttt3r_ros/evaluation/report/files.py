@@ -20,7 +20,7 @@ from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.evaluation.report.data import Comparison, SequenceReport, Series, View
 from ttt3r_ros.evaluation.report.html import comparison_page, sequence_page
 from ttt3r_ros.evaluation.report.markdown import comparison_text, sequence_text
-from ttt3r_ros.whole_file import whole_file
+from ttt3r_ros.io.atomic import whole_file
 
 FIGURES, SERIES, PAGE, TEXT = "report.json", "series.npz", "report.html", "report.md"
 

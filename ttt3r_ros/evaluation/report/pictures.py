@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ttt3r_ros.evaluation.demo.picture import depth_range
+from ttt3r_ros.clients.demo_picture import depth_range
 from ttt3r_ros.evaluation.map_view import RGB, draw_from_above
 from ttt3r_ros.evaluation.report.data import Floats, Numbers, Picture, Series, View
 from ttt3r_ros.evaluation.report.plots import horizontal_axes

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ttt3r_ros.evaluation.report.data import Numbers, Series
 from ttt3r_ros.evaluation.report.glossary import column_of
 from ttt3r_ros.evaluation.report.svg import Line, Mark, Shade, chart
-from ttt3r_ros.tracking_state import TrackingState
+from ttt3r_ros.tracking.monitor import TrackingState
 
 Flags = npt.NDArray[np.bool_]
 

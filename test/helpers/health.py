@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node that is well, as its diagnostics know it."""
+
+from __future__ import annotations
+
+from ttt3r_ros.msg import TrackingStatus
+from ttt3r_ros.ros.diagnostics import Health
+from ttt3r_ros.ros.stream import StreamCounts
+
+WELL = Health(
+    lifecycle="active",
+    problem="",
+    device="cpu",
+    counts=StreamCounts(received=100, processed=100),
+    status=TrackingStatus(state=TrackingStatus.TRACKING, message="so and so", map_points=7),
+    rejection="header.frame_id: empty",
+    max_points=1000,
+    base_frame="base_link",
+    every_frame=False,
+)

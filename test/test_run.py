@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from tracked_frames import CONFIG, frames
+
+from ttt3r_ros.io.trajectory import read_tum
+from ttt3r_ros.pipeline import Pipeline
+from ttt3r_ros.run import run
+from ttt3r_ros.types import Frame
+
+
+def test_a_run_writes_what_the_pipeline_says(tmp_path):
+    images = frames(3)
+    twin = Pipeline.from_config(CONFIG)
+    results = [twin.process(frame) for frame in images]
+    output = tmp_path / "new" / "folder"
+    summary = run(images, Pipeline.from_config(CONFIG), output, depth_images=True)
+
+    stamps, poses = read_tum(output / "trajectory.tum")
+    assert stamps.tolist() == [frame.stamp_ns for frame in images]
+    np.testing.assert_allclose(poses, [result.T_odom_camera for result in results], atol=1e-8)
+    header = (output / "map.ply").read_bytes().split(b"end_header\n")[0].decode()
+    assert f"element vertex {len(twin.map)}\n" in header
+    depth_mm = cv2.imread(str(output / "depth" / "100000000.png"), cv2.IMREAD_UNCHANGED)
+    usable = results[1].usable(CONFIG.confidence.min, CONFIG.depth.max_m).numpy()
+    usable &= results[1].points[..., 2].numpy() >= 0.0005  # less rounds to 0, unknown
+    np.testing.assert_array_equal(depth_mm > 0, usable)
+    z = results[1].points[..., 2].numpy()
+    np.testing.assert_allclose(depth_mm[usable] / 1000, z[usable], atol=0.00051)
+    assert (summary.processed, summary.rejected, summary.segments) == (3, 0, 1)
+    assert summary.map_points == len(twin.map)
+
+
+def test_without_being_asked_no_depth_is_written(tmp_path):
+    run(frames(1), Pipeline.from_config(CONFIG), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.ply", "trajectory.tum"]
+
+
+def test_the_map_may_be_a_pcd_file(tmp_path):
+    subject = Pipeline.from_config(CONFIG)
+    run(frames(1), subject, tmp_path, map_format="pcd")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.pcd", "trajectory.tum"]
+    assert f"\nPOINTS {len(subject.map)}\n".encode() in (tmp_path / "map.pcd").read_bytes()
+
+
+def test_rejected_images_are_counted_and_the_run_goes_on(tmp_path):
+    images = frames(3)
+    summary = run([*images[:2], images[0], images[2]], Pipeline.from_config(CONFIG), tmp_path)
+    assert (summary.processed, summary.rejected) == (3, 1)
+
+
+def test_segments_are_counted_across_resets(tmp_path):
+    images = [Frame(stamp_s * 10**9, frames(1)[0].rgb) for stamp_s in (100, 109, 1, 10)]
+    assert run(images, Pipeline.from_config(CONFIG), tmp_path).segments == 4
+
+
+def test_a_run_that_is_broken_off_keeps_trajectory_and_map(tmp_path):
+    def broken_off():
+        yield from frames(2)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(broken_off(), Pipeline.from_config(CONFIG), tmp_path)
+    assert len(read_tum(tmp_path / "trajectory.tum")[0]) == 2
+    assert b"element vertex 0\n" not in (tmp_path / "map.ply").read_bytes()

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`ttt3r evaluate --live`: listens to a running node and to the truth, and writes the same report.
+
+It says what the robot would have had: with images replaced because the node was busy, with the
+latency there was, and with depth as it is published, unknown where the network is unsure. Who
+listens is `live_client`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+
+from ttt3r_ros.clients.interruption import interruption
+from ttt3r_ros.clients.live_client import LiveClient
+from ttt3r_ros.clients.live_depth import LiveDepth
+from ttt3r_ros.clients.reading import points_of
+from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.evaluation.collector import Collector, Heard, compare, series_of
+from ttt3r_ros.evaluation.evaluate import write_report
+from ttt3r_ros.evaluation.evaluation_error import EvaluationError
+from ttt3r_ros.evaluation.metrics.depth import DepthComparison
+from ttt3r_ros.evaluation.metrics_json import depth_figures, quantiles_ms
+from ttt3r_ros.evaluation.report.data import SequenceReport
+from ttt3r_ros.recordings.pose_track import PoseTrack
+from ttt3r_ros.recordings.recording import Poses, Stamps, Truth
+from ttt3r_ros.ros.conversions import stamp_ns
+from ttt3r_ros.tracking.monitor import TrackingState
+
+_LOOK_S = 0.05  # between looks at the topics there are
+_FIND_S = 10.0  # for the node to appear; for truth and TF, once the node speaks
+_ARRIVING_S = 0.5  # what has been sent before an interrupt is still heard
+_OTHER_CLOCK_MS = 600e3  # latencies beyond that are differences of two clocks
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRequest:
+    """What is listened to, and for how long."""
+
+    output: Path
+    node: str = "ttt3r_node"
+    image_topic: str = "image"  # for examples in the report
+    pose_topic: str = ""  # empty: the only one there
+    depth_topic: str = ""  # empty: the only one there whose name has "depth" in it, if any
+    seconds: float | None = None  # None: until nothing has come for `idle_s`, or Ctrl-C
+    idle_s: float = 10.0
+    alignment: str = "se3"
+
+
+def evaluate_live(request: LiveRequest, about: dict[str, Any] | None = None) -> SequenceReport:
+    """Listen, then compare and write the report; to be called in the main thread.
+
+    It ends as `LiveRequest` says; SIGINT and SIGTERM end the listening, not the report.
+
+    Args:
+        request: what is listened to.
+        about: further entries of `report.json`.
+
+    Raises:
+        EvaluationError: nothing was heard, or it is not clear which topics are meant; or there are
+            true poses and evo is not installed.
+        OSError: a file cannot be written.
+    """
+    with suppress(EvaluationError):  # without true poses, nobody needs it
+        from ttt3r_ros.evaluation.metrics import trajectory  # noqa: F401  takes a while
+    request.output.mkdir(parents=True, exist_ok=True)
+    context = Context()
+    with DepthComparison(request.output) as comparison:
+        depth = LiveDepth(comparison)
+        rclpy.init(context=context)
+        try:
+            client = LiveClient(
+                request.node,
+                request.image_topic,
+                request.pose_topic,
+                request.depth_topic,
+                depth,
+                context=context,
+            )
+            with interruption() as interrupted:
+                _listen(client, request, interrupted)
+            client.destroy_node()
+        finally:
+            context.try_shutdown()
+        depth.finish()
+        return _report(client, depth, comparison, request, about or {})
+
+
+def _listen(client: LiveClient, request: LiveRequest, interrupted: threading.Event) -> None:
+    """Listen until the time is over, or nothing has come for a while after something has.
+
+    Raises:
+        EvaluationError: what is needed is not there.
+    """
+    executor = SingleThreadedExecutor(context=client.context)
+    executor.add_node(client)
+    began_s = looked_s = time.monotonic()
+    ends_s = math.inf if request.seconds is None else began_s + request.seconds
+    _log.info("listening to %s", client.resolve_topic_name(request.node))
+    while True:
+        executor.spin_once(timeout_sec=_LOOK_S)
+        now_s = time.monotonic()
+        if now_s - looked_s >= _LOOK_S:
+            looked_s = now_s
+            client.look()
+        if interrupted.is_set():
+            ends_s = min(ends_s, now_s + _ARRIVING_S)
+        if client.last is None:
+            if now_s - began_s > _FIND_S:
+                client.check_node()
+        else:
+            if now_s - client.first_heard_s > _FIND_S:
+                client.check_truth()
+                client.check_mount()
+            if now_s - client.last_heard_s > request.idle_s:
+                break
+        if now_s > ends_s:
+            break
+    client.look()
+    if client.last is None:
+        client.check_node()
+        raise EvaluationError(f"{client.resolve_topic_name(request.node)}/status: nothing heard")
+    client.check_truth()
+    client.check_mount()
+
+
+class _LiveTruth(Truth):
+    """The true poses that were heard; depth has been compared when it came."""
+
+    def __init__(self, client: LiveClient) -> None:
+        self.pose_source, self.depth_source = client.search_pose.topic, client.search_depth.topic
+        T_base_camera = client.true_base.T
+        if client.true_base.parent and (T_base_camera is None or client.true_base.moves):
+            _log.warning(
+                "%s: no fixed transforms of TF join its child frame %r with the images' %r: its "
+                "poses are taken as the camera's, in optical axes",
+                self.pose_source,
+                client.true_base.parent,
+                client.true_base.child,
+            )
+            T_base_camera = None
+        mount = np.eye(4) if T_base_camera is None else T_base_camera
+        poses = ((stamp, T @ mount) for stamp, T in client.true_poses.items())
+        self._track = PoseTrack(self.pose_source, poses)
+        self._track.warn_of_left_out()
+
+    def poses(self, stamps_ns: Stamps) -> Poses:
+        """Return the true poses nearest to stamps."""
+        return self._track.near(stamps_ns)
+
+    def depth(self, stamp_ns: int) -> npt.NDArray[np.float32] | None:
+        """Return None: nothing is kept."""
+        return None
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def _report(
+    client: LiveClient,
+    depth: LiveDepth,
+    depth_comparison: DepthComparison,
+    request: LiveRequest,
+    about: dict[str, Any],
+) -> SequenceReport:
+    collected, segments = _collect(client)
+    truth = _LiveTruth(client)
+    comparison = compare(collected, truth, request.alignment)
+    if comparison.figures and comparison.figures["poses"] < len(collected.poses):
+        _log.warning(
+            "%d of %d poses have a true one; a topic that is named is listened to from the "
+            "beginning: --ground-truth-topic, --depth-topic",
+            comparison.figures["poses"],
+            len(collected.poses),
+        )
+    found = depth_comparison.report()
+    statuses, counts = client.statuses, client.counts
+    figures = {
+        "sequence": request.node,
+        "configuration": "live",
+        "trajectory": comparison.figures,
+        "depth": found and depth_figures(found),
+        "map": None,
+        "not_compared": {
+            "trajectory": comparison.reason,
+            "depth": "" if found else "no true depth was heard",
+            "map": "this takes a recording",
+        },
+        "images": counts["processed"],
+        "images_before_reset": collected.before_reset,
+        "images_received": counts["processed"] + counts["replaced"] + counts["rejected"],
+        "images_replaced": counts["replaced"],
+        "images_rejected": counts["rejected"],
+        "images_never_arrived": counts["lost_estimated"],
+        "images_lost": sum(status.state == TrackingState.LOST for status in statuses),
+        "segments": segments,
+        "map_points": client.last.map_points if client.last else 0,
+        "runtime": {
+            "images_per_second": _rate(client),
+            **quantiles_ms("step", [1e-3 * status.step_ms for status in statuses]),
+            **quantiles_ms("latency", _latencies_s(client)),
+        },
+        "ground_truth": {"poses": truth.pose_source, "depth": truth.depth_source},
+        "versions": circumstances.versions(),
+        "date": date.today().isoformat(),
+        **about,
+    }
+    return write_report(
+        figures,
+        request.output,
+        series_of(collected, comparison),
+        depth.sampler.views(),
+        points_of(client.cloud) if client.cloud is not None else None,
+        comparison.T_truth_map,
+    )
+
+
+def _collect(client: LiveClient) -> tuple[Collector, int]:
+    """Return the images since the last reset, and the number of segments since the first."""
+    collected, segments, segment = Collector(), 0, 0
+    T_base_camera = np.eye(4) if client.base.T is None else client.base.T
+    for status in client.statuses:
+        stamp, first = stamp_ns(status.header.stamp), status.images_since_reset == 1
+        lost = status.state == TrackingState.LOST
+        T_map_base = None if lost else client.poses.get(stamp)
+        heard = Heard(
+            stamp_ns=stamp,
+            T_map_camera=None if T_map_base is None else T_map_base @ T_base_camera,
+            state=TrackingState(status.state),
+            segment=status.segment,
+            gain=status.mean_gain,
+            confidence=status.median_confidence,
+            scale=status.scale,
+            step_s=1e-3 * status.step_ms,
+        )
+        collected.add(heard, status.images_since_reset)
+        if not lost:
+            segments += first or status.segment != segment or not segments
+            segment = status.segment
+    return collected, segments
+
+
+def _rate(client: LiveClient) -> float:
+    """Return the images processed per second between the first and the last status heard."""
+    seconds = client.last_heard_s - client.first_heard_s
+    return (len(client.statuses) - 1) / seconds if seconds > 0 else float("nan")
+
+
+def _latencies_s(client: LiveClient) -> list[float]:
+    latencies_ms = [status.latency_ms for status in client.statuses]
+    if latencies_ms and abs(np.median(latencies_ms)) > _OTHER_CLOCK_MS:
+        _log.warning(
+            "latency is not known: the stamps of the images are not of the node's clock; while a "
+            "bag plays it needs use_sim_time"
+        )
+        return []
+    return [1e-3 * latency for latency in latencies_ms]
+
+
+def counts_text(figures: Mapping[str, Any]) -> str:
+    """Return in one line what only a running node has."""
+    text = f"{figures['images_received']} images received, {figures['images_replaced']} replaced"
+    runtime = figures["runtime"]
+    if "latency_ms_p50" in runtime:
+        shown = ", ".join(f"{runtime[f'latency_ms_{p}']:.0f}" for p in ("p50", "p95", "p99"))
+        text += f"; latency p50, p95, p99: {shown} ms"
+    return text
