@@ -86,7 +86,7 @@ class AsShipped(Network):
     def __init__(
         self, config: NetworkConfig, extras: Extras, *, update_rule: UpdateRule | str = "ttt3r"
     ) -> None:
-        super().__init__(config, update_rule=update_rule, other_view=extras.world_head)
+        super().__init__(config, update_rule=update_rule, world_points_head=extras.world_head)
         self.extras = extras
         self.rgb: Tensor | None = None  # [B, H, W, 3] of the last image, -1 to 1
         width, heads, ratio = config.dec_embed_dim, config.dec_num_heads, config.mlp_ratio

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the packa
 
 import torch
 
-from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.evaluation import run_metadata as run_metadata
 
 HERE = Path(__file__).resolve().parent
 STAND_INS = HERE / "stand_ins"
@@ -181,8 +181,8 @@ def run(benchmark: Benchmark) -> tuple[list[tuple[str, str]], str]:
 
 def made_with(device: str) -> str:
     """Hardware and versions in words."""
-    hardware = circumstances.described(torch.device(device))
-    return f"{hardware}, torch {torch.__version__}, {date.today()}, commit {circumstances.commit()}"
+    hardware = run_metadata.described(torch.device(device))
+    return f"{hardware}, torch {torch.__version__}, {date.today()}, commit {run_metadata.commit()}"
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -32,7 +32,7 @@ from torch import Tensor
 from benchmarks import bench_step
 from benchmarks.as_shipped import AsShipped, Extras
 from benchmarks.bench_step import SIZES, in_gigabytes, quantiles, spent
-from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.evaluation import run_metadata as run_metadata
 from ttt3r_ros.loading import prepare
 from ttt3r_ros.network.acceleration import accelerated
 from ttt3r_ros.network.model import Network
@@ -160,16 +160,16 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         },
         "state_bytes": rows[OURS]["state_bytes"],
         "max_difference": different,
-        "hardware": circumstances.described(device),
+        "hardware": run_metadata.described(device),
         "load_average": os.getloadavg()[0],
         "torch": torch.__version__,
         "date": date.today().isoformat(),
-        "commit": circumstances.commit(),
+        "commit": run_metadata.commit(),
     }
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The result as a table with its circumstances below."""
+    """The result as a table with its run_metadata below."""
     lines = [
         f"| {result['size']} {result['head']}, {result['dtype']} | CPU s, median (p95) "
         "| wall s, median (p95) | peak memory, GB | parameters, M | GFLOP |",

@@ -4,7 +4,7 @@
     python benchmarks/bench_long_run.py --images 100000
 
 A simulated robot drives laps through one room at 10 Hz, all through `Pipeline.process` as in the
-node: segments, tracking state, snapshots, map. The pictures of one lap are rendered before, so that
+node: segments, tracking state, keyframes, map. The pictures of one lap are rendered before, so that
 nothing but the pipeline takes time or memory afterwards; each gets new noise, so that no two laps
 are the same. Every thousandth image a row is printed.
 """
@@ -29,7 +29,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the package
 
 from ttt3r_ros.config import Config
-from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.evaluation import run_metadata as run_metadata
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.simulation.scene import Scene
 from ttt3r_ros.simulation.scene_options import SceneOptions
@@ -159,8 +159,8 @@ def main(words: Sequence[str] | None = None) -> None:
     rows = run(pipeline, pictures, arguments.images)
     print(f"\n{summary(rows, sum(row.lost for row in rows))}")
     print(
-        f"{circumstances.described(pipeline.model.device)}, {time.perf_counter() - began_s:.0f} s, "
-        f"{date.today().isoformat()}, commit {circumstances.commit()}"
+        f"{run_metadata.described(pipeline.model.device)}, {time.perf_counter() - began_s:.0f} s, "
+        f"{date.today().isoformat()}, commit {run_metadata.commit()}"
     )
     if arguments.csv:
         with arguments.csv.open("w", newline="", encoding="utf-8") as file:

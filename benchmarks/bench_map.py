@@ -64,7 +64,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.evaluation import run_metadata as run_metadata
 from ttt3r_ros.geometry import Intrinsics, Transform, orthonormal
 from ttt3r_ros.mapping.voxel_map import VoxelMap
 from ttt3r_ros.simulation import make_rooms, make_trajectory, render
@@ -479,11 +479,11 @@ def run(plan: Plan, device: torch.device, with_peers: bool = True) -> dict[str, 
         "speedup_vs": {name: speedup(at_default, [name]) for name in PEERS},
         **about_memory,
         "rows": rows,
-        "hardware": circumstances.hardware(device),
+        "hardware": run_metadata.hardware(device),
         "load_average": os.getloadavg()[0],
-        "versions": {**circumstances.versions(), **_peer_versions()},
+        "versions": {**run_metadata.versions(), **_peer_versions()},
         "date": date.today().isoformat(),
-        "commit": circumstances.commit(),
+        "commit": run_metadata.commit(),
     }
 
 
@@ -506,7 +506,7 @@ def making_room(
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The result as a table with its circumstances below."""
+    """The result as a table with its run_metadata below."""
     lines = [
         f"| median (p95), ms | stride | voxels in the map | {OURS} | " + " | ".join(PEERS) + " |",
         "|---" * (4 + len(PEERS)) + "|",

@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the packa
 
 from ttt3r_ros.clients.transport import use_large_image_profile
 from ttt3r_ros.config import Config
-from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.evaluation import run_metadata as run_metadata
 from ttt3r_ros.mapping.voxel_map import VoxelMap
 from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.ros.node import TTT3RNode
@@ -193,7 +193,7 @@ def summarize(heard: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, f
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The table with its circumstances below."""
+    """The table with its run_metadata below."""
     rows = result["phases"]
     silent = rows[SILENT]
     heads = [f"{what} {name} [ms]" for what in ("step", "latency") for name in _QUANTILES]
@@ -240,10 +240,10 @@ def main() -> None:
         "phases": summarize(heard),
         "points": arguments.points,
         "rate_hz": arguments.rate,
-        "hardware": circumstances.described(torch.device(arguments.device)),
+        "hardware": run_metadata.described(torch.device(arguments.device)),
         "load_average": os.getloadavg()[0],
         "date": date.today().isoformat(),
-        "commit": circumstances.commit(),
+        "commit": run_metadata.commit(),
     }
     print(json.dumps(result, indent=1) if arguments.json else markdown(result))
 

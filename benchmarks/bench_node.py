@@ -48,7 +48,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the packa
 from benchmarks.bench_map_publishing import fill
 from ttt3r_ros.clients.simulated_camera import FRAME, _image_message, _info_message
 from ttt3r_ros.clients.transport import use_large_image_profile
-from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.evaluation import run_metadata as run_metadata
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.network.prediction import Prediction
 from ttt3r_ros.network.state import RecurrentState
@@ -393,7 +393,7 @@ def summarize(watch: Watch, heard: dict[str, Any], window: dict[str, float]) -> 
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The tables with their circumstances below."""
+    """The tables with their run_metadata below."""
     names = [*QUANTILES, "max"]
     lines = ["| ms | " + " | ".join(names) + " |", "|---" * (1 + len(names)) + "|"]
     for heading, rows in (
@@ -463,11 +463,11 @@ def main() -> None:
             "rate_hz": arguments.rate,
             "network_image": arguments.image_size or "as its weights say",
             "map_points": arguments.map_points,
-            "hardware": circumstances.described(torch.device(arguments.device)),
+            "hardware": run_metadata.described(torch.device(arguments.device)),
             "load_average": os.getloadavg()[0],
             "torch": torch.__version__,
             "date": date.today().isoformat(),
-            "commit": circumstances.commit(),
+            "commit": run_metadata.commit(),
         }
         print(json.dumps(result, indent=1) if arguments.json else markdown(result))
 

@@ -44,7 +44,7 @@ from ttt3r_ros.config import (
     RecoveryConfig,
     TrackingConfig,
 )
-from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.evaluation import run_metadata as run_metadata
 from ttt3r_ros.loading import Model, find_device, prepare
 from ttt3r_ros.network.acceleration import ACCELERATIONS
 from ttt3r_ros.network.model import Network
@@ -53,8 +53,7 @@ from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.simulation.scene import Scene
 from ttt3r_ros.simulation.scene_options import SceneOptions
 from ttt3r_ros.tracking import tracker as tracker_module
-from ttt3r_ros.tracking.monitor import TrackingState
-from ttt3r_ros.types import Frame
+from ttt3r_ros.types import Frame, TrackingState
 
 SHIPPED = "shipped"
 SEED = 2_700_000
@@ -87,11 +86,18 @@ def film(width: int, height: int) -> Iterator[Frame]:
 
 
 def make_pipeline(
-    network: str, dtype: str, device: torch.device, every_frame: bool, acceleration: str = "auto"
+    network: str,
+    dtype: str,
+    device: torch.device,
+    process_all_images: bool,
+    acceleration: str = "auto",
 ) -> Pipeline:
     """In front of its first image."""
     config = Config(
-        device=str(device), dtype=dtype, every_frame=every_frame, acceleration=acceleration
+        device=str(device),
+        dtype=dtype,
+        process_all_images=process_all_images,
+        acceleration=acceleration,
     )
     if network == SHIPPED:
         return Pipeline.from_config(config)
@@ -103,7 +109,7 @@ def make_pipeline(
     config = replace(
         config,
         tracking=_NEVER_LOST,
-        recovery=RecoveryConfig(snapshots=0),
+        recovery=RecoveryConfig(keyframes=0),
         confidence=ConfidenceConfig(min=1.0),
         depth=DepthConfig(max_m=1000.0),
         map=replace(config.map, edge_filter=0.0),
@@ -181,7 +187,7 @@ def run(pipeline: Pipeline, frames: Iterator[Frame], images: int) -> dict[str, A
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The table with its circumstances below."""
+    """The table with its run_metadata below."""
     heads = ["network", "its image", "dtype", "camera", "images/s", "median (p95) [ms]", *PARTS]
     heads.append("memory [GB]")
     lines = [f"| {' | '.join(heads)} | images LOST |", "|---" * (1 + len(heads)) + "|"]
@@ -232,11 +238,11 @@ def main(words: Sequence[str] | None = None) -> None:
                 gc.collect()
     result = {
         "rows": rows,
-        "hardware": circumstances.described(device),
+        "hardware": run_metadata.described(device),
         "load_average": os.getloadavg()[0],
         "torch": torch.__version__,
         "date": date.today().isoformat(),
-        "commit": circumstances.commit(),
+        "commit": run_metadata.commit(),
     }
     print(json.dumps(result, indent=1) if arguments.json else markdown(result))
 

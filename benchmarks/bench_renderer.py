@@ -18,7 +18,7 @@ from functools import partial
 
 import torch
 
-from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.evaluation import run_metadata as run_metadata
 from ttt3r_ros.simulation import make_rooms, make_trajectory, render
 
 
@@ -67,8 +67,8 @@ def main() -> None:
     device = torch.device(arguments.device)
     draw = torch.compile(render, dynamic=False) if arguments.compile else render
     how = "compiled" if arguments.compile else "eager"
-    print(f"{date.today()}, commit {circumstances.commit()}, torch {torch.__version__}, {how}")
-    print(circumstances.described(device))
+    print(f"{date.today()}, commit {run_metadata.commit()}, torch {torch.__version__}, {how}")
+    print(run_metadata.described(device))
     seeds = range(arguments.rooms)
     make_rooms(0, device)  # draws the textures
     times = seconds(lambda i: make_rooms([64 * (i + 3) + s for s in range(64)]), 20, device)

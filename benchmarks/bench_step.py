@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from benchmarks.as_shipped import AsShipped, Extras
-from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.evaluation import run_metadata as run_metadata
 from ttt3r_ros.loading import prepare
 from ttt3r_ros.network.acceleration import ACCELERATIONS, accelerated
 from ttt3r_ros.network.config import NetworkConfig
@@ -343,16 +343,16 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     device = torch.device(arguments.device)
     return {
         "tables": [table for size in arguments.size for table in bench_size(arguments, size)],
-        "hardware": circumstances.described(device),
+        "hardware": run_metadata.described(device),
         "load_average": os.getloadavg()[0],
         "torch": torch.__version__,
         "date": date.today().isoformat(),
-        "commit": circumstances.commit(),
+        "commit": run_metadata.commit(),
     }
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The result as tables with their circumstances below."""
+    """The result as tables with their run_metadata below."""
     lines = []
     for table in result["tables"]:
         step = table["rows"]["step"]

@@ -28,17 +28,16 @@ import PIL.Image
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the package
 
 from ttt3r_ros.config import Config
-from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.evaluation import run_metadata as run_metadata
 from ttt3r_ros.geometry import Transform, inverse, rotation_vector
 from ttt3r_ros.loading import Model, load_model
 from ttt3r_ros.simulation.faults import covered
 from ttt3r_ros.simulation.scene import Scene
 from ttt3r_ros.simulation.scene_options import SceneOptions
-from ttt3r_ros.tracking.covariance import Covariance, PoseCovariance
-from ttt3r_ros.tracking.monitor import TrackingState
+from ttt3r_ros.tracking.covariance import PoseCovariance
 from ttt3r_ros.tracking.signals import SignalMeter, Signals
 from ttt3r_ros.tracking.tracker import Tracker
-from ttt3r_ros.types import Frame
+from ttt3r_ros.types import Covariance, Frame, TrackingState
 
 FIRST_SEED = 2_600_000  # training, choices and other reports use other ones
 _RATE_HZ = 10.0
@@ -505,7 +504,9 @@ def main(words: Sequence[str] | None = None) -> None:
     if arguments.rooms < len(CAMERAS) or arguments.special_rooms < 1:
         parser.error(f"--rooms: at least {len(CAMERAS)}, --special-rooms: at least 1")
 
-    config = Config(checkpoint=arguments.checkpoint, device=arguments.device, every_frame=True)
+    config = Config(
+        checkpoint=arguments.checkpoint, device=arguments.device, process_all_images=True
+    )
     model, plan = load_model(config), Plan()
     began_s = time.perf_counter()
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.rooms)
@@ -518,7 +519,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "size": f"{model.image_size}x{3 * model.image_size // 4}",
         "plan": asdict(plan),
         "seconds": time.perf_counter() - began_s,
-        **circumstances.of_run(config, model.device),
+        **run_metadata.of_run(config, model.device),
     }
     print(markdown(summary, about))
     if arguments.json:

@@ -35,7 +35,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the package
 
 from ttt3r_ros.config import Config
-from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.evaluation import run_metadata as run_metadata
 from ttt3r_ros.evaluation.metrics.drift import motion_errors
 from ttt3r_ros.evaluation.metrics.trajectory import trajectory_errors
 from ttt3r_ros.loading import Model, load_model
@@ -402,7 +402,7 @@ def _resident_bytes() -> int:
 
 
 def markdown(summary: dict[str, Any], about: dict[str, Any]) -> str:
-    """The summary as tables, with its circumstances below."""
+    """The summary as tables, with its run_metadata below."""
     heads = [head for head, _ in METRICS.values()]
     lines = []
     for interval in about["intervals"]:
@@ -535,7 +535,9 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--json", type=Path, metavar="FILE", help="write all numbers here")
     arguments = parser.parse_args(words)
 
-    config = Config(checkpoint=arguments.checkpoint, device=arguments.device, every_frame=True)
+    config = Config(
+        checkpoint=arguments.checkpoint, device=arguments.device, process_all_images=True
+    )
     model = load_model(config)
     recommended = int(model.settings.get("segment.reset_interval", 0))
     plan = Plan(
@@ -553,7 +555,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "intervals": plan.intervals,
         "gain_interval": plan.gain_interval,
         "processes": processes,
-        **circumstances.of_run(config, model.device),
+        **run_metadata.of_run(config, model.device),
         "steps": measure_steps(plan, model, arguments.timed),
     }
     began_s = time.perf_counter()

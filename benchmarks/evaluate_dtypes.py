@@ -41,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the packa
 from benchmarks.evaluate_demo_model import RATE_HZ, BatchTracker, Numbers, film, mean
 from benchmarks.tf32_products import Tf32Products
 from ttt3r_ros.config import Config
-from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.evaluation import run_metadata as run_metadata
 from ttt3r_ros.evaluation.metrics.trajectory import trajectory_errors
 from ttt3r_ros.loading import Model, load_model
 from ttt3r_ros.network.checkpoint import load_network
@@ -375,7 +375,7 @@ def golden_deviations(name: str, plan: Plan, device: torch.device) -> list[dict[
 def markdown(
     rows: Sequence[dict[str, Any]], golden: Sequence[dict[str, Any]], about: dict[str, Any]
 ) -> str:
-    """The tables, with their circumstances below."""
+    """The tables, with their run_metadata below."""
     lines = []
     plan = about["plan"]
     shown = [name for name in COLUMNS if name != "points"]
@@ -448,7 +448,10 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(words)
 
     config = Config(
-        checkpoint=arguments.checkpoint, device=arguments.device, dtype=FLOAT32, every_frame=True
+        checkpoint=arguments.checkpoint,
+        device=arguments.device,
+        dtype=FLOAT32,
+        process_all_images=True,
     )
     model = load_model(config)
     recommended = int(model.settings.get("segment.reset_interval", 0))
@@ -477,7 +480,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "plan": asdict(plan),
         "size": f"{model.image_size}x{3 * model.image_size // 4}",
         "seconds": time.perf_counter() - began_s,
-        **circumstances.of_run(config, model.device),
+        **run_metadata.of_run(config, model.device),
     }
     print(markdown(rows, golden, about))
     if arguments.json:

@@ -29,15 +29,14 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the package
 
 from ttt3r_ros.config import Config, TrackingConfig
-from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.evaluation import run_metadata as run_metadata
 from ttt3r_ros.geometry import Transform, inverse, rotation_vector
 from ttt3r_ros.loading import Model, load_model
 from ttt3r_ros.simulation import Rooms, Trajectory, add_noise, make_rooms, make_trajectory, render
 from ttt3r_ros.simulation.faults import PICTURE_FAULTS, kidnapped, turned
 from ttt3r_ros.simulation.movers import Movers
-from ttt3r_ros.tracking.monitor import TrackingState
 from ttt3r_ros.tracking.tracker import Tracker
-from ttt3r_ros.types import Frame
+from ttt3r_ros.types import Frame, TrackingState
 
 FIRST_SEED = 2_000_000  # training, choices and other reports use smaller ones
 CUTS = ("kidnapped", "180 degrees")
@@ -374,7 +373,9 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--json", type=Path, metavar="FILE", help="write all numbers here")
     arguments = parser.parse_args(words)
 
-    config = Config(checkpoint=arguments.checkpoint, device=arguments.device, every_frame=True)
+    config = Config(
+        checkpoint=arguments.checkpoint, device=arguments.device, process_all_images=True
+    )
     plan = Plan(config, duration=arguments.duration)
     model = load_model(config)
     began_s = time.perf_counter()
@@ -400,7 +401,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "plan": asdict(plan),
         "thresholds": asdict(TrackingConfig()),
         "seconds": time.perf_counter() - began_s,
-        **circumstances.of_run(config, model.device),
+        **run_metadata.of_run(config, model.device),
     }
     print(markdown(summary, about))
     if arguments.json:

@@ -38,7 +38,7 @@ from benchmarks.evaluate_demo_model import (
     mean,
 )
 from ttt3r_ros.config import Config
-from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.evaluation import run_metadata as run_metadata
 from ttt3r_ros.loading import Model, load_model
 from ttt3r_ros.simulation import add_noise, make_rooms, make_trajectory, render
 from ttt3r_ros.simulation.faults import PICTURE_FAULTS
@@ -226,7 +226,7 @@ def summarize(outcomes: dict[Case, Outcome], plan: Plan) -> list[dict[str, Any]]
 
 
 def markdown(rows: Sequence[dict[str, Any]], about: dict[str, Any]) -> str:
-    """The rows as tables, with their circumstances below."""
+    """The rows as tables, with their run_metadata below."""
     plan = about["plan"]
     others = [rule for rule in plan["rules"] if rule != REFERENCE]  # its gain is 1
     lines: list[str] = []
@@ -331,7 +331,9 @@ def main(words: Sequence[str] | None = None) -> None:
     if arguments.spoilt < 1:
         parser.error(f"--spoilt: must be at least 1, got {arguments.spoilt}")
 
-    config = Config(checkpoint=arguments.checkpoint, device=arguments.device, every_frame=True)
+    config = Config(
+        checkpoint=arguments.checkpoint, device=arguments.device, process_all_images=True
+    )
     model = load_model(config)
     recommended = int(model.settings.get("segment.reset_interval", 0))
     intervals = tuple(dict.fromkeys((recommended, 0)))
@@ -359,7 +361,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "size": f"{model.image_size}x{3 * model.image_size // 4}",
         "plan": asdict(plan),
         "seconds": time.perf_counter() - began_s,
-        **circumstances.of_run(config, model.device),
+        **run_metadata.of_run(config, model.device),
     }
     print(markdown(rows, about))
     if arguments.json:

@@ -38,7 +38,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the package
 
 from ttt3r_ros.config import Config
-from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.evaluation import run_metadata as run_metadata
 from ttt3r_ros.evaluation.metrics.map import MapErrors, Numbers, Points, map_errors
 from ttt3r_ros.evaluation.metrics.true_surface import (
     SurfaceSamples,
@@ -155,11 +155,11 @@ class Studio:
         errors = map_errors(points, surface_of_room(self.room, surface), distances_m=distances_m)
         return numbers_of(errors)
 
-    def trail(self, points: Points, number: int, voxel_size: float) -> int:
+    def trail(self, points: Points, number: int, voxel_size_m: float) -> int:
         """Count points that are far from all that is there in an image."""
         there = room_distance(self.rooms(torch.tensor([number])), points)
         near = np.minimum(self.distance(points), np.abs(there))
-        return int((near > _TRAIL_EDGES * voxel_size).sum())
+        return int((near > _TRAIL_EDGES * voxel_size_m).sum())
 
 
 def judge_true_map(plan: Plan, seed: int) -> dict[str, Judgement]:
@@ -180,11 +180,11 @@ def judge_true_map(plan: Plan, seed: int) -> dict[str, Judgement]:
             if number + 1 == studio.staying:
                 points = _points(voxels)
                 result[kind]["trail_moving"] = studio.trail(
-                    points, number, plan.config.map.voxel_size
+                    points, number, plan.config.map.voxel_size_m
                 )
     for kind, voxels in maps.items():
         points = _points(voxels)
-        result[kind]["trail"] = studio.trail(points, number, plan.config.map.voxel_size)
+        result[kind]["trail"] = studio.trail(points, number, plan.config.map.voxel_size_m)
         result[kind] |= studio.judge(points, samples)
     return result
 
@@ -204,7 +204,7 @@ def judge_model_map(plan: Plan, seed: int, model: Model, carve: bool) -> dict[st
         samples.add(shot.points)
         stamp_ns = round((1 + number) * 1e9 / _RATE_HZ)
         result = pipeline.process(Frame(stamp_ns, shot.rgb, studio.lens))
-        if result.is_placed:
+        if result.is_localized:
             found.append(result.T_map_camera)
             true.append(shot.T_world_camera)
             _insert(voxels, result, config, shot.T_world_camera)
@@ -218,7 +218,7 @@ def judge_model_map(plan: Plan, seed: int, model: Model, carve: bool) -> dict[st
     }
     end, suffix = plan.model_images - 1, CARVED if carve else ""
     return {
-        kind + suffix: {"trail": studio.trail(some, end, plan.config.map.voxel_size)}
+        kind + suffix: {"trail": studio.trail(some, end, plan.config.map.voxel_size_m)}
         | studio.judge(some, samples)
         for kind, some in maps.items()
     }
@@ -235,7 +235,7 @@ def _compared(judgements: dict[str, Judgement]) -> dict[str, Judgement]:
 
 
 def _empty_map(plan: Plan) -> VoxelMap:
-    return VoxelMap(plan.config.map.voxel_size, plan.config.map.max_points, "cpu")
+    return VoxelMap(plan.config.map.voxel_size_m, plan.config.map.max_points, "cpu")
 
 
 def _points(voxels: VoxelMap) -> Points:
@@ -333,7 +333,7 @@ def markdown(summary: dict[str, dict[str, list[float]]], about: dict[str, Any]) 
         "",
         f"{about['rooms']} rooms, seeds from {about['first_seed']}, {plan['width']}x"
         f"{3 * plan['width'] // 4} at {_RATE_HZ:g} Hz, rounds of {plan['loop_s']:g} s, voxels of "
-        f"{plan['config']['map']['voxel_size']:g} m, {plan['moving']} moving things. "
+        f"{plan['config']['map']['voxel_size_m']:g} m, {plan['moving']} moving things. "
         f"Weights {about['checkpoint']['name']} (SHA-256 {about['checkpoint']['sha256']}). "
         f"{about['hardware']['gpu'] or about['hardware']['cpu']}, threads: "
         f"{about['hardware']['threads']}, {about['seconds']:.0f} s, "
@@ -360,7 +360,9 @@ def main(words: Sequence[str] | None = None) -> None:
     if not arguments.images and not arguments.model_images:
         parser.error("--images, --model-images: both are 0")
 
-    config = Config(checkpoint=arguments.checkpoint, device=arguments.device, every_frame=True)
+    config = Config(
+        checkpoint=arguments.checkpoint, device=arguments.device, process_all_images=True
+    )
     plan = Plan(
         config,
         arguments.images,
@@ -385,7 +387,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "first_seed": arguments.first_seed,
         "plan": asdict(plan),
         "seconds": time.perf_counter() - began_s,
-        **circumstances.of_run(config, model.device),
+        **run_metadata.of_run(config, model.device),
     }
     print(markdown(summary, about))
     if arguments.json:

@@ -3,7 +3,7 @@
 
     python benchmarks/evaluate_relocalization.py --json relocalization.json
 
-A robot drives once around each room, and snapshots are kept. Then single pictures are asked for:
+A robot drives once around each room, and keyframes are kept. Then single pictures are asked for:
 of the second round, from beside the path, of other walls, and of other rooms. Limits are chosen on
 `--first-seed 2400000`, figures are reported on the default seeds. Rooms, pictures and weights are
 fixed, so the numbers can be had again.
@@ -27,11 +27,11 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the package
 
 from ttt3r_ros.config import Config
-from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.evaluation import run_metadata as run_metadata
 from ttt3r_ros.geometry import Intrinsics, Transform, inverse, orthonormal, rotation_vector
 from ttt3r_ros.loading import Model, load_model
 from ttt3r_ros.network.state import RecurrentState
-from ttt3r_ros.relocalization.keyframes import Novelty, SnapshotStore, describe
+from ttt3r_ros.relocalization.keyframes import KeyframeStore, Novelty, describe
 from ttt3r_ros.relocalization.relocalize import Evidence, Limits, Relocalization, attempts
 from ttt3r_ros.simulation import Rooms, Trajectory, add_noise, make_rooms, make_trajectory, render
 
@@ -68,10 +68,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One snapshot's answer."""
+    """One keyframe's answer."""
 
     evidence: Evidence
-    error_m: float  # of the pose in the snapshot's camera; NaN in another room
+    error_m: float  # of the pose in the keyframe's camera; NaN in another room
     error_deg: float
 
     def within(self, limits: tuple[float, float]) -> bool:
@@ -90,7 +90,7 @@ class Question:
     def believed(self, limits: Limits) -> Try | None:
         """The answer that `relocalize` gives."""
         some = [t for t in self.tries if t.evidence.suffices(limits)]
-        return max(some, key=lambda t: t.evidence.likeness, default=None)
+        return max(some, key=lambda t: t.evidence.photometric_correlation, default=None)
 
 
 class Studio:
@@ -119,16 +119,16 @@ class Studio:
 
 
 @torch.inference_mode()
-def drive(plan: Plan, model: Model, studio: Studio) -> tuple[list[SnapshotStore], list[Tensor]]:
+def drive(plan: Plan, model: Model, studio: Studio) -> tuple[list[KeyframeStore], list[Tensor]]:
     """Go around once, in all rooms together, with segments as the tracker's.
 
     Returns:
-        The store of each room, and the true poses of all images, [R, 4, 4] each; a snapshot's
+        The store of each room, and the true poses of all images, [R, 4, 4] each; a keyframe's
         stamp is the number of its image.
     """
     network, interval = model.network, int(model.settings.get("segment.reset_interval", 0))
     count = len(studio.rooms)
-    stores = [SnapshotStore(plan.capacity) for _ in range(count)]
+    stores = [KeyframeStore(plan.capacity) for _ in range(count)]
     state, in_segment, segment = network.initial_state(count), 0, 0
     T_map_segment = [np.eye(4)] * count
     truth = []
@@ -198,7 +198,7 @@ def evaluate_rooms(
     """Drive through some rooms, then ask.
 
     Returns:
-        The number of snapshots of each room, and the answers.
+        The number of keyframes of each room, and the answers.
     """
     studio = Studio(seeds, model.image_size, plan.loop_s)
     stores, truth = drive(plan, model, studio)
@@ -229,7 +229,7 @@ def evaluate_rooms(
                             *(
                                 _errors(
                                     answer,
-                                    truth[answer.snapshot.stamp_ns][room].numpy(),
+                                    truth[answer.keyframe.stamp_ns][room].numpy(),
                                     poses[room].numpy(),
                                 )
                                 if own
@@ -243,11 +243,11 @@ def evaluate_rooms(
 
 
 def _errors(
-    answer: Relocalization, T_world_snapshot: Transform, T_world_camera: Transform
+    answer: Relocalization, T_world_keyframe: Transform, T_world_camera: Transform
 ) -> tuple[float, float]:
-    """Errors of the pose in the snapshot's camera, metres and degrees: drift is not in them."""
-    found = inverse(answer.snapshot.T_map_camera) @ answer.T_map_camera
-    error = inverse(inverse(T_world_snapshot) @ T_world_camera) @ found
+    """Errors of the pose in the keyframe's camera, metres and degrees: drift is not in them."""
+    found = inverse(answer.keyframe.T_map_camera) @ answer.T_map_camera
+    error = inverse(inverse(T_world_keyframe) @ T_world_camera) @ found
     angle = float(np.linalg.norm(rotation_vector(orthonormal(error))))
     return float(np.linalg.norm(error[:3, 3])), float(np.degrees(angle))
 
@@ -270,7 +270,7 @@ def summarize(questions: Sequence[Question], limits: Limits) -> dict[str, Any]:
         }
     evidence: dict[str, dict[str, Any]] = {}
     tries = [t for question in questions for t in question.tries]
-    for name in ("likeness", "disagreement", "share_seen", "confidence"):
+    for name in ("photometric_correlation", "disagreement", "share_seen", "confidence"):
         for group, right in (("right", True), ("wrong", False)):
             values = [getattr(t.evidence, name) for t in tries if t.within(_RIGHT) == right]
             numbers = _quantiles([v for v in values if np.isfinite(v)], _QUANTILES)
@@ -308,10 +308,10 @@ def markdown(summary: dict[str, Any], about: dict[str, Any]) -> str:
         "",
         f"{about['rooms']} rooms, seeds from {about['first_seed']}, {about['size']} at "
         f"{_RATE_HZ:g} Hz, noise {_NOISE:g}, one round of {plan['loop_s']:g} s, "
-        f"{min(about['snapshots'])} to {max(about['snapshots'])} snapshots. Errors are those of "
-        "the pose in the snapshot's camera. Right: within "
+        f"{min(about['keyframes'])} to {max(about['keyframes'])} keyframes. Errors are those of "
+        "the pose in the keyframe's camera. Right: within "
         f"{_RIGHT[0]:g} m and {_RIGHT[1]:g}°; wrong: off by more than {_WRONG[0]:g} m or "
-        f"{_WRONG[1]:g}°, and all in another room. {plan['candidates']} snapshots are tried, in "
+        f"{_WRONG[1]:g}°, and all in another room. {plan['candidates']} keyframes are tried, in "
         f"{summary['asked_ms'][0]:.0f} ms (median; 95 %: {summary['asked_ms'][1]:.0f} ms). "
         f"Limits {about['limits']}; novelty {about['novelty']}. "
         f"Weights {about['checkpoint']['name']} (SHA-256 {about['checkpoint']['sha256']}). "
@@ -336,25 +336,27 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--first-seed", type=int, default=FIRST_SEED)
     add("--batch", type=int, default=10, help="rooms driven through together, at least 3")
     add("--pictures", type=int, default=10, help="asked for in each room and kind of place")
-    add("--candidates", type=int, default=3, help="snapshots tried")
+    add("--candidates", type=int, default=3, help="keyframes tried")
     add("--loop", type=float, default=30.0, help="length of a round [s]")
     add("--json", type=Path, metavar="FILE", help="write all numbers here")
     arguments = parser.parse_args(words)
 
-    config = Config(checkpoint=arguments.checkpoint, device=arguments.device, every_frame=True)
+    config = Config(
+        checkpoint=arguments.checkpoint, device=arguments.device, process_all_images=True
+    )
     plan = Plan(
         config, arguments.loop, candidates=arguments.candidates, pictures=arguments.pictures
     )
     model = load_model(config)
     limits = Limits()
     began_s = time.perf_counter()
-    snapshots: list[int] = []
+    keyframes: list[int] = []
     questions: list[Question] = []
     for seeds in _batches(arguments.first_seed, arguments.rooms, arguments.batch):
         counts, answers = evaluate_rooms(plan, model, seeds)
-        snapshots += counts
+        keyframes += counts
         questions += answers
-        print(f"{len(snapshots)} of {arguments.rooms} rooms", file=sys.stderr, flush=True)
+        print(f"{len(keyframes)} of {arguments.rooms} rooms", file=sys.stderr, flush=True)
     summary = summarize(questions, limits)
     about = {
         "rooms": arguments.rooms,
@@ -363,9 +365,9 @@ def main(words: Sequence[str] | None = None) -> None:
         "plan": asdict(plan),
         "limits": asdict(limits),
         "novelty": asdict(Novelty()),
-        "snapshots": snapshots,
+        "keyframes": keyframes,
         "seconds": time.perf_counter() - began_s,
-        **circumstances.of_run(config, model.device),
+        **run_metadata.of_run(config, model.device),
     }
     print(markdown(summary, about))
     if arguments.json:

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from ttt3r_ros.check import check, format_report, picture
-from ttt3r_ros.network.checkpoint_error import CheckpointError
 from ttt3r_ros.network.config import NetworkConfig
 from ttt3r_ros.network.convert import write_checkpoint
 from ttt3r_ros.network.model import Network
+from ttt3r_ros.types import CheckpointError
 
 CONFIG = NetworkConfig(
     enc_embed_dim=16,

@@ -55,7 +55,7 @@ def test_every_setting_of_the_pipeline_has_a_flag_with_its_help(capsys):
         main(["run", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     for setting in settings(Config).values():
-        if setting.name != "every_frame":  # always, offline
+        if setting.name != "process_all_images":  # always, offline
             assert f"--{setting.name.replace('_', '-')}" in text
 
 
@@ -63,7 +63,10 @@ def test_every_setting_of_the_pipeline_has_a_flag_with_its_help(capsys):
     ("arguments", "message"),
     [
         (["run", "nowhere", "--output", "out"], "nowhere: does not exist"),
-        (["run", ".", "--output", "out", "--map.voxel-size", "0"], "map.voxel_size: must be at"),
+        (
+            ["run", ".", "--output", "out", "--map.voxel-size-m", "0"],
+            "map.voxel_size_m: must be at",
+        ),
         (["run", ".", "--output", "out", "--config", "no.yaml"], "no.yaml"),
         (["check", "nowhere.pth"], "nowhere.pth: no such file"),
         (["convert", "nowhere.pth", "out.safetensors"], "nowhere.pth: no such file"),
@@ -91,7 +94,7 @@ def test_a_file_that_holds_no_parameters_is_named(folder, tmp_path, capsys):
         assert f"ttt3r: {file}: not a ROS parameter file" in capsys.readouterr().err
     file.write_text("/robot/ttt3r_node: {ros__parameters: {map: {voxl_size: 1}}}")
     assert main(["run", str(folder), "--output", "out", "--config", str(file)]) == 2
-    assert "map.voxl_size: no such setting, map.voxel_size?" in capsys.readouterr().err
+    assert "map.voxl_size: no such setting, map.voxel_size_m?" in capsys.readouterr().err
 
 
 def test_without_viser_the_view_names_the_extra_that_has_it(capsys, monkeypatch):

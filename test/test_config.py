@@ -48,18 +48,18 @@ def test_every_update_rule_may_be_chosen():
 
 
 def test_values_are_given_by_dotted_name_and_leave_the_rest():
-    config = with_values(Config(), {"map.voxel_size": 0.1, "device": "cpu"})
-    assert (config.map.voxel_size, config.device) == (0.1, "cpu")
-    assert with_values(config, {"map.voxel_size": 0.05, "device": "auto"}) == Config()
+    config = with_values(Config(), {"map.voxel_size_m": 0.1, "device": "cpu"})
+    assert (config.map.voxel_size_m, config.device) == (0.1, "cpu")
+    assert with_values(config, {"map.voxel_size_m": 0.05, "device": "auto"}) == Config()
 
 
 @pytest.mark.parametrize(
     ("name", "text", "value"),
     [
-        ("map.voxel_size", "0.2", 0.2),
+        ("map.voxel_size_m", "0.2", 0.2),
         ("map.max_points", "5000", 5000),
-        ("every_frame", "true", True),
-        ("every_frame", "False", False),
+        ("process_all_images", "true", True),
+        ("process_all_images", "False", False),
         ("update_rule", "cut3r", "cut3r"),
         ("scale", 2, 2.0),
     ],
@@ -76,15 +76,15 @@ def test_a_pose_may_be_text_with_spaces_or_commas():
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("map.voxl_size", 1.0, r"map.voxl_size: no such setting, map.voxel_size\?"),
+        ("map.voxl_size", 1.0, r"map.voxl_size: no such setting, map.voxel_size_m\?"),
         ("nonsense", 1.0, "nonsense: no such setting"),
-        ("map.voxel_size", "wide", "map.voxel_size: expected float, got 'wide'"),
-        ("map.voxel_size", True, "map.voxel_size: expected float, got True"),
-        ("map.voxel_size", float("nan"), "map.voxel_size: must be finite, got nan"),
-        ("map.voxel_size", 0.0, "map.voxel_size: must be at least 0.001, got 0.0"),
-        ("map.voxel_size", 11, "map.voxel_size: must be at most 10, got 11.0"),
+        ("map.voxel_size_m", "wide", "map.voxel_size_m: expected float, got 'wide'"),
+        ("map.voxel_size_m", True, "map.voxel_size_m: expected float, got True"),
+        ("map.voxel_size_m", float("nan"), "map.voxel_size_m: must be finite, got nan"),
+        ("map.voxel_size_m", 0.0, "map.voxel_size_m: must be at least 0.001, got 0.0"),
+        ("map.voxel_size_m", 11, "map.voxel_size_m: must be at most 10, got 11.0"),
         ("map.max_points", 2.5, "map.max_points: expected int, got 2.5"),
-        ("every_frame", 1, "every_frame: expected bool, got 1"),
+        ("process_all_images", 1, "process_all_images: expected bool, got 1"),
         ("checkpoint", 1, "checkpoint: expected str, got 1"),
         ("update_rule", "gru", r"update_rule: must be one of \('cut3r', .*'filt3r'\), got 'gru'"),
     ],

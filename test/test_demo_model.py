@@ -24,7 +24,7 @@ from unseen_room import (
     film,
 )
 
-from ttt3r_ros.geometry import inverse, optical_mount
+from ttt3r_ros.geometry import inverse, optical_extrinsics
 from ttt3r_ros.loading import load_model
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.types import Frame
@@ -111,7 +111,7 @@ def test_the_path_is_nearer_to_the_true_one_than_a_camera_that_never_moves(run):
 
 def test_most_of_the_map_lies_on_true_surfaces(run):
     """As the node publishes it, nothing aligned but the first camera."""
-    T_world_odom = run.film.poses[0] @ inverse(optical_mount())
+    T_world_odom = run.film.poses[0] @ inverse(optical_extrinsics())
     assert len(run.map_points) > 10_000
     points = run.map_points[::20] @ T_world_odom[:3, :3].T + T_world_odom[:3, 3]
     true = torch.from_numpy(surfaces(run.film)).float()

@@ -9,7 +9,7 @@ from transforms3d.euler import euler2mat
 from ttt3r_ros.geometry import (
     Intrinsics,
     inverse,
-    optical_mount,
+    optical_extrinsics,
     orthonormal,
     quaternion,
     rotation_vector,
@@ -45,21 +45,21 @@ def test_float32_noise_is_no_rotation_to_speak_of():
 
 
 def test_a_level_camera_looks_along_x_with_its_image_upright():
-    x_right, y_down, z_forward = optical_mount()[:3, :3].T
+    x_right, y_down, z_forward = optical_extrinsics()[:3, :3].T
     np.testing.assert_allclose(z_forward, [1, 0, 0], atol=1e-12)
     np.testing.assert_allclose(y_down, [0, 0, -1], atol=1e-12)
     np.testing.assert_allclose(x_right, [0, -1, 0], atol=1e-12)
 
 
 def test_a_mount_pitched_down_looks_down():
-    forward = optical_mount((1, 2, 3, 0, np.pi / 6, 0))[:3, 2]
+    forward = optical_extrinsics((1, 2, 3, 0, np.pi / 6, 0))[:3, 2]
     np.testing.assert_allclose(forward, [np.cos(np.pi / 6), 0, -0.5], atol=1e-12)
-    np.testing.assert_allclose(optical_mount((1, 2, 3, 0, 0, 0))[:3, 3], [1, 2, 3])
+    np.testing.assert_allclose(optical_extrinsics((1, 2, 3, 0, 0, 0))[:3, 3], [1, 2, 3])
 
 
 def test_a_mount_that_is_not_six_numbers_is_an_error():
     with pytest.raises(ValueError, match="camera_pose: six finite numbers"):
-        optical_mount((1.0, 2.0))
+        optical_extrinsics((1.0, 2.0))
 
 
 def test_a_drifted_rotation_becomes_the_nearest_true_one():

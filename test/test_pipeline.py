@@ -10,7 +10,7 @@ import torch
 from tracked_frames import frames, pipeline
 
 from ttt3r_ros.config import with_values
-from ttt3r_ros.geometry import Intrinsics, optical_mount
+from ttt3r_ros.geometry import Intrinsics, optical_extrinsics
 from ttt3r_ros.mapping.voxel_map import VoxelMap
 from ttt3r_ros.types import Frame, FrameRejected
 
@@ -18,7 +18,7 @@ CAMERA = Intrinsics(100.0, 100.0, 63.5, 47.5, 128, 96)
 
 
 def test_the_map_holds_the_confident_points_in_the_odometry_frame():
-    subject = pipeline(**{"map.voxel_size": 0.001})  # hardly two points in a voxel
+    subject = pipeline(**{"map.voxel_size_m": 0.001})  # hardly two points in a voxel
     result = subject.process(frames(1)[0])
     good = result.usable(1.5, 20.0)
     points = result.points[good].double().numpy()
@@ -51,7 +51,7 @@ def test_masked_pixels_are_left_out_of_the_map_and_change_nothing_else(fit):
     frame = frames(1, height=120, width=128)[0]  # of which a crop cuts rows
     mask = np.zeros((120, 128), bool)
     mask[:, :64] = True  # all that the camera sees on the left
-    values = {"confidence.min": 1.0, "map.voxel_size": 0.001, "fit": fit}
+    values = {"confidence.min": 1.0, "map.voxel_size_m": 0.001, "fit": fit}
     plain, subject = pipeline(**values), pipeline(**values)
     result = plain.process(frame)
     masked = subject.process(replace(frame, mask=mask))
@@ -65,14 +65,14 @@ def test_masked_pixels_are_left_out_of_the_map_and_change_nothing_else(fit):
 @pytest.mark.parametrize("fit", ["crop", "resize"])
 def test_nothing_is_known_where_the_lens_shows_nothing(fit):
     images = frames(3, height=120, width=128)
-    values = {"confidence.min": 1.0, "map.voxel_size": 0.001, "fit": fit}
+    values = {"confidence.min": 1.0, "map.voxel_size_m": 0.001, "fit": fit}
     plain, subject = pipeline(**values), pipeline(**values)
     dark_left, dark_right = np.zeros((2, 120, 128), bool)
     dark_left[:, :64], dark_right[:, 64:] = True, True
     for frame, unseen in zip(images, (None, dark_left, dark_right), strict=True):
         known = plain.process(frame).usable(1.0, 20.0)
         before = len(subject.map)
-        result = subject.process(replace(frame, unseen=unseen))
+        result = subject.process(replace(frame, outside_fov=unseen))
         expected = known.clone()
         if unseen is not None:
             expected[:, unseen[0]] = False
@@ -81,7 +81,7 @@ def test_nothing_is_known_where_the_lens_shows_nothing(fit):
         assert len(subject.map) - before <= int(expected.sum())
 
 
-@pytest.mark.parametrize("name", ["mask", "unseen"])
+@pytest.mark.parametrize("name", ["mask", "outside_fov"])
 def test_a_mask_of_another_size_is_refused(name):
     with pytest.raises(FrameRejected, match=rf"{name}: is \[48, 64\], the image \[96, 128\]"):
         replace(frames(1)[0], **{name: np.zeros((48, 64), bool)})
@@ -157,7 +157,7 @@ def test_slow_processing_of_a_steady_stream_is_no_gap():
     subject = pipeline()
     subject.process(Frame(0, images[0].rgb))
     result = subject.process(Frame(9_000_000_000, images[1].rgb), left_out_ns=8_967_000_000)
-    assert (result.segment, result.seam) == (0, "")
+    assert (result.segment, result.boundary_reason) == (0, "")
 
 
 def test_a_reset_is_one_log_line_and_a_new_beginning(caplog):
@@ -178,7 +178,7 @@ def test_stamps_far_back_reset_and_far_ahead_start_a_segment():
     rgb = frames(1)[0].rgb
     subject = pipeline()
     subject.process(Frame(10_000_000_000, rgb))
-    assert subject.process(Frame(13_000_000_000, rgb)).seam == "no image for 3.000 s"
+    assert subject.process(Frame(13_000_000_000, rgb)).boundary_reason == "no image for 3.000 s"
     assert subject.process(Frame(1_000_000_000, rgb)).images_since_reset == 1
     assert subject.last_reset_reason == "image stamps jumped back by 12.000 s"
 
@@ -198,14 +198,16 @@ def test_the_clock_resets_only_if_the_images_have_not():
 def test_the_first_camera_is_placed_where_it_is_said_to_be():
     frame = frames(1)[0]
     plain, subject = pipeline(), pipeline()
-    T_odom_camera = optical_mount((1, 2, 3, 0.1, 0.2, 0.3))
+    T_odom_camera = optical_extrinsics((1, 2, 3, 0.1, 0.2, 0.3))
     subject.place_first_camera(T_odom_camera)
     assert subject.last_reset_reason == ""  # nothing was there to be lost
-    expected = T_odom_camera @ np.linalg.inv(optical_mount()) @ plain.process(frame).T_odom_camera
+    expected = (
+        T_odom_camera @ np.linalg.inv(optical_extrinsics()) @ plain.process(frame).T_odom_camera
+    )
     np.testing.assert_allclose(subject.process(frame).T_odom_camera, expected, atol=1e-9)
     subject.place_first_camera(T_odom_camera)
     assert subject.last_reset_reason == ""
-    subject.place_first_camera(optical_mount())
+    subject.place_first_camera(optical_extrinsics())
     assert subject.last_reset_reason == "the camera's mount changed"
 
 

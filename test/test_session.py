@@ -7,9 +7,9 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 import torch
+from keyframe_examples import offered
 from safetensors import SafetensorError
 from small_network import small_checkpoint, small_network
-from snapshot_examples import offered
 
 from ttt3r_ros import session as subject
 from ttt3r_ros.config import Config
@@ -17,18 +17,19 @@ from ttt3r_ros.geometry import transform
 from ttt3r_ros.loading import load_model
 from ttt3r_ros.mapping.voxel_map import VoxelMap
 from ttt3r_ros.network.state import find_update_rule
-from ttt3r_ros.relocalization.keyframes import SnapshotStore
-from ttt3r_ros.session import MadeFor, Session, SessionError, load_session, made_for, save_session
+from ttt3r_ros.relocalization.keyframes import KeyframeStore
+from ttt3r_ros.session import MadeFor, Session, load_session, made_for, save_session
+from ttt3r_ros.types import SessionError
 
 OWNER = MadeFor("ab" * 32, "ttt3r", 1.0, 128)
 VOXEL_M = 0.1
 INITIAL = small_network().initial_state()
 
 
-def make_session(snapshots=3):
+def make_session(keyframes=3):
     rng = np.random.default_rng(0)
-    store = SnapshotStore()
-    for i in range(snapshots):
+    store = KeyframeStore()
+    for i in range(keyframes):
         assert store.offer(**offered(i, x_m=float(i)))
     voxels = VoxelMap(VOXEL_M, 1000)
     for _ in range(2):
@@ -37,11 +38,11 @@ def make_session(snapshots=3):
     trajectory = [
         (1_700_000_000_123_456_789 + i, transform(np.eye(3), (i, 0, 1))) for i in range(4)
     ]
-    return Session(store.snapshots, voxels.to_tensors(), trajectory)
+    return Session(store.keyframes, voxels.to_tensors(), trajectory)
 
 
-def load(folder, owner=OWNER, initial=INITIAL, voxel_size=VOXEL_M):
-    return load_session(folder, owner, initial, voxel_size)
+def load(folder, owner=OWNER, initial=INITIAL, voxel_size_m=VOXEL_M):
+    return load_session(folder, owner, initial, voxel_size_m)
 
 
 @pytest.fixture
@@ -65,8 +66,8 @@ def assert_equal(one, other, where=""):
 
 def test_everything_comes_back_to_the_last_bit(folder):
     saved, loaded = make_session(), load(folder)
-    assert len(loaded.snapshots) == 3
-    for one, other in zip(saved.snapshots, loaded.snapshots, strict=True):
+    assert len(loaded.keyframes) == 3
+    for one, other in zip(saved.keyframes, loaded.keyframes, strict=True):
         for name in (field.name for field in fields(one) if field.name != "state"):
             assert_equal(getattr(one, name), getattr(other, name), name)
         assert_equal(one.state.to_tensors(), other.state.to_tensors())
@@ -79,16 +80,16 @@ def test_everything_comes_back_to_the_last_bit(folder):
 
 def test_the_folder_holds_the_files_that_other_programs_read(folder):
     assert sorted(file.name for file in folder.iterdir()) == [
-        "map.ply", "map.safetensors", "session.json", "snapshots.safetensors", "trajectory.tum"
+        "map.ply", "map.safetensors", "session.json", "keyframes.safetensors", "trajectory.tum"
     ]  # fmt: skip
     assert (folder / "map.ply").read_bytes().startswith(b"ply\nformat binary_little_endian")
     assert len((folder / "trajectory.tum").read_text().splitlines()) == 4
 
 
-def test_a_session_without_snapshots_voxels_and_poses_is_one(tmp_path):
+def test_a_session_without_keyframes_voxels_and_poses_is_one(tmp_path):
     save_session(tmp_path / "s", Session([], VoxelMap(VOXEL_M, 1000).to_tensors(), []), OWNER)
     loaded = load(tmp_path / "s")
-    assert not loaded.snapshots and not loaded.trajectory
+    assert not loaded.keyframes and not loaded.trajectory
     assert len(VoxelMap.from_tensors(loaded.map_tensors, 1000)) == 0
 
 
@@ -97,23 +98,23 @@ def test_the_state_of_a_rule_with_a_memory_comes_back(tmp_path, rule):
     network = small_network()
     network.update_rule = find_update_rule(rule)
     state = network.initial_state()
-    snapshot = replace(make_session(1).snapshots[0], state=state)
+    keyframe = replace(make_session(1).keyframes[0], state=state)
     owner = replace(OWNER, update_rule=rule)
-    save_session(tmp_path / "s", replace(make_session(), snapshots=[snapshot]), owner)
-    loaded = load(tmp_path / "s", owner, state).snapshots[0]
+    save_session(tmp_path / "s", replace(make_session(), keyframes=[keyframe]), owner)
+    loaded = load(tmp_path / "s", owner, state).keyframes[0]
     assert_equal(state.to_tensors(), loaded.state.to_tensors())
 
 
 def test_a_session_is_replaced_and_nothing_else_is_left(folder):
     save_session(folder, make_session(1), OWNER)
-    assert len(load(folder).snapshots) == 1
+    assert len(load(folder).keyframes) == 1
     assert [path.name for path in folder.parent.iterdir()] == ["flat"]
 
 
 def test_an_empty_folder_is_taken(tmp_path):
     (tmp_path / "new").mkdir()
     save_session(tmp_path / "new", make_session(1), OWNER)
-    assert len(load(tmp_path / "new").snapshots) == 1
+    assert len(load(tmp_path / "new").keyframes) == 1
 
 
 @pytest.mark.parametrize("kind", ["folder", "json", "file", "link"])
@@ -128,7 +129,7 @@ def test_what_is_no_session_is_not_replaced(tmp_path, folder, kind):
         (path / "session.json").write_text('{"format": "mine"}' if kind == "json" else "mine")
     with pytest.raises(SessionError, match="mine: exists and is no session"):
         save_session(path, make_session(), OWNER)
-    assert path.exists() and len(load(folder).snapshots) == 3
+    assert path.exists() and len(load(folder).keyframes) == 3
 
 
 def test_where_the_parent_is_missing_the_error_names_it(tmp_path):
@@ -145,7 +146,7 @@ def test_when_writing_fails_the_old_session_stays_and_nothing_else(folder, monke
     with pytest.raises(OSError, match="disk full"):
         save_session(folder, make_session(1), OWNER)
     assert [path.name for path in folder.parent.iterdir()] == ["flat"]
-    assert len(load(folder).snapshots) == 3
+    assert len(load(folder).keyframes) == 3
 
 
 def test_a_full_disk_is_an_os_error_whoever_writes(tmp_path, monkeypatch):
@@ -160,8 +161,8 @@ def test_a_full_disk_is_an_os_error_whoever_writes(tmp_path, monkeypatch):
 
 def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
     session = make_session()
-    session.snapshots[1].state.tokens[0, 0, 0] = torch.nan
-    with pytest.raises(SessionError, match=r"snapshot 1: state.tokens is not finite"):
+    session.keyframes[1].state.tokens[0, 0, 0] = torch.nan
+    with pytest.raises(SessionError, match=r"keyframe 1: state.tokens is not finite"):
         save_session(tmp_path / "s", session, OWNER)
     assert not list(tmp_path.iterdir())
 
@@ -182,14 +183,14 @@ def test_a_session_of_another_network_is_refused_by_name_and_values(folder, name
 
 
 def test_a_map_of_another_voxel_size_is_refused(folder):
-    with pytest.raises(SessionError, match=r"map.voxel_size: must be 0.1 .* got 0.05"):
-        load(folder, voxel_size=0.05)
+    with pytest.raises(SessionError, match=r"map.voxel_size_m: must be 0.1 .* got 0.05"):
+        load(folder, voxel_size_m=0.05)
 
 
 def test_states_that_lack_what_the_rule_keeps_are_refused(folder):
     network = small_network()
     network.update_rule = find_update_rule("brake")
-    expected = r"snapshot 0: state.rule.push: expected torch.float32 \[1, 64, 128\], got nothing"
+    expected = r"keyframe 0: state.rule.push: expected torch.float32 \[1, 64, 128\], got nothing"
     with pytest.raises(SessionError, match=expected):
         load(folder, initial=network.initial_state())
 
@@ -203,7 +204,7 @@ def edited(folder, **changes):
 
 def test_another_version_is_refused(folder):
     edited(folder, format="ttt3r_ros session 2")
-    with pytest.raises(SessionError, match=r"'format' must be 'ttt3r_ros session 1', got .* 2'"):
+    with pytest.raises(SessionError, match=r"'format' must be 'ttt3r_ros session 2', got .* 2'"):
         load(folder)
 
 
@@ -215,7 +216,7 @@ def test_a_folder_without_a_session_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["snapshots.safetensors", "map.safetensors", "trajectory.tum", "session.json"]
+    "name", ["keyframes.safetensors", "map.safetensors", "trajectory.tum", "session.json"]
 )
 @pytest.mark.parametrize("damage", ["missing", "cut", "other"])
 def test_a_damaged_file_is_an_error_that_names_the_folder(folder, name, damage):
@@ -234,8 +235,8 @@ def test_a_damaged_file_is_an_error_that_names_the_folder(folder, name, damage):
         ({"voxels": 7}, "7 voxels expected"),
         ({"poses": 5}, "5 poses expected, 4 found"),
         ({"made_for": {}}, "damaged session"),
-        ({"snapshots": []}, "belongs to none of 0 snapshots"),
-        ({"snapshots": [{}, {}, {}]}, "'intrinsics' is missing"),
+        ({"keyframes": []}, "belongs to none of 0 keyframes"),
+        ({"keyframes": [{}, {}, {}]}, "'intrinsics' is missing"),
     ],
 )
 def test_what_does_not_belong_together_is_an_error(folder, changes, message):
@@ -246,7 +247,7 @@ def test_what_does_not_belong_together_is_an_error(folder, changes, message):
 
 def test_a_pose_that_is_none_is_an_error(folder):
     about = json.loads((folder / "session.json").read_text())
-    about["snapshots"][2]["T_map_camera"][0] = [1, 2, 3]
+    about["keyframes"][2]["T_map_camera"][0] = [1, 2, 3]
     edited(folder, **about)
     with pytest.raises(SessionError, match="damaged session"):
         load(folder)

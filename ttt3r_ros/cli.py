@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ttt3r_ros.recordings.source import Source
     from ttt3r_ros.run import RunSummary
 
-_FIXED = ("every_frame",)  # how the offline commands process images is no choice
+_FIXED = ("process_all_images",)  # how the offline commands process images is no choice
 
 _LIVE_ONLY = {"node", "seconds", "against"}  # of `ttt3r evaluate`
 _LIVE_FLAGS = {"live", "output", "topic", "ground_truth_topic", "depth_topic", "alignment"}
@@ -48,11 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _user_errors() -> tuple[type[Exception], ...]:
-    from ttt3r_ros.evaluation.evaluation_error import EvaluationError
-    from ttt3r_ros.network.checkpoint_error import CheckpointError
-    from ttt3r_ros.recordings.source import SourceError
-    from ttt3r_ros.session import SessionError
-    from ttt3r_ros.viewer.view_error import ViewError
+    from ttt3r_ros.types import (
+        CheckpointError,
+        EvaluationError,
+        SessionError,
+        SourceError,
+        ViewError,
+    )
 
     return (
         ConfigError,
@@ -221,7 +223,7 @@ def _add_evaluate(commands: Any) -> None:
         "--threads",
         type=int,
         metavar="N",
-        help="of a sequence on the CPU; figures depend on it in their last digits. "
+        help="of a sequence on the CPU; metrics depend on it in their last digits. "
         "Default: 1 with several sequences",
     )
     _add_settings(parser)
@@ -265,11 +267,11 @@ def _evaluate_live(args: argparse.Namespace) -> int:
         alignment=args.alignment,
     )
     report = evaluate_live(request, about={"command": command_line()})
-    print(summary_text(report.figures))
-    print(counts_text(report.figures))
+    print(summary_text(report.metrics))
+    print(counts_text(report.metrics))
     if offline:
         print(compare_live(report, offline, args.against, args.output))
-    return 0 if report.figures["images"] else 1
+    return 0 if report.metrics["images"] else 1
 
 
 def _evaluate_recordings(args: argparse.Namespace) -> int:
@@ -420,13 +422,15 @@ def _add_convert(commands: Any) -> None:
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
     parser.add_argument("--dtype", default="float32", choices=("float32", "float16", "bfloat16"))
-    parser.add_argument("--other-view", action="store_true", help="keep the world points' head")
+    parser.add_argument(
+        "--world-points-head", action="store_true", help="keep the world points' head"
+    )
 
 
 def _convert(args: argparse.Namespace) -> int:
     from ttt3r_ros.network.convert import convert
 
-    convert(args.source, args.target, dtype=args.dtype, other_view=args.other_view)
+    convert(args.source, args.target, dtype=args.dtype, world_points_head=args.world_points_head)
     print(f"{args.target}: {args.target.stat().st_size / 1e6:.1f} MB")
     return 0
 

@@ -2,7 +2,7 @@
 """THE defaults: every setting once, with help, unit and bounds.
 
 ROS parameters, command-line flags, `config/ttt3r.yaml` and the documentation derive from these
-classes. Names join groups with dots: `map.voxel_size` is `Config.map.voxel_size`.
+classes. Names join groups with dots: `map.voxel_size_m` is `Config.map.voxel_size_m`.
 """
 
 from __future__ import annotations
@@ -103,15 +103,23 @@ class SegmentConfig:
     """A segment is a stretch of images with one recurrent state."""
 
     reset_interval: int = _setting(
-        -1, "images in a segment; -1: what the checkpoint recommends, 0: never reset", low=-1
+        -1,
+        "Number of images after which a segment ends and a new recurrent state begins; "
+        "-1 takes what the checkpoint recommends, 0 never resets.",
+        low=-1,
     )
     scale_from: str = _setting(
         "network",
-        "scale of a segment: network: its own; seam: the one before's, by the shared image's depth",
-        choices=("network", "seam"),
+        "Where a new segment's scale comes from: network keeps the network's own, "
+        "boundary matches the depth of the image that it shares with the segment before "
+        "it.",
+        choices=("network", "boundary"),
     )
-    max_scale_spread: float = _setting(
-        0.15, "of the shared image's log depth ratios; above it no scale is taken from it", low=0.0
+    max_boundary_log_spread: float = _setting(
+        0.15,
+        "With scale_from boundary, a scale is taken over only if the spread (1.4826 "
+        "MAD) of the shared image's log depth ratios is at most this.",
+        low=0.0,
     )
 
 
@@ -120,7 +128,10 @@ class ConfidenceConfig:
     """The network's own confidence, 1 to infinity."""
 
     min: float = _setting(
-        1.5, "points below this are left out of depth and map", low=1.0, runtime=True
+        1.5,
+        "Points whose confidence is below this are left out of depth images and map.",
+        low=1.0,
+        runtime=True,
     )
 
 
@@ -130,7 +141,7 @@ class DepthConfig:
 
     max_m: float = _setting(
         20.0,
-        "points farther than this are left out of depth and map",
+        "Points farther away than this are left out of depth images and map.",
         unit="m",
         low=0.1,
         runtime=True,
@@ -141,38 +152,61 @@ class DepthConfig:
 class MapConfig:
     """The accumulating voxel map."""
 
-    voxel_size: float = _setting(0.05, "edge of a voxel", unit="m", low=0.001, high=10.0)
-    max_points: int = _setting(2_000_000, "voxels kept at most", low=1000, high=50_000_000)
+    voxel_size_m: float = _setting(
+        0.05, "Edge length of a map voxel.", unit="m", low=0.001, high=10.0
+    )
+    max_points: int = _setting(
+        2_000_000,
+        "Maximum number of voxels in the map; when it is full, the least useful ones are dropped.",
+        low=1000,
+        high=50_000_000,
+    )
     pixel_stride: int = _setting(
-        1, "every n-th row and column goes into the map", low=1, high=64, runtime=True
+        1,
+        "Only every n-th row and column of an image is inserted into the map.",
+        low=1,
+        high=64,
+        runtime=True,
     )
     min_hits: int = _setting(
-        1, "voxels seen by fewer images are kept but not shown", low=1, high=100, runtime=True
+        1,
+        "Voxels seen by fewer images than this are kept in the map but neither "
+        "published nor saved.",
+        low=1,
+        high=100,
+        runtime=True,
     )
     max_range_m: float = _setting(
         20.0,
-        "points farther from the camera are left out of the map",
+        "Points farther from the camera than this are left out of the map.",
         unit="m",
         low=0.1,
         runtime=True,
     )
     edge_filter: float = _setting(
         0.05,
-        "pixels at jumps of depth above this share of it are left out of the map; 0: none",
+        "Pixels next to a depth jump larger than this share of the depth are left out "
+        "of the map as flying pixels; 0 switches the filter off.",
         low=0.0,
         runtime=True,
     )
     carve: bool = _setting(
         False,
-        "voxels that the camera sees through lose a hit, and go at none; for places that change",
+        "Voxels that the camera sees through lose a hit and are removed when none is "
+        "left; for places that change.",
         runtime=True,
     )
     publish_hz: float = _setting(
-        1.0, "rate of ~/cloud_map while it changes", unit="Hz", low=0.01, high=100.0
+        1.0,
+        "Maximum rate at which ~/cloud_map is published while the map changes.",
+        unit="Hz",
+        low=0.01,
+        high=100.0,
     )
     publish_max_points: int = _setting(
         500_000,
-        "~/cloud_map is thinned evenly to this; saved maps are not",
+        "Maximum number of points in ~/cloud_map, which is subsampled evenly; saved "
+        "maps are complete.",
         low=1,
         high=50_000_000,
         runtime=True,
@@ -185,13 +219,18 @@ class TimeConfig:
 
     jump_back_s: float = _setting(
         1.0,
-        "stamps this far back reset; nearer ones drop the image",
+        "An image stamped at least this much before the last one resets everything; one "
+        "that is less late is rejected.",
         unit="s",
         low=0.0,
         runtime=True,
     )
     max_gap_s: float = _setting(
-        2.0, "a longer gap starts a new segment; 0: never", unit="s", low=0.0, runtime=True
+        2.0,
+        "A gap between image stamps longer than this begins a new segment; 0 never does.",
+        unit="s",
+        low=0.0,
+        runtime=True,
     )
 
 
@@ -203,46 +242,92 @@ class TrackingConfig:
     """
 
     lost_contrast: float = _setting(
-        2.0, "LOST with less contrast of the picture", unit="grey levels", low=0.0
+        2.0,
+        "Tracking is LOST when the contrast of the image is below this.",
+        unit="grey levels",
+        low=0.0,
     )
     odd_similarity: float = _setting(
-        0.68, "odd with less correlation of the picture with the last one", low=-1.0, high=1.0
+        0.68,
+        "An image counts as odd when its correlation with the last image is below this.",
+        low=-1.0,
+        high=1.0,
     )
     lost_similarity: float = _setting(
-        0.6, "LOST with less correlation of the picture with the last one", low=-1.0, high=1.0
+        0.6,
+        "Tracking is LOST when the correlation of the image with the last one is below this.",
+        low=-1.0,
+        high=1.0,
     )
     similarity_s: float = _setting(
-        0.3, "pictures further apart in time may differ", unit="s", low=0.0
+        0.3,
+        "Images farther apart in time than this are not compared for similarity.",
+        unit="s",
+        low=0.0,
     )
     odd_detail: float = _setting(
-        0.4, "odd with less of the usual detail, as blurred pictures have", low=0.0, high=1.0
+        0.4,
+        "An image counts as odd (blurred) when its detail is below this share of the usual detail.",
+        low=0.0,
+        high=1.0,
     )
     odd_repeats: int = _setting(
-        2, "odd with the same picture this often again, in a row; 0: never", low=0
+        2,
+        "An image counts as odd when the same picture has come this many more times in "
+        "a row; 0 switches the check off.",
+        low=0,
     )
     odd_confidence: float = _setting(
-        0.2, "odd with less of the usual confidence above 1", low=0.0, high=1.0
+        0.2,
+        "An image counts as odd when its median confidence above 1 is below this share "
+        "of the usual one.",
+        low=0.0,
+        high=1.0,
     )
     odd_jump: float = _setting(
-        4.0, "odd with jumps above this many times what nine of ten images stay below", low=1.0
+        4.0,
+        "A jump counts as odd above this multiple of the 90th percentile of the recent jumps.",
+        low=1.0,
     )
     least_disagreement: float = _setting(
-        0.1, "of depths with the last image's that can be odd; 0.1 is 10 %", low=0.0
+        0.1,
+        "Disagreement of depth with the last image counts as odd only above this; 0.1 is 10 %.",
+        low=0.0,
     )
     least_translation: float = _setting(
-        0.03, "off constant velocity that can be odd, as a share of the depth", low=0.0
+        0.03,
+        "A deviation from constant velocity counts as odd only above this, as a share "
+        "of the depth.",
+        low=0.0,
     )
     least_rotation_rad: float = _setting(
-        0.035, "off constant velocity that can be odd", unit="rad", low=0.0
+        0.035,
+        "A rotation off constant angular velocity counts as odd only above this.",
+        unit="rad",
+        low=0.0,
     )
     odd_share_seen: float = _setting(
-        0.3, "odd with a smaller share of the last image's points in view", low=0.0, high=1.0
+        0.3,
+        "An image counts as odd when less than this share of the last image's points is in view.",
+        low=0.0,
+        high=1.0,
     )
-    history: int = _setting(50, "images that make what is usual", low=1, high=10_000)
-    least_history: int = _setting(5, "with fewer images nothing is usual yet", low=1)
-    good_images: int = _setting(2, "in a row before TRACKING", low=1)
+    history: int = _setting(
+        50, "Number of recent images that define what is usual for the stream.", low=1, high=10_000
+    )
+    least_history: int = _setting(
+        5,
+        "With fewer images than this in the history nothing is compared with what is usual.",
+        low=1,
+    )
+    good_images: int = _setting(
+        2, "Number of good images in a row after which the state becomes TRACKING.", low=1
+    )
     patience: int = _setting(
-        30, "LOST images in a row that are at worst odd, after which that is usual", low=0
+        30,
+        "After this many LOST images in a row that are merely odd, their signals become "
+        "what is usual.",
+        low=0,
     )
 
 
@@ -250,10 +335,15 @@ class TrackingConfig:
 class RecoveryConfig:
     """How a camera that was lost comes back to a place it has seen."""
 
-    snapshots: int = _setting(
-        64, "places remembered at most, 4 MB each with the published networks; 0: none", low=0
+    keyframes: int = _setting(
+        64,
+        "Maximum number of keyframes remembered for relocalization, 4 MB each with the "
+        "published networks; 0 switches relocalization off.",
+        low=0,
     )
-    candidates: int = _setting(3, "of these tried with an image", low=1, high=64)
+    candidates: int = _setting(
+        3, "Maximum number of keyframes tried per relocalization attempt.", low=1, high=64
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,64 +351,94 @@ class Config:
     """Settings of the pipeline, with or without ROS."""
 
     checkpoint: str = _setting(
-        "", "weights, .safetensors or official .pth; empty: the package's small demo model"
+        "",
+        "File with the weights, .safetensors or an official .pth; empty uses the small "
+        "demo model of the package.",
     )
-    device: str = _setting("auto", "auto, cpu, cuda or cuda:N; auto: a GPU where there is one")
+    device: str = _setting(
+        "auto",
+        "Device of the network and the map: cpu, cuda, cuda:N, or auto for a GPU where "
+        "there is one.",
+    )
     dtype: str = _setting(
         "auto",
-        "of matrix products, but for the heads'; auto: tf32 on a GPU, as published, else float32",
+        "Precision of the network's matrix products outside the heads; auto is tf32 on "
+        "a GPU, as published, and float32 on a CPU.",
         choices=("auto", "float32", "tf32", "bfloat16", "float16"),
     )
     acceleration: str = _setting(
         "auto",
-        "graphs: steps are recorded once per image size as CUDA graphs; compile: by torch.compile "
-        "too, which takes minutes at the start; auto: graphs on a GPU, if they work, else none",
+        "How steps are accelerated: graphs replays CUDA graphs recorded per image size, "
+        "compile adds torch.compile (minutes at the start), auto uses graphs on a GPU "
+        "where they work, none switches it off.",
         choices=("auto", "none", "graphs", "compile"),
     )
-    half_rotary: bool = _setting(
-        False, "round encoder queries and keys to float16 as the official GPU code does"
+    rope_float16: bool = _setting(
+        False,
+        "Round the encoder's rotary queries and keys to float16, as the official GPU code does.",
     )
     update_rule: str = _setting(
-        "ttt3r", "how the state is updated", choices=("cut3r", "ttt3r", "brake", "filt3r")
+        "ttt3r",
+        "Rule by which an image updates the recurrent state.",
+        choices=("cut3r", "ttt3r", "brake", "filt3r"),
     )
-    damping: float = _setting(1.0, "factor of the gain of ttt3r", low=0.01, high=1.0)
+    damping: float = _setting(
+        1.0, "Factor on the gain of the update rule ttt3r.", low=0.01, high=1.0
+    )
     image_size: int = _setting(
-        0, "long edge of the network's image; 0: the checkpoint's", unit="px", low=0, high=4096
+        0,
+        "Long edge of the image that the network sees; 0 takes the checkpoint's.",
+        unit="px",
+        low=0,
+        high=4096,
     )
     preprocessing: str = _setting(
         "auto",
-        "exact: through Pillow, as published; fast: one antialiased bicubic filter; "
-        "auto: exact with every_frame, else fast",
+        "How images are resized: exact as published (Pillow), fast with one antialiased "
+        "bicubic filter, auto is exact with process_all_images and fast otherwise.",
         choices=("auto", "exact", "fast"),
     )
     fit: str = _setting(
         "crop",
-        "crop: cut the image to whole patches; resize: squeeze it, for comparing with papers",
+        "How an image is brought to whole patches: crop cuts its border, resize "
+        "squeezes it as papers do.",
         choices=("crop", "resize"),
     )
-    every_frame: bool = _setting(
-        False, "process every image, none is replaced by a newer one (bags, tests)"
+    process_all_images: bool = _setting(
+        False,
+        "Process every image in order instead of replacing waiting images by newer "
+        "ones; for bags and tests.",
     )
     scale: float = _setting(
-        1.0, "metres per unit of the network, until scale_source knows more", low=1e-6, high=1e6
+        1.0, "Metres per unit of the network, until scale_source knows better.", low=1e-6, high=1e6
     )
     scale_source: str = _setting(
         "fixed",
-        "fixed: scale; odom: what the robot's odometry says of the path; camera_height: the floor",
+        "Where the metric scale comes from: fixed uses scale, odom the robot's "
+        "odometry, camera_height the floor below the camera.",
         choices=("fixed", "odom", "camera_height"),
     )
     camera_height_m: float = _setting(
-        0.0, "of the camera above the floor, for scale_source camera_height", unit="m", low=0.0
+        0.0,
+        "Height of the camera above the floor, for scale_source camera_height.",
+        unit="m",
+        low=0.0,
     )
-    max_scale_spread: float = _setting(
-        0.2, "of log scales by scale_source; above it they are not trusted", low=0.0
+    scale_max_log_spread: float = _setting(
+        0.2,
+        "The scale of scale_source is trusted only if the spread (1.4826 MAD) of its "
+        "log samples is at most this.",
+        low=0.0,
     )
     session: str = _setting(
-        "", "folder of ~/save_session to go on from; nothing is tracked before it is recognised"
+        "",
+        "Folder written by ~/save_session to continue from; nothing is tracked before "
+        "one of its keyframes is recognized.",
     )
     motion_gate: float = _setting(
         0.0,
-        "images nearer than this to the last one in the state are not written into it; 0: all are",
+        "Images that differ from the last one written into the state by less than this "
+        "are tracked but not written; 0 writes all.",
         unit="grey levels",
         low=0.0,
         high=255.0,
@@ -337,11 +457,19 @@ class PathConfig:
     """The way of the robot as it is published."""
 
     rate_hz: float = _setting(
-        1.0, "rate of ~/path while it changes", unit="Hz", low=0.01, high=100.0
+        1.0,
+        "Maximum rate at which ~/path is published while it changes.",
+        unit="Hz",
+        low=0.01,
+        high=100.0,
     )
     # Images wait while it is made and sent: 2000 poses take 10 ms, and 80 ms at first.
     max_poses: int = _setting(
-        1000, "~/path is thinned evenly to this", low=2, high=2000, runtime=True
+        1000,
+        "Maximum number of poses in ~/path, which is subsampled evenly.",
+        low=2,
+        high=2000,
+        runtime=True,
     )
 
 
@@ -349,71 +477,87 @@ class PathConfig:
 class NodeConfig:
     """Settings of the ROS node alone."""
 
-    autostart: bool = _setting(True, "configure and activate at start")
+    autostart: bool = _setting(True, "Configure and activate the lifecycle node at start.")
     image_transport: str = _setting(
-        "raw", "raw: sensor_msgs/Image; compressed: JPEG or PNG", choices=("raw", "compressed")
+        "raw",
+        "Type of the image topic: raw is sensor_msgs/Image, compressed is "
+        "sensor_msgs/CompressedImage with JPEG or PNG.",
+        choices=("raw", "compressed"),
     )
     image_reliability: str = _setting(
         "best_effort",
-        "of the image subscription; every_frame is always reliable",
+        "Reliability of the image subscription; with process_all_images it is always reliable.",
         choices=("best_effort", "reliable"),
     )
     queue_size: int = _setting(
-        1000, "images waiting at most with every_frame", low=1, high=1_000_000
+        1000, "Maximum number of images waiting with process_all_images.", low=1, high=1_000_000
     )
-    camera_frame: str = _setting("", "optical frame of images whose header names none")
-    base_frame: str = _setting("", "the robot's frame; empty: topmost one fixed to the camera")
-    odom_frame: str = _setting("odom", "continuous frame the poses are given in")
-    map_frame: str = _setting("map", "parent of the odometry frame")
+    camera_frame: str = _setting("", "Optical frame of images whose header names none.")
+    base_frame: str = _setting(
+        "", "Frame of the robot's base; empty takes the topmost frame that is fixed to the camera."
+    )
+    odom_frame: str = _setting("odom", "Continuous frame that poses are published in.")
+    map_frame: str = _setting("map", "Frame of the map, the parent of the odometry frame.")
     odom_source: str = _setting(
         "camera",
-        "camera: odom -> base_frame is of this node; tf: of the robot, which leaves map -> odom",
+        "Who publishes odom -> base_frame: camera is this node, tf is the robot, and "
+        "this node publishes map -> odom only.",
         choices=("camera", "tf"),
     )
     transform_tolerance_s: float = _setting(
         0.5,
-        "with odom_source tf, map -> odom is stamped so far ahead of its image",
+        "With odom_source tf, map -> odom is stamped this far ahead of its image.",
         unit="s",
         low=0.0,
         high=10.0,
         runtime=True,
     )
-    odometry_frame: str = _setting(
-        "", "TF frame of the robot's odometry for scale_source odom; empty: the topic odometry"
+    robot_odom_frame: str = _setting(
+        "", "TF frame of the robot's odometry for scale_source odom; empty uses the topic odometry."
     )
     camera_pose: tuple[float, ...] = _setting(
-        (), "x y z roll pitch yaw of the camera's body in base_frame; empty: looked up in TF"
+        (),
+        "Pose x y z roll pitch yaw of the camera's body in base_frame, in m and rad; "
+        "empty looks it up in TF.",
     )
-    tf_wait_s: float = _setting(1.0, "how long TF is waited for at the start", unit="s", low=0.0)
-    publish_odom_tf: bool = _setting(True, "publish odom -> base_frame", runtime=True)
-    publish_map_tf: bool = _setting(True, "publish map -> odom", runtime=True)
+    tf_wait_s: float = _setting(
+        1.0,
+        "How long the node waits for the camera's transform on TF at the start.",
+        unit="s",
+        low=0.0,
+    )
+    publish_odom_tf: bool = _setting(
+        True, "Publish the transform odom -> base_frame.", runtime=True
+    )
+    publish_map_tf: bool = _setting(True, "Publish the transform map -> odom.", runtime=True)
     output_dir: str = _setting(
-        "~/.ros/ttt3r", "folder below which the ~/save_ services write; it is made"
+        "~/.ros/ttt3r",
+        "Folder that the ~/save_ services write to; it is created if it does not exist.",
     )
     map_format: str = _setting(
-        "ply", "of the file that ~/save_map writes", choices=("ply", "pcd"), runtime=True
+        "ply", "File format of ~/save_map.", choices=("ply", "pcd"), runtime=True
     )
     save_on_shutdown: bool = _setting(
         False,
-        "write map, trajectory and, if there is one, session below output_dir "
-        "when the node is shut down or cleaned up",
+        "Save map, trajectory and, if there is one, session to output_dir when the node "
+        "is shut down or cleaned up.",
         runtime=True,
     )
     publish_when_lost: bool = _setting(
-        False, "publish images, points and the last known pose of LOST images too", runtime=True
+        False, "Publish images, points and the last known pose of LOST images too.", runtime=True
     )
     path: PathConfig = field(default_factory=PathConfig)
 
     def __post_init__(self) -> None:
-        if self.owns_odom and self.odometry_frame == self.odom_frame:
+        if self.owns_odom and self.robot_odom_frame == self.odom_frame:
             raise ConfigError(
-                f"odometry_frame: {self.odometry_frame!r} is the frame this node publishes in: "
+                f"robot_odom_frame: {self.robot_odom_frame!r} is the frame this node publishes in: "
                 "set publish_odom_tf to false, or odom_frame to another one"
             )
-        if self.odom_source == "tf" and self.odometry_frame not in ("", self.odom_frame):
+        if self.odom_source == "tf" and self.robot_odom_frame not in ("", self.odom_frame):
             raise ConfigError(
-                f"odometry_frame: with odom_source tf the odometry is odom_frame's, "
-                f"{self.odom_frame!r}: must be that or empty, got {self.odometry_frame!r}"
+                f"robot_odom_frame: with odom_source tf the odometry is odom_frame's, "
+                f"{self.odom_frame!r}: must be that or empty, got {self.robot_odom_frame!r}"
             )
         if len(self.camera_pose) not in (0, 6):
             raise ConfigError(
@@ -428,7 +572,7 @@ class NodeConfig:
     @property
     def odometry_tf_frame(self) -> str:
         """The frame of the robot's own odometry in TF, empty if it comes as messages."""
-        return self.odom_frame if self.odom_source == "tf" else self.odometry_frame
+        return self.odom_frame if self.odom_source == "tf" else self.robot_odom_frame
 
 
 def settings(*configs: type) -> dict[str, Setting]:

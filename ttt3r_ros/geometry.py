@@ -98,7 +98,7 @@ def orthonormal(T: Transform) -> Transform:
     return transform(u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt, T[:3, 3])
 
 
-def optical_mount(pose: Sequence[float] = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)) -> Transform:
+def optical_extrinsics(pose: Sequence[float] = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)) -> Transform:
     """Return T_base_optical of a camera mounted at `pose`.
 
     Args:
@@ -112,3 +112,52 @@ def optical_mount(pose: Sequence[float] = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)) -> Tra
     if values.shape != (6,) or not np.isfinite(values).all():
         raise ValueError(f"camera_pose: six finite numbers x y z roll pitch yaw, got {list(pose)}")
     return transform(euler2mat(*values[3:], axes="sxyz") @ R_BODY_OPTICAL, values[:3])
+
+
+@dataclass(frozen=True, slots=True)
+class CropTransform:
+    """How an image is scaled and then cropped or squeezed; all in pixels."""
+
+    source_width: int
+    source_height: int
+    scaled_width: int
+    scaled_height: int
+    fit: str  # "crop" or "resize"
+    width: int  # of the result
+    height: int
+
+    @property
+    def left(self) -> int:
+        """Columns cut away at the left after scaling."""
+        return self.scaled_width // 2 - self.width // 2 if self.fit == "crop" else 0
+
+    @property
+    def top(self) -> int:
+        """Rows cut away at the top after scaling."""
+        return self.scaled_height // 2 - self.height // 2 if self.fit == "crop" else 0
+
+    def intrinsics(self, source: Intrinsics) -> Intrinsics:
+        """Return the intrinsics of the result of a camera with these of the source image.
+
+        Pixel centres are at whole numbers, so the image begins half a pixel before 0 and a
+        centre c scaled by s comes to (c + 1/2) s - 1/2.
+
+        Raises:
+            ValueError: they are of an image of another size.
+        """
+        if (source.width, source.height) != (self.source_width, self.source_height):
+            raise ValueError(
+                f"intrinsics: expected those of a {self.source_width}x{self.source_height} image, "
+                f"got {source.width}x{source.height}"
+            )
+        cropped = self.fit == "crop"
+        scale_x = (self.scaled_width if cropped else self.width) / self.source_width
+        scale_y = (self.scaled_height if cropped else self.height) / self.source_height
+        return Intrinsics(
+            fx=source.fx * scale_x,
+            fy=source.fy * scale_y,
+            cx=(source.cx + 0.5) * scale_x - 0.5 - self.left,
+            cy=(source.cy + 0.5) * scale_y - 0.5 - self.top,
+            width=self.width,
+            height=self.height,
+        )

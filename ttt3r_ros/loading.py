@@ -50,7 +50,7 @@ def load_model(config: Config) -> Model:
         checkpoint,
         device=device,
         update_rule=_update_rule(config),
-        half_rotary=config.half_rotary,
+        rope_float16=config.rope_float16,
     )
     prepare(network, config.dtype, device)
     note = _SHIPPED_NOTE

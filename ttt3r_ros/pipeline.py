@@ -15,16 +15,15 @@ import torch
 from ttt3r_ros.camera.preprocessing import Mask, resize_mask
 from ttt3r_ros.config import Config
 from ttt3r_ros.geometry import Transform
-from ttt3r_ros.io.trajectory import ThinnedTrajectory
+from ttt3r_ros.io.trajectory import BoundedTrajectory
 from ttt3r_ros.loading import Model, load_model
-from ttt3r_ros.mapping.filters import off_edges, within_range
-from ttt3r_ros.mapping.moved_points import moved_points
+from ttt3r_ros.mapping.filters import flying_pixel_mask, within_range
+from ttt3r_ros.mapping.grouping import moved_points
 from ttt3r_ros.mapping.voxel_map import VoxelMap
-from ttt3r_ros.session import Session, SessionError, load_session, made_for
-from ttt3r_ros.tracking.monitor import TrackingState
+from ttt3r_ros.session import Session, load_session, made_for
 from ttt3r_ros.tracking.time_guard import StampStep, TimeGuard
 from ttt3r_ros.tracking.tracker import Tracker
-from ttt3r_ros.types import Frame, FrameResult
+from ttt3r_ros.types import Frame, FrameResult, SessionError, TrackingState
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ class Pipeline:
         self._map_lock = threading.Lock()
         self._resets = 0
         self.last_reset_reason = ""
-        self._trajectory = ThinnedTrajectory(_TRAJECTORY)
+        self._trajectory = BoundedTrajectory(_TRAJECTORY)
         self.map = self._go_on_from(config.session) if config.session else self._empty_map()
 
     @classmethod
@@ -113,9 +112,9 @@ class Pipeline:
         lost_before, self._lost = self._lost, result.state is TrackingState.LOST
         if self._lost and not lost_before:
             _log.warning("tracking is lost: %s", result.reason)
-        if result.seam:
-            _log.info("segment %d: %s", result.segment, result.seam)
-        if result.is_placed:
+        if result.boundary_reason:
+            _log.info("segment %d: %s", result.segment, result.boundary_reason)
+        if result.is_localized:
             self._trajectory.append(result.stamp_ns, result.T_map_camera)
         return result, partial(self._merge, result, frame.mask, self._resets)
 
@@ -128,7 +127,7 @@ class Pipeline:
         with self._map_lock:
             self._resets += 1
             self.map.clear()
-        self._trajectory = ThinnedTrajectory(_TRAJECTORY)
+        self._trajectory = BoundedTrajectory(_TRAJECTORY)
         self.last_reset_reason = reason
 
     def place_first_camera(self, T_odom_camera: Transform) -> None:
@@ -150,10 +149,10 @@ class Pipeline:
         Raises:
             SessionError: no place is remembered yet.
         """
-        snapshots = self._tracker.snapshots.snapshots
-        if not snapshots:
+        keyframes = self._tracker.keyframes.keyframes
+        if not keyframes:
             raise SessionError("no place is remembered yet that one could come back to")
-        return Session(snapshots, self.map.to_tensors(), self.trajectory())
+        return Session(keyframes, self.map.to_tensors(), self.trajectory())
 
     def trajectory(self) -> list[tuple[int, Transform]]:
         """Return a copy: stamps in nanoseconds and T_map_camera, thinned evenly to a bound."""
@@ -163,12 +162,12 @@ class Pipeline:
         path = Path(folder).expanduser()
         state = self.model.network.initial_state()
         owner = made_for(self.config, self.model.image_size)
-        voxel_size, device = self.config.map.voxel_size, self.model.device
-        session = load_session(path, owner, state, voxel_size, device)
-        self._tracker.recognise(session.snapshots)
+        voxel_size_m, device = self.config.map.voxel_size_m, self.model.device
+        session = load_session(path, owner, state, voxel_size_m, device)
+        self._tracker.recognise(session.keyframes)
         for stamp_ns, T_map_camera in session.trajectory:
             self._trajectory.append(stamp_ns, T_map_camera)
-        _log.info("%s: looking for one of its %d places", path, len(session.snapshots))
+        _log.info("%s: looking for one of its %d places", path, len(session.keyframes))
         return VoxelMap.from_tensors(session.map_tensors, self.config.map.max_points, device)
 
     def clock_jumped(self, now_ns: int) -> None:
@@ -184,7 +183,7 @@ class Pipeline:
         # Nobody else finds the map half written: whatever writes into it ends by reading something
         # back from the device.
         with self._map_lock:
-            if result.is_placed and resets == self._resets:
+            if result.is_localized and resets == self._resets:
                 self._insert(result, mask)
 
     def _insert(self, result: FrameResult, mask: Mask | None) -> None:
@@ -197,7 +196,7 @@ class Pipeline:
         if limits.carve and result.intrinsics:
             self.map.carve(depth.where(usable, 0.0), result.intrinsics, result.T_map_camera)
         if limits.edge_filter:
-            usable &= off_edges(depth, limits.edge_filter)
+            usable &= ~flying_pixel_mask(depth, limits.edge_filter)
         usable &= within_range(result.points, limits.max_range_m)
         stride = slice(None, None, limits.pixel_stride)
         good = usable[stride, stride]
@@ -210,4 +209,4 @@ class Pipeline:
         self.map.insert(points, colours, weights, result.segment, result.T_map_camera[:3, 3])
 
     def _empty_map(self) -> VoxelMap:
-        return VoxelMap(self.config.map.voxel_size, self.config.map.max_points, self.model.device)
+        return VoxelMap(self.config.map.voxel_size_m, self.config.map.max_points, self.model.device)

@@ -16,8 +16,7 @@ from ttt3r_ros.config import Config, ConfigError, with_values
 from ttt3r_ros.io.point_cloud import CLOUD_WRITERS
 from ttt3r_ros.io.trajectory import TumWriter
 from ttt3r_ros.pipeline import Pipeline
-from ttt3r_ros.tracking.monitor import TrackingState
-from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError
+from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError, TrackingState
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ def offline_config(file: Mapping[str, Any], values: Mapping[str, Any], *, every:
     """
     live = with_values(Config(), file)
     gap_s = every * live.time.max_gap_s
-    return with_values(live, {"time.max_gap_s": gap_s, **values, "every_frame": True})
+    return with_values(live, {"time.max_gap_s": gap_s, **values, "process_all_images": True})
 
 
 @dataclass(slots=True)

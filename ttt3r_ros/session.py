@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder with all it takes to come back to a map: snapshots, voxels, trajectory.
+"""A folder with all it takes to come back to a map: keyframes, voxels, trajectory.
 
-`session.json` says what the folder holds and for which network, `snapshots.safetensors` and
+`session.json` says what the folder holds and for which network, `keyframes.safetensors` and
 `map.safetensors` hold the tensors, `map.ply` and `trajectory.tum` are for other programs; of these
 two only the trajectory is read back.
 """
@@ -24,18 +24,19 @@ from torch import Tensor
 
 from ttt3r_ros.config import Config
 from ttt3r_ros.geometry import Intrinsics, Transform
+from ttt3r_ros.io.atomic import sha256
 from ttt3r_ros.io.point_cloud import write_ply
-from ttt3r_ros.io.sha256 import sha256
 from ttt3r_ros.io.trajectory import TumWriter, read_tum
 from ttt3r_ros.loading import SHIPPED
 from ttt3r_ros.mapping.voxel_map import check_map_tensors
 from ttt3r_ros.network.state import RecurrentState
-from ttt3r_ros.relocalization.keyframes import Snapshot
+from ttt3r_ros.relocalization.keyframes import Keyframe
+from ttt3r_ros.types import SessionError
 
-FORMAT = "ttt3r_ros session 1"
+FORMAT = "ttt3r_ros session 2"
 """The value of `format` in `session.json`."""
 
-_ABOUT, _SNAPSHOTS, _MAP = "session.json", "snapshots.safetensors", "map.safetensors"
+_ABOUT, _KEYFRAMES, _MAP = "session.json", "keyframes.safetensors", "map.safetensors"
 _CLOUD, _TRAJECTORY = "map.ply", "trajectory.tum"
 _NO_SEGMENT = -1  # those of before have numbers that will be given again
 _STATE_PREFIX = "state."
@@ -43,10 +44,6 @@ _STATE_PREFIX = "state."
 _NUMBERS = ("stamp_ns", "segment", "scale", "median_confidence", "depth_m")
 _POSES = ("T_map_segment", "T_map_camera")
 _TENSORS = ("points", "confidence", "rgb", "descriptor")
-
-
-class SessionError(ValueError):
-    """A session that cannot be written or used; the message names the folder and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +60,7 @@ class MadeFor:
 class Session:
     """What is kept of a map."""
 
-    snapshots: Sequence[Snapshot]  # the oldest first
+    keyframes: Sequence[Keyframe]  # the oldest first
     map_tensors: Mapping[str, Tensor]  # from `VoxelMap.to_tensors`
     trajectory: Sequence[tuple[int, Transform]]  # stamps in ns and T_map_camera
 
@@ -102,7 +99,7 @@ def save_session(folder: str | Path, session: Session, owner: MadeFor) -> None:
     try:
         unfinished.mkdir()
         _write(unfinished, session, owner)
-        for path in unfinished.iterdir():  # before they have their names, as `whole_file` does
+        for path in unfinished.iterdir():  # before they have their names, as `atomic_write` does
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         _put_in_place(unfinished, folder)
@@ -115,7 +112,7 @@ def load_session(
     folder: str | Path,
     owner: MadeFor,
     initial: RecurrentState,
-    voxel_size: float,
+    voxel_size_m: float,
     device: torch.device | str = "cpu",
 ) -> Session:
     """Read a folder written by `save_session`.
@@ -124,8 +121,8 @@ def load_session(
         folder: the session.
         owner: what states must belong to, to be of use.
         initial: a state of the network, of batch 1, that the session's must be like.
-        voxel_size: that the map must have, in metres.
-        device: where the snapshots' tensors go; those of the map stay on the host, and
+        voxel_size_m: that the map must have, in metres.
+        device: where the keyframes' tensors go; those of the map stay on the host, and
             `VoxelMap.from_tensors` takes them.
 
     Raises:
@@ -144,14 +141,14 @@ def load_session(
                 )
         map_tensors = _read_tensors(folder / _MAP)
         check_map_tensors(map_tensors)
-        if (size_m := float(map_tensors["voxel_size"])) != voxel_size:
+        if (size_m := float(map_tensors["voxel_size_m"])) != voxel_size_m:
             raise SessionError(
-                f"{folder}: map.voxel_size: must be {size_m:g} as in the session's map, "
-                f"got {voxel_size:g}"
+                f"{folder}: map.voxel_size_m: must be {size_m:g} as in the session's map, "
+                f"got {voxel_size_m:g}"
             )
-        snapshots = [
-            _snapshot(f"snapshot {i}", numbers, tensors, initial, device)
-            for i, (numbers, tensors) in enumerate(_divided(about["snapshots"], folder))
+        keyframes = [
+            _keyframe(f"keyframe {i}", numbers, tensors, initial, device)
+            for i, (numbers, tensors) in enumerate(_divided(about["keyframes"], folder))
         ]
         stamps, poses = read_tum(folder / _TRAJECTORY)
         for name, found in (("voxels", len(map_tensors["key"])), ("poses", len(stamps))):
@@ -164,7 +161,7 @@ def load_session(
         raise SessionError(f"{folder}: damaged session: {error} is missing") from error
     except (OSError, TypeError, ValueError) as error:
         raise SessionError(f"{folder}: damaged session: {error}") from error
-    return Session(snapshots, map_tensors, list(zip(stamps.tolist(), poses, strict=True)))
+    return Session(keyframes, map_tensors, list(zip(stamps.tolist(), poses, strict=True)))
 
 
 def _may_be_replaced(folder: Path) -> bool:
@@ -198,16 +195,16 @@ def _put_in_place(unfinished: Path, folder: Path) -> None:
 
 def _write(folder: Path, session: Session, owner: MadeFor) -> None:
     described, tensors = [], {}
-    for i, snapshot in enumerate(session.snapshots):
-        numbers = {name: getattr(snapshot, name) for name in _NUMBERS}
-        poses = {name: getattr(snapshot, name).tolist() for name in _POSES}
-        described.append({**numbers, **poses, "intrinsics": asdict(snapshot.intrinsics)})
-        for name, tensor in _tensors_of(snapshot).items():
+    for i, keyframe in enumerate(session.keyframes):
+        numbers = {name: getattr(keyframe, name) for name in _NUMBERS}
+        poses = {name: getattr(keyframe, name).tolist() for name in _POSES}
+        described.append({**numbers, **poses, "intrinsics": asdict(keyframe.intrinsics)})
+        for name, tensor in _tensors_of(keyframe).items():
             if name.startswith(_STATE_PREFIX) and not tensor.isfinite().all():
-                raise SessionError(f"{folder.name}: snapshot {i}: {name} is not finite")
+                raise SessionError(f"{folder.name}: keyframe {i}: {name} is not finite")
             tensors[f"{i}.{name}"] = tensor
     try:
-        save_file(tensors, folder / _SNAPSHOTS)
+        save_file(tensors, folder / _KEYFRAMES)
         save_file(dict(session.map_tensors), folder / _MAP)
     except SafetensorError as error:  # of a full disk, too
         raise OSError(f"{folder}: {error}") from error
@@ -222,14 +219,14 @@ def _write(folder: Path, session: Session, owner: MadeFor) -> None:
         "made_for": asdict(owner),
         "voxels": len(mean),
         "poses": len(session.trajectory),
-        "snapshots": described,
+        "keyframes": described,
     }
     (folder / _ABOUT).write_text(json.dumps(about, indent=1) + "\n", "utf-8")
 
 
-def _tensors_of(snapshot: Snapshot) -> dict[str, Tensor]:
-    tensors = {name: torch.as_tensor(getattr(snapshot, name)) for name in _TENSORS}
-    tensors.update({_STATE_PREFIX + k: v for k, v in snapshot.state.to_tensors().items()})
+def _tensors_of(keyframe: Keyframe) -> dict[str, Tensor]:
+    tensors = {name: torch.as_tensor(getattr(keyframe, name)) for name in _TENSORS}
+    tensors.update({_STATE_PREFIX + k: v for k, v in keyframe.state.to_tensors().items()})
     return {name: tensor.to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 
 
@@ -259,23 +256,23 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 def _divided(
     described: Sequence[Mapping[str, Any]], folder: Path
 ) -> Iterator[tuple[Mapping[str, Any], dict[str, Tensor]]]:
-    """Yield what is said of each snapshot, and its tensors by name."""
+    """Yield what is said of each keyframe, and its tensors by name."""
     tensors: list[dict[str, Tensor]] = [{} for _ in described]
-    for name, tensor in _read_tensors(folder / _SNAPSHOTS).items():
+    for name, tensor in _read_tensors(folder / _KEYFRAMES).items():
         number, _, own_name = name.partition(".")
         if not number.isdecimal() or int(number) >= len(tensors):
-            raise ValueError(f"{_SNAPSHOTS}: {name} belongs to none of {len(tensors)} snapshots")
+            raise ValueError(f"{_KEYFRAMES}: {name} belongs to none of {len(tensors)} keyframes")
         tensors[int(number)][own_name] = tensor
     return zip(described, tensors, strict=True)
 
 
-def _snapshot(
+def _keyframe(
     name: str,
     numbers: Mapping[str, Any],
     tensors: dict[str, Tensor],
     initial: RecurrentState,
     device: torch.device | str,
-) -> Snapshot:
+) -> Keyframe:
     intrinsics = Intrinsics(**numbers["intrinsics"])
     size = (intrinsics.height, intrinsics.width)
     wanted = {_STATE_PREFIX + k: (t.dtype, tuple(t.shape)) for k, t in initial.to_tensors().items()}
@@ -295,7 +292,7 @@ def _snapshot(
         if key.startswith(_STATE_PREFIX)
     }
     poses = {key: _pose(name, key, numbers[key]) for key in _POSES}
-    return Snapshot(
+    return Keyframe(
         **{key: numbers[key] for key in _NUMBERS},
         T_map_segment=poses["T_map_segment"],
         T_map_camera=poses["T_map_camera"],

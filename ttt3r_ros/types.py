@@ -1,21 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What travels between the stages: `Frame` into the pipeline, `FrameResult` out of it."""
+"""What travels between the stages, and the errors that users are told.
+
+`Frame` goes into the pipeline, `FrameResult` comes out of it. Nothing of the package is imported
+but the ground floor, and neither torch nor OpenCV, so that every part can know these types.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from ttt3r_ros.camera.preprocessing import CropTransform
-from ttt3r_ros.geometry import Intrinsics, Transform
-from ttt3r_ros.tracking.covariance import Covariance
-from ttt3r_ros.tracking.monitor import TrackingState
+from ttt3r_ros.geometry import CropTransform, Intrinsics, Transform
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+NS_PER_S = 1_000_000_000
+
+Covariance = npt.NDArray[np.float64]
+"""[6, 6] in the order x y z, rotation about x, y, z, in m and rad; see `tracking.covariance`."""
 
 
 class FrameRejected(ValueError):
@@ -24,6 +32,35 @@ class FrameRejected(ValueError):
 
 class TrackingError(RuntimeError):
     """The network gave no usable answer for an image; no pose exists for it."""
+
+
+class CheckpointError(ValueError):
+    """A file of weights that cannot be used; the message names the file and the reason."""
+
+
+class EvaluationError(ValueError):
+    """A comparison that cannot be made; the message says what to change."""
+
+
+class ViewError(ValueError):
+    """There is nothing to show, or nothing to show it with; the message says what to do."""
+
+
+class SourceError(ValueError):
+    """A recording that cannot be read; the message names the path and what to change."""
+
+
+class SessionError(ValueError):
+    """A session that cannot be written or used; the message names the folder and the reason."""
+
+
+class TrackingState(IntEnum):
+    """As the constants of msg/TrackingStatus."""
+
+    INITIALIZING = 0  # the first image of a segment
+    TRACKING = 1
+    UNCERTAIN = 2  # the pose is to be used with care
+    LOST = 3  # there is no pose
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +78,7 @@ class Frame:
     # [H, W] pixels that are left out of the map, as of people and the robot itself; None: none.
     mask: npt.NDArray[np.bool_] | None = None
     # [H, W] pixels that the lens does not show; None: none. Not to be changed.
-    unseen: npt.NDArray[np.bool_] | None = None
+    outside_fov: npt.NDArray[np.bool_] | None = None
     # The camera's pose by another odometry, in the frame of that; None: not known.
     T_odometry_camera: Transform | None = None
 
@@ -51,7 +88,7 @@ class Frame:
                 f"image: expected uint8 [H, W, 3], got {self.rgb.dtype} {list(self.rgb.shape)}"
             )
         size = (self.rgb.shape[1], self.rgb.shape[0])
-        for name in ("mask", "unseen"):
+        for name in ("mask", "outside_fov"):
             mask = getattr(self, name)
             if mask is not None and mask.shape != self.rgb.shape[:2]:
                 raise FrameRejected(
@@ -77,23 +114,25 @@ class FrameResult:
     reason: str  # what is wrong with the image, else empty
     T_odom_camera: Transform  # camera: optical frame; translation in metres
     T_map_odom: Transform  # changes when a place is recognised, else the identity
-    is_placed: bool  # its place in the map may be relied on: not LOST, nor still looked for
+    is_localized: bool  # its place in the map may be relied on: not LOST, nor still looked for
     pose_covariance: Covariance  # of T_odom_camera, see `covariance`
     map_pose_covariance: Covariance  # of T_map_camera
     twist_covariance: Covariance  # of the camera's velocity, in its own axes
     points: Tensor  # [H, W, 3] metres in the camera's optical frame
     confidence: Tensor  # [H, W], 1 to infinity
-    unseen: Tensor | None  # bool [H, W], what the lens does not show; None: nothing of that
+    outside_fov: Tensor | None  # bool [H, W], what the lens does not show; None: nothing of that
     rgb: npt.NDArray[np.uint8]  # [H, W, 3], what the network saw
     crop: CropTransform  # how that came from the camera's image
     intrinsics: Intrinsics | None  # of the network's image; None: too few good points to tell
     segment: int  # count of recurrent states begun before this one, since the last reset
-    seam: str  # why a segment without a shared image begins, or went on elsewhere, here; else empty
+    boundary_reason: (
+        str  # why a segment without a shared image begins, or went on elsewhere, here; else empty
+    )
     images_since_reset: int  # LOST ones do not count
     mean_gain: float  # mean over the state tokens of the state's update gain, 0 to 1
     median_confidence: float
     scale: float  # metres per unit of the network
-    scale_spread: float  # of log(scale) by `scale_source`; NaN: nothing known, or fixed
+    scale_log_spread: float  # of log(scale) by `scale_source`; NaN: nothing known, or fixed
     step_s: float  # time in the tracker, the device's work included
 
     @property
@@ -108,6 +147,6 @@ class FrameResult:
         """
         depth = self.points[..., 2]
         good = (self.confidence >= min_confidence) & (depth > 0) & (depth <= max_depth_m)
-        if self.unseen is not None:
-            good &= ~self.unseen
+        if self.outside_fov is not None:
+            good &= ~self.outside_fov
         return good & self.confidence.isfinite() & self.points.isfinite().all(dim=-1)

@@ -24,7 +24,7 @@ def test_images_follow_each_other_and_come_back():
 
 
 def test_parts_are_timed_within_the_images_and_the_pipeline_is_left_as_it_was():
-    pipeline = subject.make_pipeline("tiny-linear", "float32", CPU, every_frame=False)
+    pipeline = subject.make_pipeline("tiny-linear", "float32", CPU, process_all_images=False)
     row = subject.run(pipeline, subject.film(64, 48), images=4)
     assert row["network_image"] == "48x32" and row["images_lost"] == 0
     assert all(row["parts_ms"][part] > 0 for part in subject.PARTS)

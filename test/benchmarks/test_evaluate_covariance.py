@@ -13,8 +13,8 @@ from small_network import small_checkpoint
 
 from benchmarks import evaluate_covariance as subject
 from ttt3r_ros.geometry import inverse, transform
-from ttt3r_ros.tracking.monitor import TrackingState
 from ttt3r_ros.tracking.signals import Signals
+from ttt3r_ros.types import TrackingState
 
 INITIALS = {state.name[0]: state for state in TrackingState}
 QUARTER = [[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]  # about z

@@ -16,13 +16,13 @@ from benchmarks import evaluate_demo_model as subject
 from ttt3r_ros.config import Config, with_values
 from ttt3r_ros.evaluation.metrics.depth import depth_errors
 from ttt3r_ros.evaluation.metrics.trajectory import trajectory_errors
-from ttt3r_ros.geometry import inverse, optical_mount
+from ttt3r_ros.geometry import inverse, optical_extrinsics
 from ttt3r_ros.loading import load_model
 from ttt3r_ros.simulation import make_rooms, make_trajectory, render
 from ttt3r_ros.tracking.tracker import Tracker
 from ttt3r_ros.types import Frame
 
-CONFIG = Config(checkpoint=small_checkpoint(), device="cpu", every_frame=True)
+CONFIG = Config(checkpoint=small_checkpoint(), device="cpu", process_all_images=True)
 SEEDS = [subject.FIRST_SEED, subject.FIRST_SEED + 1]
 RULES = ("cut3r", "ttt3r", "ttt3r:0.5", "brake", "filt3r")
 LENGTHS, INTERVALS = (4, 7), (0, 3)
@@ -70,7 +70,7 @@ def test_several_rooms_at_once_get_the_poses_of_the_tracker_and_its_depth(model,
         for frame, (poses, prediction) in zip(film, found, strict=True):
             result = tracker.step(frame)
             np.testing.assert_allclose(
-                optical_mount() @ poses[room].numpy(), result.T_odom_camera, atol=1e-5
+                optical_extrinsics() @ poses[room].numpy(), result.T_odom_camera, atol=1e-5
             )
             torch.testing.assert_close(prediction.points[room], result.points, atol=1e-4, rtol=1e-4)
 

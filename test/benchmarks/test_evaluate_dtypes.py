@@ -19,7 +19,7 @@ from ttt3r_ros.loading import load_model
 from ttt3r_ros.network.precision import LOWER
 from ttt3r_ros.network.prediction import Prediction
 
-CONFIG = Config(checkpoint=small_checkpoint(), device="cpu", every_frame=True)
+CONFIG = Config(checkpoint=small_checkpoint(), device="cpu", process_all_images=True)
 SEEDS = [2_400_000, 2_400_001]
 MODULES = {  # some of each part's own
     "encoder": ("patch_embed.proj", "enc_blocks.3.mlp.fc2"),

@@ -14,9 +14,9 @@ from benchmarks import evaluate_faults as subject
 from ttt3r_ros.config import Config
 from ttt3r_ros.geometry import transform
 from ttt3r_ros.loading import load_model
-from ttt3r_ros.tracking.monitor import TrackingState
+from ttt3r_ros.types import TrackingState
 
-CONFIG = Config(checkpoint=small_checkpoint(), device="cpu", every_frame=True)
+CONFIG = Config(checkpoint=small_checkpoint(), device="cpu", process_all_images=True)
 SMALL = dict(clean=12, good=4, onset=8, duration=3, after=6)
 INITIALS = {state.name[0]: state for state in TrackingState}
 

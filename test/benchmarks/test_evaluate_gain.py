@@ -17,7 +17,7 @@ from ttt3r_ros.config import Config
 from ttt3r_ros.evaluation.metrics.trajectory import trajectory_errors
 from ttt3r_ros.loading import load_model
 
-CONFIG = Config(checkpoint=small_checkpoint(), device="cpu", every_frame=True)
+CONFIG = Config(checkpoint=small_checkpoint(), device="cpu", process_all_images=True)
 SEEDS = [2_400_000, 2_400_001]
 SPOILT = 3
 PLAN = subject.Plan(CONFIG, ("cut3r", "brake"), (3,), SPOILT)

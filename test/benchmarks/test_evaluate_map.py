@@ -14,11 +14,13 @@ import torch
 from benchmarks import evaluate_map as subject
 from ttt3r_ros.config import Config
 from ttt3r_ros.evaluation.metrics.true_surface import SurfaceSamples
-from ttt3r_ros.geometry import optical_mount
+from ttt3r_ros.geometry import optical_extrinsics
 from ttt3r_ros.mapping.voxel_map import VoxelMap
 
 SEED = 950_000
-SHORT = subject.Plan(Config(device="cpu", every_frame=True), images=12, model_images=4, width=64)
+SHORT = subject.Plan(
+    Config(device="cpu", process_all_images=True), images=12, model_images=4, width=64
+)
 
 
 def test_a_map_of_the_truth_is_near_the_truth():
@@ -80,7 +82,7 @@ def test_moving_things_leave_a_trail_that_is_carved():
 
 
 def test_a_similarity_is_found_again():
-    T = optical_mount((1.0, 2.0, 0.5, 0.1, 0.2, 0.3))
+    T = optical_extrinsics((1.0, 2.0, 0.5, 0.1, 0.2, 0.3))
     T[:3, :3] *= 1.7
     positions = np.random.default_rng(0).normal(size=(20, 3)) * (1, 1, 0.01)  # nearly level
     found = subject.similarity(positions, positions @ T[:3, :3].T + T[:3, 3])

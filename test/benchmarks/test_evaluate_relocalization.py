@@ -17,8 +17,8 @@ from ttt3r_ros.geometry import inverse, rotation_vector
 from ttt3r_ros.relocalization.relocalize import Evidence, Limits
 
 
-def answer(likeness=0.95, error_m=0.1, error_deg=1.0):
-    return subject.Try(Evidence(likeness, 0.05, 0.9, 1.0), error_m, error_deg)
+def answer(photometric_correlation=0.95, error_m=0.1, error_deg=1.0):
+    return subject.Try(Evidence(photometric_correlation, 0.05, 0.9, 1.0), error_m, error_deg)
 
 
 def question(kind, *tries):
@@ -37,7 +37,7 @@ def test_right_and_wrong_are_counted_by_kind_of_place():
         question(kind, answer()),
         question(kind, answer(error_m=0.4)),  # neither right nor wrong
         question(kind, answer(error_deg=30.0)),
-        question(kind, answer(likeness=0.2)),  # right, not believed
+        question(kind, answer(photometric_correlation=0.2)),  # right, not believed
         question(kind),
     ]
     row = subject.summarize(questions, Limits())["places"][kind]
@@ -78,7 +78,7 @@ def test_the_command_prints_tables_and_writes_every_number(tmp_path, capsys, mon
     words = ["--checkpoint", small_checkpoint(), "--rooms", "3", "--first-seed", "950000"]
     subject.main([*words, "--pictures", "1", "--loop", "0.5", "--json", str(file)])
     text, numbers = capsys.readouterr().out, json.loads(file.read_text())
-    assert len(numbers["snapshots"]) == 3 and set(numbers["snapshots"]) <= {1, 2, 3, 4}
+    assert len(numbers["keyframes"]) == 3 and set(numbers["keyframes"]) <= {1, 2, 3, 4}
     assert len(numbers["questions"]) == 2 * 3 * 3  # places, rooms, the own room and two others
     assert numbers["places"]["another room"]["asked"] == 12
     assert f"| second round | 3 | {numbers['places']['second round']['accepted']} (" in text

@@ -62,8 +62,8 @@ def test_distorted_images_become_those_of_p():
     assert frame.intrinsics == Intrinsics(50, 51, 30, 22, 64, 48)
     np.testing.assert_array_equal(frame.rgb, rectified(RGB, (60, 61, 31, 23), (50, 51, 30, 22)))
     assert frame.mask is None
-    assert frame.unseen.any() and not frame.unseen[12:36, 16:48].any()
-    assert frame.rgb[frame.unseen].mean() < RGB.mean() / 2
+    assert frame.outside_fov.any() and not frame.outside_fov[12:36, 16:48].any()
+    assert frame.rgb[frame.outside_fov].mean() < RGB.mean() / 2
 
 
 def test_a_camera_info_with_a_coefficient_that_is_no_number_is_told_once(caplog):
@@ -121,8 +121,8 @@ def test_masks_of_raw_images_are_rectified_with_them():
     mask = np.zeros((48, 64), bool)
     mask[:, :32] = True
     frame = applied(info(**BARREL), mask=mask)
-    assert (frame.mask | frame.unseen)[:, :28].all() and not frame.mask[:, 34:].any()
-    np.testing.assert_array_equal(frame.unseen, applied(info(**BARREL)).unseen)
+    assert (frame.mask | frame.outside_fov)[:, :28].all() and not frame.mask[:, 34:].any()
+    np.testing.assert_array_equal(frame.outside_fov, applied(info(**BARREL)).outside_fov)
 
 
 @pytest.mark.parametrize("topic", ["image", "image_rect"])

@@ -20,7 +20,7 @@ from ttt3r_ros.clients.demo_recording import (
 from ttt3r_ros.clients.demo_report import accuracy, errors, report
 from ttt3r_ros.evaluation.map_view import BACKGROUND
 from ttt3r_ros.evaluation.metrics.trajectory import trajectory_errors
-from ttt3r_ros.geometry import Intrinsics, inverse, optical_mount, transform
+from ttt3r_ros.geometry import Intrinsics, inverse, optical_extrinsics, transform
 
 CAMERA = Intrinsics(240.0, 240.0, 159.5, 119.5, 320, 240)
 PERIOD_NS = 100_000_000
@@ -34,7 +34,7 @@ TURN = [
 
 def walk(steps: int = 5) -> list[np.ndarray]:
     """Poses in odom of a camera that goes 1 m along x in each step and looks ahead."""
-    return [transform(np.eye(3), (step, 0.0, 0.0)) @ optical_mount() for step in range(steps)]
+    return [transform(np.eye(3), (step, 0.0, 0.0)) @ optical_extrinsics() for step in range(steps)]
 
 
 def wander(steps: int = 40, error_m: float = 0.0) -> list[np.ndarray]:
@@ -42,7 +42,7 @@ def wander(steps: int = 40, error_m: float = 0.0) -> list[np.ndarray]:
     t = np.linspace(0, 6, steps)
     path = np.stack([np.sin(2 * t), 2 * np.sin(t) ** 2, 0.1 * np.cos(3 * t)], axis=1)
     path += np.random.default_rng(3).normal(0, 1, path.shape) * error_m
-    return [transform(TURN, position) @ optical_mount() for position in path]
+    return [transform(TURN, position) @ optical_extrinsics() for position in path]
 
 
 def recording(estimated, true, T_world_odom=None) -> Recording:
@@ -110,7 +110,7 @@ def test_a_mirrored_path_is_not_mirrored_back():
 
 
 def test_a_camera_that_never_moves_is_as_far_off_as_it_is_said_to_be():
-    still = recording([optical_mount()] * 5, walk())
+    still = recording([optical_extrinsics()] * 5, walk())
     found = errors(still)
     assert found.first_m == found.resting_first_m == pytest.approx(np.sqrt(30 / 5))
     assert found.ate_m == pytest.approx(found.resting_ate_m)
@@ -190,13 +190,13 @@ def test_the_depth_error_is_the_mean_over_all_images_that_have_a_depth():
 
 
 def test_the_report_says_first_what_must_be_said_of_the_weights():
-    circumstances = {"device": torch.device("cpu"), "ros": "none", "seed": 1_234_567}
-    text = report(recording(walk(), walk()), note="made of cheese", **circumstances)
+    run_metadata = {"device": torch.device("cpu"), "ros": "none", "seed": 1_234_567}
+    text = report(recording(walk(), walk()), note="made of cheese", **run_metadata)
     assert text.index("made of cheese") < text.index("picture.png") < text.index("| received | 5 |")
     assert "| time of a step, median | 2.0 ms |" in text
     assert "none: no depth was known" in text
     assert "this room is number 1,234,567." in text
-    without = report(recording(walk(), walk()), note="", **circumstances)
+    without = report(recording(walk(), walk()), note="", **run_metadata)
     assert "Note" not in without
 
 

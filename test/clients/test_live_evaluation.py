@@ -32,7 +32,6 @@ from ttt3r_ros import cli
 from ttt3r_ros.clients import live_evaluation
 from ttt3r_ros.clients.live_evaluation import LiveRequest, evaluate_live
 from ttt3r_ros.clients.reading import transform_of
-from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.evaluation.report.files import read_sequence
 from ttt3r_ros.evaluation.report.tables import flat
 from ttt3r_ros.geometry import Transform, inverse, transform, transform_from_quaternion
@@ -40,6 +39,7 @@ from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.recordings.bag_reader import open_bag, read_messages
 from ttt3r_ros.ros.conversions import stamp_message
 from ttt3r_ros.ros.transforms import pose_message, transform_message
+from ttt3r_ros.types import EvaluationError
 
 IMAGES = 12
 TRUTH, TRUE_DEPTH = "truth/pose", "truth/depth"
@@ -102,8 +102,8 @@ class Speaker:
         self._counts[name] += number
 
     def _diagnose(self) -> None:
-        figures = [KeyValue(key="base frame", value=self.base_frame)] if self.base_frame else []
-        diagnosis = DiagnosticStatus(name="ttt3r_node: tracking", values=figures)
+        metrics = [KeyValue(key="base frame", value=self.base_frame)] if self.base_frame else []
+        diagnosis = DiagnosticStatus(name="ttt3r_node: tracking", values=metrics)
         self._diagnostics.publish(DiagnosticArray(status=[diagnosis]))
 
     def _true_message(self, at_s: float, T_world_camera: Transform) -> Any:
@@ -119,14 +119,14 @@ class Speaker:
 def listen(
     folder: Path, drive: Callable[[], None] = lambda: None, *, idle_s: float = 0.7, **request: Any
 ) -> dict[str, Any]:
-    """Evaluate what is said meanwhile, and return the figures."""
+    """Evaluate what is said meanwhile, and return the metrics."""
     with ThreadPoolExecutor(1) as pool:
         driving = pool.submit(drive)
         request = {"idle_s": idle_s, "seconds": PATIENCE_S, **request}
         report = evaluate_live(LiveRequest(folder, **request))
         driving.result()
-    assert json.loads((folder / "report.json").read_text()) == report.figures
-    return dict(report.figures)
+    assert json.loads((folder / "report.json").read_text()) == report.metrics
+    return dict(report.metrics)
 
 
 def say_all(speaker: Speaker) -> None:
@@ -135,12 +135,12 @@ def say_all(speaker: Speaker) -> None:
         speaker.say(index)
 
 
-def numbers(figures: dict[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in flat(figures) if isinstance(value, (int, float))}
+def numbers(metrics: dict[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in flat(metrics) if isinstance(value, (int, float))}
 
 
-def ate_m(figures: dict[str, Any]) -> float:
-    return figures["trajectory"]["alignments"]["se3"]["ate_rmse_m"]
+def ate_m(metrics: dict[str, Any]) -> float:
+    return metrics["trajectory"]["alignments"]["se3"]["ate_rmse_m"]
 
 
 LATENCY_NS = 50_000_000
@@ -187,9 +187,9 @@ def test_a_node_that_takes_every_image_has_the_errors_of_the_offline_run(robot, 
     flags = ["--checkpoint", small_checkpoint(), "--device", "cpu"]
     assert cli.main(["evaluate", str(bag), "--output", str(offline), *flags]) == 0
 
-    robot.start(every_frame=True, use_sim_time=True, confidence__min=1.0)
+    robot.start(process_all_images=True, use_sim_time=True, confidence__min=1.0)
     speaker = BagSpeaker(robot, bag)
-    figures = listen(
+    metrics = listen(
         tmp_path / "live",
         speaker.play,
         idle_s=2.0,
@@ -197,15 +197,15 @@ def test_a_node_that_takes_every_image_has_the_errors_of_the_offline_run(robot, 
         depth_topic="/ground_truth/depth/image_rect",
     )
 
-    known = read_sequence(offline).figures
-    assert figures["images"] == known["images"] == 24
-    assert figures["trajectory"]["poses"] == 24
+    known = read_sequence(offline).metrics
+    assert metrics["images"] == known["images"] == 24
+    assert metrics["trajectory"]["poses"] == 24
     # The node publishes float64 poses and float32 depth, all of it: nothing is unsure here.
     for part in ("trajectory", "depth"):
-        assert numbers(figures[part]) == pytest.approx(numbers(known[part]), rel=1e-5)
-    counts = [figures[f"images_{name}"] for name in ("received", "replaced", "rejected", "lost")]
+        assert numbers(metrics[part]) == pytest.approx(numbers(known[part]), rel=1e-5)
+    counts = [metrics[f"images_{name}"] for name in ("received", "replaced", "rejected", "lost")]
     assert counts == [24, 0, 0, 0]
-    assert figures["runtime"]["latency_ms_p50"] == pytest.approx(LATENCY_NS / 1e6)
+    assert metrics["runtime"]["latency_ms_p50"] == pytest.approx(LATENCY_NS / 1e6)
     report = read_sequence(tmp_path / "live")
     assert len(report.views) > 0
     assert all(view.true_depth_m is not None for view in report.views)
@@ -226,13 +226,13 @@ def test_counts_and_latency_are_those_of_the_images_that_were_heard_of(robot, tm
         speaker.say_status(9.0, images_since_reset=IMAGES)
         speaker.say(IMAGES, state=TrackingStatus.LOST, latency_ms=10.0 * (IMAGES + 1))
 
-    figures = listen(tmp_path, drive)
-    counts = {name: figures[f"images_{name}"] for name in ("received", "replaced", "rejected")}
+    metrics = listen(tmp_path, drive)
+    counts = {name: metrics[f"images_{name}"] for name in ("received", "replaced", "rejected")}
     assert counts == {"received": 13 + 24 + 1, "replaced": 24, "rejected": 1}
-    assert (figures["images"], figures["images_lost"]) == (13, 1)
-    assert figures["trajectory"]["poses"] == 12
-    assert figures["runtime"]["latency_ms_p50"] == pytest.approx(70)
-    assert figures["runtime"]["step_ms_p99"] == pytest.approx(20)
+    assert (metrics["images"], metrics["images_lost"]) == (13, 1)
+    assert metrics["trajectory"]["poses"] == 12
+    assert metrics["runtime"]["latency_ms_p50"] == pytest.approx(70)
+    assert metrics["runtime"]["step_ms_p99"] == pytest.approx(20)
     assert "images replaced by newer ones" in (tmp_path / "report.md").read_text()
 
 
@@ -244,8 +244,8 @@ def test_the_latency_by_another_clock_is_none(robot, tmp_path, caplog):
         for index in range(3):
             speaker.say(index, latency_ms=1e11)
 
-    figures = listen(tmp_path, drive)
-    assert not [name for name in figures["runtime"] if name.startswith("latency")]
+    metrics = listen(tmp_path, drive)
+    assert not [name for name in metrics["runtime"] if name.startswith("latency")]
     assert "use_sim_time" in caplog.text
 
 
@@ -259,21 +259,21 @@ def test_what_was_before_the_last_reset_is_not_compared(robot, tmp_path):
         for index in range(7):  # as in a loop of a bag: the same stamps again
             speaker.say(index)
 
-    figures = listen(tmp_path, drive)
-    assert figures["images"] == IMAGES + 7
-    assert figures["segments"] == 4
-    assert figures["trajectory"]["poses"] == 7
-    assert ate_m(figures) < 1e-6
+    metrics = listen(tmp_path, drive)
+    assert metrics["images"] == IMAGES + 7
+    assert metrics["segments"] == 4
+    assert metrics["trajectory"]["poses"] == 7
+    assert ate_m(metrics) < 1e-6
 
 
 @pytest.mark.parametrize("truth", [PoseStamped, Odometry])
 def test_poses_of_a_base_are_moved_to_the_camera_on_it(robot, tmp_path, truth):
     robot.publish_tf(("base_link", "camera", tuple(MOUNT[:3, 3])))
     speaker = Speaker(robot, truth, MOUNT)
-    figures = listen(tmp_path, lambda: say_all(speaker), pose_topic=TRUTH)
-    assert figures["ground_truth"] == {"poses": f"/{TRUTH}", "depth": ""}
-    assert figures["trajectory"]["poses"] == IMAGES
-    assert ate_m(figures) < 1e-6
+    metrics = listen(tmp_path, lambda: say_all(speaker), pose_topic=TRUTH)
+    assert metrics["ground_truth"] == {"poses": f"/{TRUTH}", "depth": ""}
+    assert metrics["trajectory"]["poses"] == IMAGES
+    assert ate_m(metrics) < 1e-6
 
 
 def test_without_tf_the_base_cannot_be_moved_to_the_camera(robot, tmp_path):
@@ -309,9 +309,9 @@ def test_beside_the_robots_own_odometry_too_poses_are_moved_to_the_camera(
             true.header.stamp = message.header.stamp
             truth.publish(true)
 
-    figures = listen(tmp_path, drive, idle_s=2.0, pose_topic=TRUTH)
-    assert figures["trajectory"]["poses"] == 4
-    assert ate_m(figures) < 1e-6
+    metrics = listen(tmp_path, drive, idle_s=2.0, pose_topic=TRUTH)
+    assert metrics["trajectory"]["poses"] == 4
+    assert ate_m(metrics) < 1e-6
 
 
 def test_a_name_that_no_node_can_have_is_an_error_of_the_users(domain, tmp_path, capsys):
@@ -347,8 +347,8 @@ def test_of_two_topics_one_has_to_be_named(robot, tmp_path):
     robot.client.create_publisher(PoseStamped, "goal", 1)
     with pytest.raises(EvaluationError, match=f"--ground-truth-topic: /goal, /{TRUTH}"):
         listen(tmp_path)
-    figures = listen(tmp_path, lambda: say_all(speaker), pose_topic=TRUTH)
-    assert figures["trajectory"]["poses"] == IMAGES
+    metrics = listen(tmp_path, lambda: say_all(speaker), pose_topic=TRUTH)
+    assert metrics["trajectory"]["poses"] == IMAGES
 
 
 def test_without_any_truth_the_topics_that_could_be_it_are_named(robot, tmp_path, monkeypatch):
@@ -386,8 +386,8 @@ def test_an_interrupt_ends_the_listening_and_the_report_is_written(robot, tmp_pa
 
     # The report has what was heard until then, the first image at least.
     before = signal.getsignal(signal.SIGINT)
-    figures = listen(tmp_path, drive, idle_s=PATIENCE_S)
-    assert 1 <= figures["images"] <= IMAGES
+    metrics = listen(tmp_path, drive, idle_s=PATIENCE_S)
+    assert 1 <= metrics["images"] <= IMAGES
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -410,9 +410,9 @@ def test_depth_is_compared_without_images_and_says_what_is_unknown(robot, tmp_pa
             estimated.publish(depth_message(at_s, depth_m))
             speaker.say(index)
 
-    figures = listen(tmp_path, drive)
-    assert figures["trajectory"] is None
-    depth = figures["depth"]
+    metrics = listen(tmp_path, drive)
+    assert metrics["trajectory"] is None
+    depth = metrics["depth"]
     assert depth["images"] == 3
     assert depth["pixels"] == depth["pixels_not_finite"] == 3 * 48 * 32
     assert depth["alignments"]["metric"]["abs_rel"] == pytest.approx(0.1, rel=1e-5)

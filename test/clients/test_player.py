@@ -35,7 +35,7 @@ from tf2_msgs.msg import TFMessage
 
 from ttt3r_ros.clients.player import play
 from ttt3r_ros.clients.transport import PROFILE, VARIABLES, use_large_image_profile
-from ttt3r_ros.recordings.source import SourceError
+from ttt3r_ros.types import SourceError
 
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 TYPES.register(get_types_from_msg("int32 x", "nobody_msgs/msg/Thing"))

@@ -23,10 +23,9 @@ from ttt3r_ros.cli import main
 from ttt3r_ros.config import Config, ConfigError
 from ttt3r_ros.evaluation.batch import combinations, plan
 from ttt3r_ros.evaluation.evaluate import Choices
-from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.evaluation.protocols import PROTOCOLS
 from ttt3r_ros.recordings.datasets import find_recordings
-from ttt3r_ros.recordings.source import SourceError
+from ttt3r_ros.types import EvaluationError, SourceError
 
 TIMES = ("runtime", "date", "command", "fingerprint")
 
@@ -46,11 +45,11 @@ def evaluate(path, output, *arguments, status=0):
     return json.loads((output / "report.json").read_text())
 
 
-def figures_of(report):
+def metrics_of(report):
     """By sequence and configuration, without what differs from run to run."""
     return {
         (result["sequence"], result["configuration"]): {
-            key: value for key, value in result["figures"].items() if key not in TIMES
+            key: value for key, value in result["metrics"].items() if key not in TIMES
         }
         for result in report["results"]
     }
@@ -81,16 +80,16 @@ def test_several_settings_are_compared_and_jobs_change_nothing(sequences, tmp_pa
     rules = ("--set", "update_rule=cut3r,ttt3r", "--max-frames", "3")
     one = evaluate(sequences, tmp_path / "one", *rules)
     two = evaluate(sequences, tmp_path / "two", *rules, "--jobs", "2")
-    assert list(figures_of(one)) == [
+    assert list(metrics_of(one)) == [
         (name, f"update_rule={rule}")
         for name in ("rgbd_dataset_a", "rgbd_dataset_b")
         for rule in ("cut3r", "ttt3r")
     ]
-    assert figures_of(one) == figures_of(two)
-    assert all(figures["images"] == 3 for figures in figures_of(one).values())
+    assert metrics_of(one) == metrics_of(two)
+    assert all(metrics["images"] == 3 for metrics in metrics_of(one).values())
     for result in one["results"]:
         own = tmp_path / "one" / result["folder"] / "report.json"
-        assert json.loads(own.read_text()) == result["figures"]
+        assert json.loads(own.read_text()) == result["metrics"]
         page = (tmp_path / "one/report.html").read_text()
         assert f"{quote(result['folder'])}/report.html" in page
     assert "update_rule=cut3r" in capsys.readouterr().out
@@ -110,13 +109,13 @@ def test_what_is_finished_is_not_made_again_and_what_failed_is_said(sequences, t
     again = evaluate(root, output, status=1)
     assert "1 of 2 are there already" in caplog.text
     kept, failed = again["results"]
-    assert kept["figures"] == first["results"][0]["figures"]
-    assert failed["figures"]["images"] == 0 and failed["figures"]["images_rejected"] > 0
+    assert kept["metrics"] == first["results"][0]["metrics"]
+    assert failed["metrics"]["images"] == 0 and failed["metrics"]["images_rejected"] > 0
     shutil.rmtree(root / "rgbd_dataset_b/depth")
     (root / "rgbd_dataset_b/groundtruth.txt").write_text("")
     shutil.rmtree(output / "rgbd_dataset_b")
     *_, failed = evaluate(root, output, status=1)["results"]
-    assert "rgbd_dataset_b" in failed["failure"] and failed["figures"] == {}
+    assert "rgbd_dataset_b" in failed["failure"] and failed["metrics"] == {}
     assert failed["failure"][:40] in (output / "report.html").read_text()
 
 
@@ -141,9 +140,9 @@ def test_limits_and_names_choose_sequences(sequences, tmp_path):
 def test_a_protocol_sets_what_the_paper_did_and_shows_its_figures(sequences, tmp_path, capsys):
     report = evaluate(sequences, tmp_path, "--protocol", "ttt3r-tum")
     for result in report["results"]:
-        config = result["figures"]["config"]
+        config = result["metrics"]["config"]
         assert (config["segment.reset_interval"], config["preprocessing"]) == (0, "exact")
-        assert result["figures"]["trajectory"]["alignments"]["sim3"]["ate_rmse_m"] > 0
+        assert result["metrics"]["trajectory"]["alignments"]["sim3"]["ate_rmse_m"] > 0
     page = (tmp_path / "report.html").read_text()
     assert "0.028" in page and "TTT3R (paper, as listed elsewhere), 90 images" in page
     assert "0.028" in capsys.readouterr().out
@@ -153,7 +152,7 @@ def test_sintel_is_measured_in_two_parts(tmp_path):
     for name in ("alley_2", "bamboo_1"):
         write_sintel(tmp_path / "data", name)
     report = evaluate(tmp_path / "data", tmp_path / "out", "--protocol", "ttt3r-sintel")
-    found = {key: figures["config"]["fit"] for key, figures in figures_of(report).items()}
+    found = {key: metrics["config"]["fit"] for key, metrics in metrics_of(report).items()}
     assert found == {
         ("alley_2", "pose"): "crop",
         ("alley_2", "depth"): "resize",
@@ -188,7 +187,7 @@ def test_every_protocol_is_for_a_format_that_is_read_and_settings_that_exist(tmp
         (["--sequences", "rgbd_dataset_c"], "no sequence rgbd_dataset_c; there are"),
         (["--every", "0"], "every: must be at least 1, got 0"),
         (["--set", "damping=1", "--set", "damping=0.5"], "--set: damping is given twice"),
-        (["--set", "every_frame=false"], "--set: every_frame is no choice"),
+        (["--set", "process_all_images=false"], "--set: process_all_images is no choice"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(sequences, tmp_path, capsys, arguments, said):

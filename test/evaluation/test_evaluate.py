@@ -29,12 +29,11 @@ from ttt3r_ros.io.trajectory import read_tum
 from ttt3r_ros.recordings.bag_truth import BagTruth
 from ttt3r_ros.recordings.depth_stream import DepthStream
 from ttt3r_ros.recordings.simulated_bag import DEPTH, IMAGE, POSE, TRUE_FRAME, write_simulated_bag
-from ttt3r_ros.recordings.source import SourceError
 from ttt3r_ros.recordings.tf_tree import TfTree
 from ttt3r_ros.simulation.scene import Scene
 from ttt3r_ros.simulation.scene_options import SceneOptions
-from ttt3r_ros.tracking.monitor import TrackingState
 from ttt3r_ros.tracking.tracker import Tracker
+from ttt3r_ros.types import SourceError, TrackingState
 
 SCENE = SceneOptions(seed=2, width=160, height=120)
 RATE_HZ, IMAGES = 10.0, 5
@@ -115,11 +114,11 @@ def test_it_writes_what_run_writes_and_the_report(bag, tmp_path):
 
 
 def test_the_report_can_be_made_again_from_its_files(bag, tmp_path):
-    figures = evaluated(bag, tmp_path)
+    metrics = evaluated(bag, tmp_path)
     report = read_sequence(tmp_path)
-    assert report.figures == figures and len(report.views) == 5
+    assert report.metrics == metrics and len(report.views) == 5
     error = np.sqrt(np.mean(report.series.position_error_m**2))
-    assert error == pytest.approx(figures["trajectory"]["alignments"]["se3"]["ate_rmse_m"])
+    assert error == pytest.approx(metrics["trajectory"]["alignments"]["se3"]["ate_rmse_m"])
     page = (tmp_path / "report.html").read_text()
     write_sequence(report, tmp_path)
     assert (tmp_path / "report.html").read_text() == page
@@ -127,11 +126,11 @@ def test_the_report_can_be_made_again_from_its_files(bag, tmp_path):
 
 @pytest.mark.parametrize("alignment", ["sim3", "scale", "none"])
 def test_pictures_and_map_are_aligned_as_asked_for(bag, tmp_path, alignment):
-    figures = evaluated(bag, tmp_path, "--alignment", alignment)
+    metrics = evaluated(bag, tmp_path, "--alignment", alignment)
     series = read_sequence(tmp_path).series
-    assert series.alignment == figures["map"]["alignment"] == alignment
+    assert series.alignment == metrics["map"]["alignment"] == alignment
     error = np.sqrt(np.mean(series.position_error_m**2))
-    expected = figures["trajectory"]["alignments"][alignment]["ate_rmse_m"]
+    expected = metrics["trajectory"]["alignments"][alignment]["ate_rmse_m"]
     assert error == pytest.approx(expected, rel=1e-6)
 
 

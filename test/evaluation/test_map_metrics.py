@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.evaluation.metrics.depth import OtherViewError
 from ttt3r_ros.evaluation.metrics.map import (
     Neighbours,
@@ -23,13 +22,14 @@ from ttt3r_ros.evaluation.metrics.true_surface import (
     surface_of_room,
     surface_of_stream,
 )
-from ttt3r_ros.geometry import Intrinsics, inverse, optical_mount
+from ttt3r_ros.geometry import Intrinsics, inverse, optical_extrinsics
 from ttt3r_ros.recordings.bag_truth import BagTruth
 from ttt3r_ros.recordings.recording import Truth
 from ttt3r_ros.recordings.simulated_bag import write_simulated_bag
 from ttt3r_ros.simulation import make_rooms, make_trajectory, render
 from ttt3r_ros.simulation.scene import Scene
 from ttt3r_ros.simulation.scene_options import SceneOptions
+from ttt3r_ros.types import EvaluationError
 
 RANDOM = np.random.default_rng(0)
 LENS = Intrinsics(48.0, 48.0, 31.5, 23.5, 64, 48)
@@ -255,7 +255,7 @@ def test_thinning_on_the_way_changes_nothing(room, monkeypatch):
 
 
 def test_points_of_a_depth_image_of_another_size_are_of_the_same_view():
-    T = optical_mount((1.0, 2.0, 0.5, 0.1, 0.2, 0.3))
+    T = optical_extrinsics((1.0, 2.0, 0.5, 0.1, 0.2, 0.3))
     small = depth_points(np.full((24, 32), 2.0), LENS, T)
     large = depth_points(np.full((48, 64), 2.0), LENS, T)
     np.testing.assert_allclose(small.mean(axis=0), large.mean(axis=0), atol=1e-9)

@@ -12,7 +12,6 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
-from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.evaluation.report.comparison import compared_rows, headlines
 from ttt3r_ros.evaluation.report.data import (
     Comparison,
@@ -24,7 +23,7 @@ from ttt3r_ros.evaluation.report.data import (
     ViewSampler,
 )
 from ttt3r_ros.evaluation.report.files import (
-    FIGURES,
+    METRICS,
     PAGE,
     SERIES,
     TEXT,
@@ -49,8 +48,8 @@ from ttt3r_ros.evaluation.report.pictures import (
 )
 from ttt3r_ros.evaluation.report.plots import horizontal_axes, path_plots, time_plots
 from ttt3r_ros.evaluation.report.svg import MOST_POINTS, Line, Mark, Shade, chart
-from ttt3r_ros.evaluation.report.tables import circumstances, missing, sequence_tables
-from ttt3r_ros.tracking.monitor import TrackingState
+from ttt3r_ros.evaluation.report.tables import missing, run_metadata, sequence_tables
+from ttt3r_ros.types import EvaluationError, TrackingState
 
 HOSTILE = "<b>&\"'</td>|[x](y)*"
 VOID = {"meta", "img", "br", "hr", "input"}
@@ -61,7 +60,7 @@ def aligned(ate_m: float) -> dict:
     return {"scale": 0.9, "ate_rmse_m": ate_m, "rpe_trans_rmse_m": ate_m / 10, "reason": None}
 
 
-def figures(ate_m: float = 0.1234, abs_rel: float = 0.2345) -> dict:
+def metrics(ate_m: float = 0.1234, abs_rel: float = 0.2345) -> dict:
     return {
         "sequence": "a",
         "trajectory": {
@@ -86,7 +85,7 @@ def figures(ate_m: float = 0.1234, abs_rel: float = 0.2345) -> dict:
         "runtime": {"images_per_second": 25.9, "peak_memory_bytes": 812 * 2**20},
         "ground_truth": {"poses": "/pose", "depth": None},
         "checkpoint": {"name": "shipped", "sha256": "0123abcd"},
-        "config": {"map": {"voxel_size": 0.05}},
+        "config": {"map": {"voxel_size_m": 0.05}},
         "command": "ttt3r evaluate room",
     }
 
@@ -119,7 +118,7 @@ def view(stamp_ns: int = 5, true_m: float | None = 2.0) -> View:
 
 def report(name: str = "room", **changes) -> SequenceReport:
     parts = {
-        "figures": figures(),
+        "metrics": metrics(),
         "series": series(),
         "views": [view(), view(1_000_000_005)],
         "map_picture": np.full((72, 96, 3), 40, np.uint8),
@@ -172,7 +171,7 @@ PAGES = {
     "sequence": lambda: sequence_page(report()),
     "bare sequence": lambda: sequence_page(SequenceReport("room", "ttt3r", {})),
     "comparison": lambda: comparison_page(
-        comparison(Result("a", "x", figures(), "a/x"), circumstances={"command": "ttt3r"})
+        comparison(Result("a", "x", metrics(), "a/x"), run_metadata={"command": "ttt3r"})
     ),
 }
 
@@ -202,7 +201,7 @@ def test_a_page_is_made_for_phones_and_every_link_inside_it_leads_somewhere(make
 def test_the_page_of_a_sequence_holds_every_figure_to_the_last_digit():
     text = sequence_page(report())
     [exact] = re.findall(r"<pre[^>]*>(.*?)</pre>", text, re.DOTALL)
-    assert json.loads(Page(f"<pre>{exact}</pre>").pieces[0]) == figures()
+    assert json.loads(Page(f"<pre>{exact}</pre>").pieces[0]) == metrics()
 
 
 @pytest.mark.parametrize("make", [sequence_page, sequence_text])
@@ -217,8 +216,8 @@ def test_figures_are_shown_with_few_digits_in_units(make):
 @pytest.mark.parametrize("make", [sequence_page, sequence_text])
 def test_what_the_truth_did_not_allow_is_told_in_a_line_each(make):
     why = {"trajectory": "there are no true poses", "depth": "", "map": "the map is empty"}
-    figures = {"trajectory": None, "images": 3, "not_compared": why, "images_before_reset": 7}
-    bare = make(SequenceReport("room", "ttt3r", figures))
+    metrics = {"trajectory": None, "images": 3, "not_compared": why, "images_before_reset": 7}
+    bare = make(SequenceReport("room", "ttt3r", metrics))
     for line in (
         "7 images before a reset are not compared.",
         "Trajectory: not compared, there are no true poses.",
@@ -257,19 +256,19 @@ def test_a_sequence_of_which_no_image_was_tracked_has_a_page():
 
 
 def test_names_are_text_wherever_they_come_from():
-    hostile_figures = {**figures(), "command": HOSTILE, HOSTILE: 1, "config": {HOSTILE: HOSTILE}}
-    hostile_figures["trajectory"][HOSTILE] = 3
-    hostile_figures["depth"]["alignments"][HOSTILE] = {HOSTILE: 5}
-    page = Page(sequence_page(report(HOSTILE, figures=hostile_figures)))
+    hostile_metrics = {**metrics(), "command": HOSTILE, HOSTILE: 1, "config": {HOSTILE: HOSTILE}}
+    hostile_metrics["trajectory"][HOSTILE] = 3
+    hostile_metrics["depth"]["alignments"][HOSTILE] = {HOSTILE: 5}
+    page = Page(sequence_page(report(HOSTILE, metrics=hostile_metrics)))
     assert "b" not in page.tags
     assert page.text.count(HOSTILE) >= 6
-    result = Result(HOSTILE, HOSTILE, figures(), f"{HOSTILE}#%/a")
+    result = Result(HOSTILE, HOSTILE, metrics(), f"{HOSTILE}#%/a")
     every = comparison(
         result,
         Result("bad", HOSTILE, failure=HOSTILE),
         about=HOSTILE,
-        published=[Published(HOSTILE, HOSTILE, figures())],
-        circumstances={"command": HOSTILE},
+        published=[Published(HOSTILE, HOSTILE, metrics())],
+        run_metadata={"command": HOSTILE},
     )
     page = Page(comparison_page(every))
     assert "b" not in page.tags
@@ -282,9 +281,9 @@ def test_names_are_text_wherever_they_come_from():
 
 def test_markdown_has_no_markup_from_outside_and_no_cell_too_many():
     every = comparison(
-        Result(HOSTILE, HOSTILE, figures(), HOSTILE),
+        Result(HOSTILE, HOSTILE, metrics(), HOSTILE),
         Result("bad", "x", failure=HOSTILE),
-        published=[Published("theirs", HOSTILE, figures())],
+        published=[Published("theirs", HOSTILE, metrics())],
     )
     for text in (comparison_text(every), sequence_text(report(HOSTILE))):
         assert "<b>" not in text.replace("\\<b\\>", "")
@@ -303,7 +302,7 @@ def test_figures_that_nobody_has_named_are_shown_under_their_own_name():
 
 
 def test_alignments_are_columns_and_distances_too():
-    tables = {table.title: table for table in sequence_tables(figures())}
+    tables = {table.title: table for table in sequence_tables(metrics())}
     path = tables["Trajectory"]
     assert [column.text for column in path.columns] == ["Sim(3)", "as it is"]
     assert [row.label.text for row in path.rows] == ["scale", "ATE", "RPE, translation"]
@@ -317,12 +316,12 @@ def test_alignments_are_columns_and_distances_too():
 
 
 def test_how_it_was_made_is_told_but_for_the_figures():
-    groups = circumstances(figures())
-    assert groups["config"] == {"map.voxel_size": "0.05"}
+    groups = run_metadata(metrics())
+    assert groups["config"] == {"map.voxel_size_m": "0.05"}
     assert groups["run"] == {"sequence": "a", "command": "ttt3r evaluate room"}
     assert groups["ground_truth"] == {"poses": "/pose", "depth": "–"}
     assert not {"trajectory", "depth", "map", "runtime", "images"} & {*groups}
-    assert missing(figures()) == []
+    assert missing(metrics()) == []
 
 
 @pytest.mark.parametrize(
@@ -363,11 +362,11 @@ def marked(row, label: str, of: Comparison) -> bool:
 
 def test_the_best_of_a_sequences_configurations_is_marked_and_papers_are_not():
     entries = (
-        Result("a", "x", figures(ate_m=0.1, abs_rel=0.2)),
-        Result("a", "y", figures(ate_m=0.2, abs_rel=0.2)),
-        Result("b", "x", figures(ate_m=0.4)),
+        Result("a", "x", metrics(ate_m=0.1, abs_rel=0.2)),
+        Result("a", "y", metrics(ate_m=0.2, abs_rel=0.2)),
+        Result("b", "x", metrics(ate_m=0.4)),
     )
-    published = [Published("theirs", "a", figures(ate_m=0.01))]
+    published = [Published("theirs", "a", metrics(ate_m=0.01))]
     rows = rows_by_name(*entries, published=published)
     every = comparison(*entries, published=published)
     ate = "ATE, Sim(3)"
@@ -381,9 +380,9 @@ def test_the_best_of_a_sequences_configurations_is_marked_and_papers_are_not():
 
 def test_means_are_over_sequences_and_unlike_ones_are_not_compared():
     entries = (
-        Result("a", "x", figures(ate_m=0.1)),
-        Result("b", "x", figures(ate_m=0.3)),
-        Result("a", "y", figures(ate_m=0.05)),
+        Result("a", "x", metrics(ate_m=0.1)),
+        Result("b", "x", metrics(ate_m=0.3)),
+        Result("a", "y", metrics(ate_m=0.05)),
         Result("b", "y", failure="no images"),
     )
     rows = rows_by_name(*entries)
@@ -391,7 +390,7 @@ def test_means_are_over_sequences_and_unlike_ones_are_not_compared():
     assert rows["mean", "mean", "y"].cells[0] == "0.0500 (1)"
     assert not any(rows["mean", "mean", "x"].best + rows["mean", "mean", "y"].best)
     assert rows["result", "b", "y"].failure == "no images"
-    whole = comparison(*entries[:3], Result("b", "y", figures(ate_m=0.1)))
+    whole = comparison(*entries[:3], Result("b", "y", metrics(ate_m=0.1)))
     y = {row.name: row for row in compared_rows(whole) if row.kind == "mean"}["y"]
     assert y.cells[0] == "0.0750"
     assert marked(y, "ATE, Sim(3)", whole)
@@ -408,40 +407,40 @@ def test_one_sequence_has_no_mean_and_columns_that_nobody_has_are_left_out():
 def test_what_a_paper_says_of_the_mean_stands_below_the_means():
     rows = compared_rows(
         comparison(
-            Result("a", "x", figures()),
-            Result("b", "x", figures()),
-            published=[Published("theirs", "", figures(ate_m=0.064))],
+            Result("a", "x", metrics()),
+            Result("b", "x", metrics()),
+            published=[Published("theirs", "", metrics(ate_m=0.064))],
         )
     )
     assert [row.kind for row in rows] == ["result", "result", "mean", "paper"]
     assert rows[-1].cells[0] == "0.0640"
     page = comparison_page(
-        comparison(Result("a", "x", figures()), published=[Published("theirs", "a", figures())])
+        comparison(Result("a", "x", metrics()), published=[Published("theirs", "a", metrics())])
     )
     assert "the paper’s: theirs" in Page(page).text
 
 
 def test_a_report_is_read_back_as_it_was_written(tmp_path):
     written = report(HOSTILE, views=[view(), view(7, true_m=None)])
-    (tmp_path / FIGURES).write_text(json.dumps(written.figures), encoding="utf-8")
+    (tmp_path / METRICS).write_text(json.dumps(written.metrics), encoding="utf-8")
     write_sequence(written, tmp_path)
     read = read_sequence(tmp_path)
     assert (read.name, read.configuration) == (HOSTILE, "ttt3r")
-    assert read.figures == written.figures
+    assert read.metrics == written.metrics
     assert read.series is not None and read.series.up == (0.0, 0.0, 1.0)
     np.testing.assert_array_equal(read.series.segment, written.series.segment)
     assert sequence_page(read) == (tmp_path / PAGE).read_text("utf-8")
     assert sequence_text(read) == (tmp_path / TEXT).read_text("utf-8")
-    bare = SequenceReport("room", "x", written.figures)
+    bare = SequenceReport("room", "x", written.metrics)
     write_sequence(bare, tmp_path)
-    assert read_sequence(tmp_path) == SequenceReport("room", "x", written.figures, views=[])
+    assert read_sequence(tmp_path) == SequenceReport("room", "x", written.metrics, views=[])
 
 
 def test_a_damaged_report_is_named(tmp_path):
     with pytest.raises(EvaluationError, match=re.escape(str(tmp_path))):
         read_sequence(tmp_path)
     write_sequence(report(), tmp_path)
-    (tmp_path / FIGURES).write_text("{}", encoding="utf-8")
+    (tmp_path / METRICS).write_text("{}", encoding="utf-8")
     whole = (tmp_path / SERIES).read_bytes()
     for damaged in (b"", whole[:100], whole[: len(whole) // 2]):
         (tmp_path / SERIES).write_bytes(damaged)
@@ -450,7 +449,7 @@ def test_a_damaged_report_is_named(tmp_path):
 
 
 def test_the_comparison_is_written_as_a_page_and_as_text(tmp_path):
-    write_comparison(comparison(Result("a", "x", figures(), "a/x")), tmp_path)
+    write_comparison(comparison(Result("a", "x", metrics(), "a/x")), tmp_path)
     assert "All rooms" in (tmp_path / PAGE).read_text("utf-8")
     assert "(a/x/report.html)" in (tmp_path / TEXT).read_text("utf-8")
 
@@ -471,11 +470,11 @@ def test_series_of_other_lengths_are_refused():
         series(positions_m=np.zeros((50, 2)))
 
 
-def test_seams_are_where_segments_begin_and_lost_images_begin_none():
-    assert np.flatnonzero(series().seams()).tolist() == [20, 40]
+def test_boundaries_are_where_segments_begin_and_lost_images_begin_none():
+    assert np.flatnonzero(series().boundaries()).tolist() == [20, 40]
     state = np.full(50, TrackingState.TRACKING, np.int8)
     state[18:22] = TrackingState.LOST
-    assert np.flatnonzero(series(state=state).seams()).tolist() == [22, 40]
+    assert np.flatnonzero(series(state=state).boundaries()).tolist() == [22, 40]
 
 
 def test_the_local_scale_is_what_the_estimate_is_too_small_by():

@@ -13,7 +13,6 @@ import pytest
 from places import ROOT
 from transforms3d.euler import euler2mat
 
-from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.evaluation.metrics.trajectory import (
     ALIGNMENTS,
     NoAlignmentError,
@@ -21,6 +20,7 @@ from ttt3r_ros.evaluation.metrics.trajectory import (
     trajectory_errors,
 )
 from ttt3r_ros.geometry import transform
+from ttt3r_ros.types import EvaluationError
 
 
 def spiral(count=60):

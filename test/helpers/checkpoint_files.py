@@ -40,10 +40,10 @@ TINY_TEXT = (
 )
 
 
-def tiny_tensors(*, other_view=True):
+def tiny_tensors(*, world_points_head=True):
     """Random weights of the tiny network, as an official file would hold them."""
     torch.manual_seed(0)
-    return dict(Network(TINY, other_view=other_view).state_dict())
+    return dict(Network(TINY, world_points_head=world_points_head).state_dict())
 
 
 def write_official(path, tensors=None, args=None, **more):

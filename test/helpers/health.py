@@ -16,5 +16,5 @@ WELL = Health(
     rejection="header.frame_id: empty",
     max_points=1000,
     base_frame="base_link",
-    every_frame=False,
+    process_all_images=False,
 )

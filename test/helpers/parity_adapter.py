@@ -24,8 +24,8 @@ def load(checkpoint_path: str, update_type: str, variant: str) -> Stream:
     network = load_network(
         checkpoint_path,
         update_rule=update_type,
-        half_rotary=variant == "half",
-        other_view=True,
+        rope_float16=variant == "half",
+        world_points_head=True,
     )
     return Stream(network)
 

@@ -17,7 +17,8 @@ from ttt3r_ros.types import Frame
 
 # The depth of random weights is nothing but edges.
 CONFIG = with_values(
-    Config(checkpoint=small_checkpoint(), device="cpu", every_frame=True), {"map.edge_filter": 0.0}
+    Config(checkpoint=small_checkpoint(), device="cpu", process_all_images=True),
+    {"map.edge_filter": 0.0},
 )
 
 

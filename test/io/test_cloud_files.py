@@ -4,8 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ttt3r_ros.io.cloud_files import find_cloud, read_cloud
-from ttt3r_ros.io.point_cloud import CLOUD_WRITERS
+from ttt3r_ros.io.point_cloud import CLOUD_WRITERS, find_cloud, read_cloud
 
 RNG = np.random.default_rng(0)
 POINTS = RNG.normal(size=(57, 3)).astype(np.float32)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ttt3r_ros.geometry import transform_from_quaternion
-from ttt3r_ros.io.trajectory import ThinnedTrajectory, TumWriter, read_tum, thinned
+from ttt3r_ros.io.trajectory import BoundedTrajectory, TumWriter, read_tum, subsample
 
 
 def poses(count):
@@ -99,8 +99,8 @@ def test_what_is_no_pose_is_not_written(tmp_path, stamp_ns, T, named):
     assert (tmp_path / "t.txt").read_text() == ""
 
 
-def test_a_thinned_trajectory_stays_bounded_and_even():
-    thinned = ThinnedTrajectory(10)
+def test_a_bounded_trajectory_stays_bounded_and_even():
+    thinned = BoundedTrajectory(10)
     for i in range(1000):
         thinned.append(i, np.eye(4) * i)
         stamps = [stamp_ns for stamp_ns, _ in thinned.poses()]
@@ -113,14 +113,14 @@ def test_a_thinned_trajectory_stays_bounded_and_even():
 
 def test_a_trajectory_of_one_pose_is_refused():
     with pytest.raises(ValueError, match="max_poses: must be at least 2, got 1"):
-        ThinnedTrajectory(1)
+        BoundedTrajectory(1)
 
 
-def test_a_thinned_copy_is_bounded_even_and_ends_with_the_last_pose():
-    assert thinned([], 2) == []
+def test_a_bounded_copy_is_bounded_even_and_ends_with_the_last_pose():
+    assert subsample([], 2) == []
     before = set()
     for length in range(1, 300):
-        copy = thinned(range(length), 10)
+        copy = subsample(range(length), 10)
         assert len(copy) <= 10 and copy[0] == 0 and copy[-1] == length - 1
         assert len(copy) > 5 or len(copy) == length
         assert len(set(np.diff(copy[:-1]))) <= 1
@@ -130,4 +130,4 @@ def test_a_thinned_copy_is_bounded_even_and_ends_with_the_last_pose():
 
 def test_a_copy_of_one_pose_is_refused():
     with pytest.raises(ValueError, match="max_poses: must be at least 2, got 1"):
-        thinned([1, 2, 3], 1)
+        subsample([1, 2, 3], 1)

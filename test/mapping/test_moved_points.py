@@ -4,13 +4,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ttt3r_ros.geometry import optical_mount
-from ttt3r_ros.mapping.moved_points import moved_points
+from ttt3r_ros.geometry import optical_extrinsics
+from ttt3r_ros.mapping.grouping import moved_points
 
 
 def test_points_are_moved_by_rotation_scale_and_translation():
     points = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0))
-    T = optical_mount((1.0, -2.0, 30.0, 0.1, 0.2, 0.3))
+    T = optical_extrinsics((1.0, -2.0, 30.0, 0.1, 0.2, 0.3))
     T[:3, :3] *= 1.7
     expected = points.double().numpy() @ T[:3, :3].T + T[:3, 3]
     moved = moved_points(points, T)

@@ -25,8 +25,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ttt3r_ros.camera.preprocessing import to_network_input
 from ttt3r_ros.network.checkpoint import build_network, load_network, read_checkpoint
-from ttt3r_ros.network.checkpoint_error import CheckpointError
 from ttt3r_ros.network.config import NetworkConfig
+from ttt3r_ros.types import CheckpointError
 
 OFFICIAL = json.loads((GOLDEN / "official_params.json").read_text())
 OFFICIAL_TEXT = {
@@ -88,8 +88,8 @@ def test_a_file_of_the_official_names_and_shapes_loads_strictly_and_without_a_co
     assert path.stat().st_size > 4 * parameters
 
     checkpoint = read_checkpoint(path)
-    for other_view in (False, True):
-        network = build_network(checkpoint, other_view=other_view)
+    for world_points_head in (False, True):
+        network = build_network(checkpoint, world_points_head=world_points_head)
         for name, tensor in network.state_dict().items():
             assert tensor.data_ptr() == checkpoint.tensors[name].data_ptr(), name
     assert checkpoint.image_size == int(size)

@@ -11,8 +11,8 @@ import torch
 from checkpoint_files import TINY, tiny_tensors, write_official
 
 from ttt3r_ros.network.checkpoint import build_network, load_network, read_checkpoint
-from ttt3r_ros.network.checkpoint_error import CheckpointError
 from ttt3r_ros.network.convert import convert, write_checkpoint
+from ttt3r_ros.types import CheckpointError
 
 IMAGE = torch.linspace(-1, 1, 3 * 32 * 48).reshape(1, 3, 32, 48)
 
@@ -61,13 +61,13 @@ def test_only_what_inference_needs_is_written(tmp_path):
     path = write_official(tmp_path / "tiny.pth", tensors)
     convert(path, tmp_path / "small.safetensors")
     small = read_checkpoint(tmp_path / "small.safetensors")
-    assert set(small.tensors) == set(tiny_tensors(other_view=False))
-    with pytest.raises(CheckpointError, match="--other-view"):
-        build_network(small, other_view=True)
-    convert(path, tmp_path / "large.safetensors", other_view=True)
+    assert set(small.tensors) == set(tiny_tensors(world_points_head=False))
+    with pytest.raises(CheckpointError, match="--world-points-head"):
+        build_network(small, world_points_head=True)
+    convert(path, tmp_path / "large.safetensors", world_points_head=True)
     large = read_checkpoint(tmp_path / "large.safetensors")
     assert set(large.tensors) == set(tiny_tensors())
-    assert outputs(build_network(large, other_view=True))[-1].shape == (1, 32, 48)
+    assert outputs(build_network(large, world_points_head=True))[-1].shape == (1, 32, 48)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_weights_of_our_own_carry_their_own_note(tmp_path):
     path = tmp_path / "own.safetensors"
     write_checkpoint(
         path,
-        tiny_tensors(other_view=False),
+        tiny_tensors(world_points_head=False),
         config=TINY,
         image_size=128,
         licence="Apache-2.0",

@@ -16,8 +16,8 @@ from checkpoint_files import TINY_TEXT, foreign_class, tiny_tensors, write_offic
 from safetensors.torch import save_file
 
 from ttt3r_ros.network.checkpoint import load_network
-from ttt3r_ros.network.checkpoint_error import CheckpointError
 from ttt3r_ros.network.convert import convert
+from ttt3r_ros.types import CheckpointError
 
 
 class Trap:

@@ -48,7 +48,7 @@ def test_the_linear_head_puts_a_patch_channel_at_its_pixel(build):
 
 
 def test_the_linear_head_mirrors_points_behind_the_camera(build, images):
-    network = build(other_view=True)
+    network = build(world_points_head=True)
     _, prediction = network.step(network.initial_state(), images[0])
     assert (prediction.points[..., 2] >= 0).all()
     assert (prediction.points_in_world[..., 2] < 0).any()

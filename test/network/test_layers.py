@@ -137,7 +137,7 @@ def test_the_mean_logit_is_the_mean_of_all_logits():
 
 
 def test_half_rotary_rounds_queries_and_keys_before_and_after():
-    plain, rounded = SelfAttention(16, 2), SelfAttention(16, 2, half_rotary=True)
+    plain, rounded = SelfAttention(16, 2), SelfAttention(16, 2, rope_float16=True)
     rounded.load_state_dict(plain.state_dict())
     x = torch.randn(1, 6, 16)
     table = image_table(2, 3, False, 8, BASE, CPU, torch.float32)

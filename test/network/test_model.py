@@ -47,7 +47,7 @@ def assert_same(left, right, **options) -> None:
 
 
 def test_a_prediction_has_the_promised_shapes(build, images):
-    _, prediction = run(build(other_view=True), images[:1])
+    _, prediction = run(build(world_points_head=True), images[:1])
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors_of(prediction).items()}
     assert shapes == {
         "points": (1, 24, 32, 3),
@@ -116,9 +116,9 @@ def test_after_a_first_view_without_remembering_the_next_is_not_first(build, ima
     assert not torch.equal(first.pose, second.pose)
 
 
-@pytest.mark.parametrize("half_rotary", [False, True])
-def test_streams_of_a_batch_equal_single_streams_fresh_or_not(build, images, half_rotary):
-    network = build(half_rotary=half_rotary, other_view=True)
+@pytest.mark.parametrize("rope_float16", [False, True])
+def test_streams_of_a_batch_equal_single_streams_fresh_or_not(build, images, rope_float16):
+    network = build(rope_float16=rope_float16, world_points_head=True)
     old, _ = run(network, images[:2])
     new = network.initial_state()
     both = RecurrentState.from_tensors(
@@ -147,8 +147,8 @@ def test_an_initial_state_for_many_streams_repeats_the_one(build):
 
 @pytest.mark.parametrize("rule", ["cut3r", "ttt3r"])
 def test_double_precision_agrees(build, images, rule):
-    single = run(build(update_rule=rule, other_view=True), images)
-    double = run(build(update_rule=rule, other_view=True).double(), images.double())
+    single = run(build(update_rule=rule, world_points_head=True), images)
+    double = run(build(update_rule=rule, world_points_head=True).double(), images.double())
     for low, high in zip(single, double, strict=True):
         assert_same(low, high, rtol=2e-4, atol=2e-4, check_dtype=False)
 
@@ -203,7 +203,7 @@ def test_an_unknown_rule_is_refused_at_construction():
 
 @pytest.mark.parametrize("config", [{}, {"head_type": "dpt", "patch_size": 16}])
 def test_every_parameter_built_serves_a_step(build, images, config):
-    network = build(config, other_view=True)
+    network = build(config, world_points_head=True)
     with torch.enable_grad():
         state, first = network.step(network.initial_state(), images[0][..., :16, :32])
         _, second = network.step(state, images[1][..., :16, :32])
@@ -244,7 +244,7 @@ def test_parameters_bear_the_names_and_shapes_of_the_official_format(check_parit
         head_type="linear" if "downstream_head.proj.fc1.weight" in official else "dpt",
     )
     with torch.device("meta"):
-        network = Network(config, other_view=True)
+        network = Network(config, world_points_head=True)
     built = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
     assert built == {key: official[key] for key in built if key in official}
     # Other inputs and outputs; names that repeat a tensor; tensors without effect.
@@ -257,5 +257,5 @@ def test_parameters_bear_the_names_and_shapes_of_the_official_format(check_parit
 
 def test_heads_for_the_other_view_are_built_on_demand_only(build):
     names = build().state_dict().keys()
-    assert build(other_view=True).state_dict().keys() - names
+    assert build(world_points_head=True).state_dict().keys() - names
     assert not [name for name in names if "final_transform" in name or "cross_proj" in name]

@@ -55,7 +55,7 @@ def test_all_sets_are_present():
 
 
 def test_bfloat16_products_change_outputs_little_and_leave_them_float32(checkpoint):
-    network = load_network(checkpoint("A_dpt_landscape"), other_view=True)
+    network = load_network(checkpoint("A_dpt_landscape"), world_points_head=True)
     images = np.load(GOLDEN / "A_dpt_landscape" / "inputs.npz")["images"]
     recorded = np.load(GOLDEN / "A_dpt_landscape" / "golden_ttt3r_f32.npz")
     streams = []  # what is normalised: the residual streams and the memory

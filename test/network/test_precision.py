@@ -27,13 +27,13 @@ def follow(network, images, autocast=None):
 
 
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("half_rotary", [False, True])
+@pytest.mark.parametrize("rope_float16", [False, True])
 @pytest.mark.parametrize("dtype", LOWER.values())
 def test_state_and_pose_are_to_the_bit_those_under_autocast(
-    build, images, dtype, half_rotary, head
+    build, images, dtype, rope_float16, head
 ):
     patch = {"patch_size": 16, "head_type": head}
-    network = build(patch, half_rotary=half_rotary)
+    network = build(patch, rope_float16=rope_float16)
     images = torch.nn.functional.interpolate(images.flatten(0, 1), (32, 48))[:, None]
     expected = follow(network, images, dtype)
     keep_weights_in(dtype, network)

@@ -165,7 +165,7 @@ def test_no_step_asks_for_values_or_mixes_its_device_with_the_host(
     if head == "linear":
         config = replace(config, refiner_width=8)
     with torch.device("meta"):
-        network = Network(config, update_rule=rule, half_rotary=True, other_view=True)
+        network = Network(config, update_rule=rule, rope_float16=True, world_points_head=True)
     keep_weights_in(getattr(torch, dtype), network)
     image = torch.empty(1, 3, 32, 48, device="meta")
     with torch.no_grad():

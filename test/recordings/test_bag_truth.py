@@ -16,7 +16,7 @@ from rosbags.rosbag2 import StoragePlugin
 from ttt3r_ros.geometry import inverse, quaternion, transform_from_quaternion
 from ttt3r_ros.recordings.datasets import find_recordings
 from ttt3r_ros.recordings.recording import Selection
-from ttt3r_ros.recordings.source import SourceError
+from ttt3r_ros.types import SourceError
 
 COUNT = 5
 STAMPS = np.array([START_NS + i * PERIOD_NS for i in range(COUNT)])

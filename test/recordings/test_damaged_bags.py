@@ -28,9 +28,9 @@ from ttt3r_ros.io.trajectory import read_tum
 from ttt3r_ros.recordings.datasets import find_recordings
 from ttt3r_ros.recordings.recording import Selection
 from ttt3r_ros.recordings.simulated_bag import TRUE_FRAME, write_simulated_bag
-from ttt3r_ros.recordings.source import SourceError
 from ttt3r_ros.simulation.scene import Scene
 from ttt3r_ros.simulation.scene_options import SceneOptions
+from ttt3r_ros.types import SourceError
 
 COUNT = 5
 STAMPS = np.array([START_NS + i * PERIOD_NS for i in range(COUNT)])

@@ -37,7 +37,7 @@ from ttt3r_ros.recordings.datasets import (
     tum,
 )
 from ttt3r_ros.recordings.recording import Selection
-from ttt3r_ros.recordings.source import SourceError
+from ttt3r_ros.types import SourceError
 
 LENS = Intrinsics(70.0, 71.0, 31.0, 23.5, WIDTH, HEIGHT)
 

@@ -44,7 +44,7 @@ def test_images_and_true_depth_are_those_of_a_pinhole_camera(bag):
     for index, (frame, depth) in enumerate(zip(frames, depths, strict=True)):
         view = scene.view(index / 10)
         assert frame.intrinsics == Intrinsics(*scene.lens, 64, 48)
-        seen = np.ones((48, 64), bool) if frame.unseen is None else ~frame.unseen
+        seen = np.ones((48, 64), bool) if frame.outside_fov is None else ~frame.outside_fov
         difference = np.abs(frame.rgb.astype(float) - view.rgb.numpy())[seen]
         assert np.median(difference) < 3 and difference.mean() < 8
         np.testing.assert_array_equal(np.isfinite(depth), seen)
@@ -70,7 +70,7 @@ def test_depth_is_not_compared_where_the_lens_shows_nothing(tmp_path):
     scene = Scene(replace(OPTIONS, distortion=(0.25, 0.0)))
     write_simulated_bag(tmp_path / "bag", scene, range(2), rate_hz=10.0)
     known = changed(tmp_path / "bag", tmp_path / "renamed", renamed)
-    unseen = sum(int(frame.unseen.sum()) for frame in read(known)[0])
+    outside_fov = sum(int(frame.outside_fov.sum()) for frame in read(known)[0])
     assert main(["evaluate", str(known), "--output", str(tmp_path / "report")]) == 0
     depth = json.loads((tmp_path / "report" / "report.json").read_text())["depth"]
-    assert depth["images"] == 2 and depth["pixels_not_finite"] >= unseen > 0
+    assert depth["images"] == 2 and depth["pixels_not_finite"] >= outside_fov > 0

@@ -43,7 +43,7 @@ def errors(found, truth):
 def test_the_pose_of_a_second_view_is_found_from_the_first_ones(rooms):
     rgb, points, pictures, truth = rooms
     for k in range(len(SEEDS)):
-        found, likeness = align(
+        found, photometric_correlation = align(
             torch.eye(4)[None], points[k, None], rgb[k, None], pictures[k], LENS
         )
         before = correlation(
@@ -55,7 +55,7 @@ def test_the_pose_of_a_second_view_is_found_from_the_first_ones(rooms):
         )
         metres, degrees = errors(found[0], truth[k])
         assert metres < 0.05 and degrees < 1, (metres, degrees)
-        assert float(likeness) > max(0.93, float(before))
+        assert float(photometric_correlation) > max(0.93, float(before))
 
 
 def test_guesses_are_improved_each_by_itself(rooms):
@@ -63,11 +63,11 @@ def test_guesses_are_improved_each_by_itself(rooms):
     off = torch.from_numpy(transform(axangle2mat((0, 1, 0), 0.1), (0.1, 0.0, 0.05)))
     guesses = torch.stack((truth[0], off @ truth[0], torch.eye(4).double()))
     same = (points[0].expand(3, -1, -1, -1), rgb[0].expand(3, -1, -1, -1))
-    together, likeness = align(guesses, *same, pictures[0], LENS)
+    together, photometric_correlation = align(guesses, *same, pictures[0], LENS)
     for k in range(3):
         alone, alike = align(guesses[k, None], same[0][:1], same[1][:1], pictures[0], LENS)
         torch.testing.assert_close(together[k], alone[0], atol=1e-3, rtol=0)
-        torch.testing.assert_close(likeness[k], alike[0], atol=1e-3, rtol=0)
+        torch.testing.assert_close(photometric_correlation[k], alike[0], atol=1e-3, rtol=0)
         assert errors(together[k], truth[0])[0] < 0.03
 
 
@@ -94,8 +94,10 @@ def test_another_room_is_not_alike_from_wherever_it_is_seen(rooms):
     rgb, points, pictures, _ = rooms
     for k in range(len(SEEDS)):
         picture = pictures[(k + 1) % len(SEEDS)]
-        _, likeness = align(torch.eye(4)[None], points[k, None], rgb[k, None], picture, LENS)
-        assert not float(likeness) > 0.7
+        _, photometric_correlation = align(
+            torch.eye(4)[None], points[k, None], rgb[k, None], picture, LENS
+        )
+        assert not float(photometric_correlation) > 0.7
 
 
 def test_points_that_are_no_numbers_or_not_in_view_do_no_harm(rooms):
@@ -103,8 +105,8 @@ def test_points_that_are_no_numbers_or_not_in_view_do_no_harm(rooms):
     broken = points[:1].clone()
     broken[:, :10] = torch.nan
     broken[:, 10:12] = torch.inf
-    found, likeness = align(torch.eye(4)[None], broken, rgb[:1], pictures[0], LENS)
-    assert errors(found[0], truth[0])[0] < 0.05 and float(likeness) > 0.9
+    found, photometric_correlation = align(torch.eye(4)[None], broken, rgb[:1], pictures[0], LENS)
+    assert errors(found[0], truth[0])[0] < 0.05 and float(photometric_correlation) > 0.9
     behind = torch.from_numpy(transform(np.eye(3), (0, 0, -100.0)))[None]
-    _, likeness = align(behind, points[:1], rgb[:1], pictures[0], LENS)
-    assert not float(likeness) > 0
+    _, photometric_correlation = align(behind, points[:1], rgb[:1], pictures[0], LENS)
+    assert not float(photometric_correlation) > 0

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from keyframe_examples import LENS, offered, random_features
 from small_network import CONFIG, small_network
-from snapshot_examples import LENS, offered, random_features
 
 from benchmarks.evaluate_relocalization import Plan, Studio, _errors, _input, beside, drive
 from ttt3r_ros.config import Config
@@ -17,7 +17,7 @@ from ttt3r_ros.geometry import inverse
 from ttt3r_ros.loading import load_model
 from ttt3r_ros.mapping.voxel_map import VoxelMap
 from ttt3r_ros.relocalization import relocalize as subject
-from ttt3r_ros.relocalization.keyframes import SnapshotStore
+from ttt3r_ros.relocalization.keyframes import KeyframeStore
 from ttt3r_ros.relocalization.relocalize import Evidence, Limits, attempts, relocalize, stacked
 from ttt3r_ros.session import MadeFor, Session, load_session, save_session
 
@@ -53,8 +53,8 @@ def test_pictures_of_the_way_are_found_again_and_with_their_pose(driven):
             poses = studio.poses(t_s)
             found = ask(driven, poses, room, room)
             if found:
-                snapshot = truth[found.snapshot.stamp_ns][room].numpy()
-                errors.append(_errors(found, snapshot, poses[room].numpy()))
+                keyframe = truth[found.keyframe.stamp_ns][room].numpy()
+                errors.append(_errors(found, keyframe, poses[room].numpy()))
     assert len(errors) >= 7  # of 9
     metres, degrees = np.median(errors, axis=0)
     assert metres < 0.1 and degrees < 2
@@ -68,8 +68,8 @@ def test_pictures_from_beside_the_way_are_found(driven):
         poses = beside(studio.poses(t_s), 0.15, 5.0, generator)
         for room in range(len(SEEDS)):
             if found := ask(driven, poses, room, room):
-                snapshot = truth[found.snapshot.stamp_ns][room].numpy()
-                errors.append(_errors(found, snapshot, poses[room].numpy()))
+                keyframe = truth[found.keyframe.stamp_ns][room].numpy()
+                errors.append(_errors(found, keyframe, poses[room].numpy()))
     assert len(errors) >= 6  # of 9
     assert np.median(errors, axis=0)[0] < 0.2
 
@@ -83,8 +83,8 @@ def test_another_room_and_the_wall_behind_are_not_taken_for_what_was_seen(driven
         for room in range(len(SEEDS)):
             assert ask(driven, poses, room, (room + 1) % len(SEEDS)) is None
             if found := ask(driven, turned, room, room):  # the way may have led past that wall
-                snapshot = truth[found.snapshot.stamp_ns][room].numpy()
-                metres, degrees = _errors(found, snapshot, turned[room].numpy())
+                keyframe = truth[found.keyframe.stamp_ns][room].numpy()
+                metres, degrees = _errors(found, keyframe, turned[room].numpy())
                 assert metres < 0.3 and degrees < 10
 
 
@@ -92,7 +92,7 @@ def test_going_on_from_the_state_that_is_found_keeps_the_pose(driven):
     model, studio, _, _ = driven
     found = ask(driven, studio.poses(WHEN_S[0]), 0, 0)
     T_segment_camera = found.prediction.pose_matrix[0].double().numpy()
-    T_segment_camera[:3, 3] *= found.snapshot.scale
+    T_segment_camera[:3, 3] *= found.keyframe.scale
     np.testing.assert_allclose(
         found.T_map_segment @ T_segment_camera, found.T_map_camera, atol=1e-5
     )
@@ -115,17 +115,17 @@ def test_the_limits_decide(driven):
     _, studio, _, _ = driven
     poses = studio.poses(WHEN_S[0])
     assert ask(driven, poses, 0, 0)
-    assert ask(driven, poses, 0, 0, limits=Limits(least_likeness=1.1)) is None
+    assert ask(driven, poses, 0, 0, limits=Limits(min_photometric_correlation=1.1)) is None
 
 
-GOOD = Evidence(likeness=0.95, disagreement=0.05, share_seen=0.9, confidence=1.0)
+GOOD = Evidence(photometric_correlation=0.95, disagreement=0.05, share_seen=0.9, confidence=1.0)
 
 
 @pytest.mark.parametrize(
     "bad",
     [
-        {"likeness": 0.5},
-        {"likeness": float("nan")},
+        {"photometric_correlation": 0.5},
+        {"photometric_correlation": float("nan")},
         {"disagreement": 0.5},
         {"disagreement": float("inf")},
         {"share_seen": 0.1},
@@ -139,9 +139,9 @@ def test_every_part_of_the_evidence_must_suffice(bad):
 
 @pytest.fixture
 def store(monkeypatch):
-    """Four snapshots; the poses of a network of random weights are nowhere near, so they stay."""
+    """Four keyframes; the poses of a network of random weights are nowhere near, so they stay."""
     monkeypatch.setattr(subject, "align", lambda guess, *_: (guess, torch.zeros(len(guess))))
-    result = SnapshotStore()
+    result = KeyframeStore()
     for number in range(4):
         view = offered(number, x_m=float(number))
         assert result.offer(**{**view, "scale": 1.0 + number})
@@ -156,36 +156,36 @@ def attempted(store, count, intrinsics=LENS):
 
 def test_candidates_tried_together_answer_as_each_by_itself(store):
     together = attempted(store, 4)
-    assert [a.snapshot.scale for a in together[:2]] == [3.0, 2.0]  # most alike first
+    assert [a.keyframe.scale for a in together[:2]] == [3.0, 2.0]  # most alike first
     for answer in together:
-        alone = SnapshotStore()
-        alone.restore([answer.snapshot])
+        alone = KeyframeStore()
+        alone.restore([answer.keyframe])
         (single,) = attempted(alone, 1)
         np.testing.assert_allclose(answer.T_map_segment, single.T_map_segment, atol=0.02)
         assert answer.median_confidence == pytest.approx(single.median_confidence, rel=1e-4)
         torch.testing.assert_close(answer.state.tokens, single.state.tokens, atol=1e-4, rtol=1e-4)
 
 
-def test_the_answer_is_that_of_a_step_from_the_snapshots_state(store):
+def test_the_answer_is_that_of_a_step_from_the_keyframes_state(store):
     answer = attempted(store, 1)[0]
     features = random_features(2) + 0.1 * random_features(1)
     with torch.inference_mode():
-        state, prediction = small_network().advance(answer.snapshot.state, features)
+        state, prediction = small_network().advance(answer.keyframe.state, features)
     torch.testing.assert_close(answer.state.tokens, state.tokens)
     torch.testing.assert_close(answer.prediction.points, prediction.points)
     assert answer.median_confidence == pytest.approx(float(prediction.confidence.median()))
-    above_1 = (answer.median_confidence - 1) / 2  # the snapshot's is 3
+    above_1 = (answer.median_confidence - 1) / 2  # the keyframe's is 3
     assert answer.evidence.confidence == pytest.approx(above_1)
 
 
 def test_the_store_and_its_states_are_left_as_they_were(store):
-    before = [snapshot.state.tokens.clone() for snapshot in store.snapshots]
+    before = [keyframe.state.tokens.clone() for keyframe in store.keyframes]
     attempted(store, 4)
-    for snapshot, tokens in zip(store.snapshots, before, strict=True):
-        assert torch.equal(snapshot.state.tokens, tokens)
+    for keyframe, tokens in zip(store.keyframes, before, strict=True):
+        assert torch.equal(keyframe.state.tokens, tokens)
 
 
-def test_without_intrinsics_those_of_a_snapshot_are_used(store):
+def test_without_intrinsics_those_of_a_keyframe_are_used(store):
     known, unknown = attempted(store, 1, LENS), attempted(store, 1, None)
     np.testing.assert_array_equal(known[0].T_map_camera, unknown[0].T_map_camera)
 
@@ -195,7 +195,7 @@ def test_nothing_remembered_or_only_pictures_of_another_size_is_no_answer(store)
     features = random_features(0)[:, :4]
     network = small_network()
     assert relocalize(network, features, picture, None, store) is None
-    assert relocalize(network, features, picture, None, SnapshotStore()) is None
+    assert relocalize(network, features, picture, None, KeyframeStore()) is None
 
 
 def test_states_are_stacked_with_what_their_rule_keeps():
@@ -212,10 +212,10 @@ def test_a_place_is_found_the_same_after_a_restart_from_a_file(driven, tmp_path)
     model, studio, stores, _ = driven
     owner = MadeFor("ab" * 32, "ttt3r", 1.0, model.image_size)
     voxels = VoxelMap(0.05, 1000).to_tensors()
-    save_session(tmp_path / "flat", Session(stores[0].snapshots, voxels, []), owner)
+    save_session(tmp_path / "flat", Session(stores[0].keyframes, voxels, []), owner)
     loaded = load_session(tmp_path / "flat", owner, model.network.initial_state(), 0.05)
-    again = SnapshotStore()
-    again.restore(loaded.snapshots)
+    again = KeyframeStore()
+    again.restore(loaded.keyframes)
     poses = studio.poses(WHEN_S[1])
     picture = studio.shoot(poses)[0]
     with torch.inference_mode():
@@ -223,4 +223,4 @@ def test_a_place_is_found_the_same_after_a_restart_from_a_file(driven, tmp_path)
     asked = (model.network, features, picture.numpy(), studio.lens)
     before, after = relocalize(*asked, stores[0]), relocalize(*asked, again)
     np.testing.assert_allclose(before.T_map_camera, after.T_map_camera, atol=1e-5)
-    assert before.snapshot.stamp_ns == after.snapshot.stamp_ns
+    assert before.keyframe.stamp_ns == after.keyframe.stamp_ns

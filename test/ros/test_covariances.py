@@ -10,9 +10,8 @@ from transforms3d.euler import euler2mat
 from ttt3r_ros.camera.preprocessing import crop_transform
 from ttt3r_ros.geometry import transform
 from ttt3r_ros.ros.conversions import map_pose_message, odometry_message
-from ttt3r_ros.ros.transforms import Mount
-from ttt3r_ros.tracking.monitor import TrackingState
-from ttt3r_ros.types import FrameResult
+from ttt3r_ros.ros.transforms import Extrinsics
+from ttt3r_ros.types import FrameResult, TrackingState
 
 AHEAD_M = 2.0
 
@@ -25,28 +24,28 @@ def result(variances, T_map_odom, map_variances=(0,) * 6):
         reason="",
         T_odom_camera=transform(np.eye(3), (AHEAD_M, 0, 0)),
         T_map_odom=T_map_odom,
-        is_placed=True,
+        is_localized=True,
         pose_covariance=np.diag(variances).astype(float),
         map_pose_covariance=np.diag(map_variances).astype(float),
         twist_covariance=np.diag(variances).astype(float),
         points=torch.zeros(1, 1, 3),
         confidence=torch.ones(1, 1),
-        unseen=None,
+        outside_fov=None,
         rgb=np.zeros((48, 64, 3), np.uint8),
         crop=crop_transform(64, 48, 64),
         intrinsics=None,
         segment=0,
-        seam="",
+        boundary_reason="",
         images_since_reset=2,
         mean_gain=1.0,
         median_confidence=2.0,
         scale=1.0,
-        scale_spread=float("nan"),
+        scale_log_spread=float("nan"),
         step_s=0.0,
     )
 
 
-MOUNT = Mount("base", transform(np.eye(3), (AHEAD_M, 0, 0)), np.eye(4), is_published=True)
+MOUNT = Extrinsics("base", transform(np.eye(3), (AHEAD_M, 0, 0)), np.eye(4), is_published=True)
 
 
 def matrix(covariance):

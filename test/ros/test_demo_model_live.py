@@ -30,7 +30,7 @@ IMAGES = 32
 
 def test_depth_and_poses_that_are_published_are_near_the_truth(robot):
     filmed = film(IMAGES)
-    robot.start(checkpoint="", every_frame=True)
+    robot.start(checkpoint="", process_all_images=True)
     depths = robot.listen_to_node(Image, "depth/image_rect")
     infos = robot.listen_to_node(CameraInfo, "depth/camera_info")
     odometry = robot.listen_to_node(Odometry, "odom")

@@ -73,7 +73,7 @@ FINDINGS = {
         "TRACKING",
     ),
     "replaced images where none is to be": (
-        dict(counts=counts(received=130, processed=110, replaced=20), every_frame=True),
+        dict(counts=counts(received=130, processed=110, replaced=20), process_all_images=True),
         WARN,
         "20 images replaced: more wait than queue_size",
     ),

@@ -21,7 +21,7 @@ from ttt3r_ros.config import ConfigError, NodeConfig, with_values
 from ttt3r_ros.geometry import inverse, transform, transform_from_quaternion
 from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.ros.robot_odometry import RobotOdometry
-from ttt3r_ros.ros.transforms import Mount, transform_message
+from ttt3r_ros.ros.transforms import Extrinsics, transform_message
 from ttt3r_ros.tracking.odometry_buffer import OdometryBuffer
 from ttt3r_ros.tracking.tracker import Tracker
 
@@ -183,7 +183,7 @@ def test_an_image_that_is_ahead_of_the_odometry_waits_for_it(robot, wheels):
 
 def test_no_image_waits_for_those_that_wait_for_odometry(robot, wheels, monkeypatch):
     monkeypatch.setattr("ttt3r_ros.ros.map_correction._WAIT_NS", 10**12)
-    start(robot, wheels, every_frame=True)
+    start(robot, wheels, process_all_images=True)
     stamps = [1 + i / 10 for i in range(20)]
     for i, at_s in enumerate(stamps):
         robot.images.publish(image_message(at_s, picture(i)))
@@ -268,14 +268,14 @@ def test_without_a_base_frame_images_are_rejected_until_there_is_odometry_above_
 
 
 def test_the_same_odometry_gives_the_scale(robot, wheels):
-    parameters = {"scale_source": "odom", "max_scale_spread": 10.0, "every_frame": True}
+    parameters = {"scale_source": "odom", "scale_max_log_spread": 10.0, "process_all_images": True}
     start(robot, wheels, **parameters)
     assert robot.node.count_subscribers("/odometry") == 0
     for i in range(40):
         at_s = 1 + 0.1 * i
         wheels.say(at_s, transform(np.eye(3), (at_s, 0.0, 0.0)))
         status = robot.send(at_s=at_s, rgb=picture(i))
-    assert status.scale != 1.0 and np.isfinite(status.scale_spread)
+    assert status.scale != 1.0 and np.isfinite(status.scale_log_spread)
 
 
 def test_an_odometry_of_another_frame_is_told(robot, wheels, capfd):
@@ -306,19 +306,19 @@ def test_odometries_may_come_while_another_thread_asks_for_one():
                 yield name
 
     odometry._buffers = Slow(base_footprint=OdometryBuffer())
-    mount = Mount("base", np.eye(4), np.eye(4), is_published=True)
-    assert odometry.camera_pose(0, mount) is None
+    extrinsics = Extrinsics("base", np.eye(4), np.eye(4), is_published=True)
+    assert odometry.camera_pose(0, extrinsics) is None
     for other in others:
         other.join()
     assert len(odometry._buffers) == 2
 
 
 def test_settings_that_contradict_each_other_are_refused():
-    with pytest.raises(ConfigError, match=r"odometry_frame: with odom_source tf .* got 'wheels'"):
-        with_values(NodeConfig(), {"odom_source": "tf", "odometry_frame": "wheels"})
+    with pytest.raises(ConfigError, match=r"robot_odom_frame: with odom_source tf .* got 'wheels'"):
+        with_values(NodeConfig(), {"odom_source": "tf", "robot_odom_frame": "wheels"})
     for values in ({"odom_source": "tf"}, {"publish_odom_tf": False}):
         # In the order of a parameter file, whose values are only right together.
-        config = with_values(NodeConfig(), {"odometry_frame": "odom", **values})
+        config = with_values(NodeConfig(), {"robot_odom_frame": "odom", **values})
         assert not config.owns_odom
 
 

@@ -15,7 +15,7 @@ from robot import LATCHED, image_message, stamp
 from sensor_msgs.msg import Image, PointCloud2
 from tolerant import TOLERANT
 
-FAST_MAP = {"map.publish_hz": 50.0, "every_frame": True, **TOLERANT}
+FAST_MAP = {"map.publish_hz": 50.0, "process_all_images": True, **TOLERANT}
 DEEP = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)  # and reliable
 LISTENER = """
 import rclpy

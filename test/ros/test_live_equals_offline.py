@@ -114,7 +114,7 @@ def test_the_node_gives_what_an_offline_run_gives(domain, bag, checkpoint, tmp_p
     parameters = {
         "checkpoint": checkpoint,
         "device": "cpu",
-        "every_frame": "true",
+        "process_all_images": "true",
         "image_transport": "compressed",
         "map.edge_filter": "0.0",
         "map.publish_hz": "10.0",

@@ -22,7 +22,7 @@ from tf2_msgs.msg import TFMessage
 from tolerant import TOLERANT
 
 from ttt3r_ros.config import Config, NodeConfig, settings
-from ttt3r_ros.geometry import optical_mount, quaternion
+from ttt3r_ros.geometry import optical_extrinsics, quaternion
 from ttt3r_ros.loading import load_model
 from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.tracking.tracker import Tracker
@@ -222,7 +222,7 @@ def test_without_tf_the_first_camera_is_level_and_looks_along_x(robot):
     q = edge.transform.rotation
     np.testing.assert_allclose((q.w, q.x, q.y, q.z), quaternion(pose), atol=1e-9)
     np.testing.assert_allclose(
-        np.roll(quaternion(optical_mount()), -1), R_BODY_OPTICAL_XYZW, atol=1e-12
+        np.roll(quaternion(optical_extrinsics()), -1), R_BODY_OPTICAL_XYZW, atol=1e-12
     )
 
 
@@ -256,14 +256,14 @@ def test_live_the_newest_image_wins_and_every_image_is_accounted_for(robot):
 
 
 def test_with_every_frame_none_is_replaced(robot):
-    robot.start(every_frame=True)
+    robot.start(process_all_images=True)
     for i in range(60):
         robot.images.publish(image_message(1 + 0.01 * i))
     assert robot.status_at(stamp(1.59)).processed == 60
 
 
 def test_images_that_never_arrived_are_estimated_from_the_stamps(robot):
-    robot.start(every_frame=True)
+    robot.start(process_all_images=True)
     for i in [*range(10), *range(13, 20), 21]:
         last = robot.send(at_s=1 + i / 10)
     assert last.lost_estimated == 4 and last.processed == 18
@@ -334,7 +334,7 @@ def test_a_shutdown_from_active_is_quiet_and_hears_no_more_images(robot):
 def test_odometry_tells_the_velocity_in_the_moving_frame(robot, monkeypatch):
     robot.start(camera_pose=[0.0] * 6, base_frame="base")
     odometry = robot.listen_to_node(Odometry, "odom")
-    poses = [optical_mount((0, 0, 0, 0, 0, 1.0)), optical_mount((0.1, 0, 0, 0, 0, 1.05))]
+    poses = [optical_extrinsics((0, 0, 0, 0, 0, 1.0)), optical_extrinsics((0.1, 0, 0, 0, 0, 1.05))]
     step = Tracker.step
 
     def known_pose(self, frame):

@@ -23,7 +23,7 @@ from tf2_msgs.msg import TFMessage
 from tolerant import TOLERANT
 
 from ttt3r_ros.config import Config
-from ttt3r_ros.geometry import inverse, optical_mount, transform, transform_from_quaternion
+from ttt3r_ros.geometry import inverse, optical_extrinsics, transform, transform_from_quaternion
 from ttt3r_ros.loading import load_model
 from ttt3r_ros.mapping.voxel_map import VoxelMap
 from ttt3r_ros.msg import TrackingStatus
@@ -196,7 +196,7 @@ def test_camera_pose_stands_in_for_tf_and_is_published(robot):
     robot.start(base_frame="base_link", camera_pose=[0.1, 0.0, 0.5, 0.0, 0.2, 0.0])
     odometry = robot.listen_to_node(Odometry, "odom")
     robot.send(at_s=1.0)
-    T_base_camera = optical_mount((0.1, 0.0, 0.5, 0.0, 0.2, 0.0))
+    T_base_camera = optical_extrinsics((0.1, 0.0, 0.5, 0.0, 0.2, 0.0))
     np.testing.assert_allclose(
         matrix(odometry.wait().pose.pose),
         first_pose(T_base_camera) @ inverse(T_base_camera),
@@ -213,7 +213,7 @@ def test_a_pitch_alone_levels_a_tilted_camera_without_a_base(robot):
     robot.send(at_s=1.0)
     message = odometry.wait()
     assert message.child_frame_id == "camera"
-    expected = first_pose(optical_mount((0, 0, 0, 0, 0.3, 0)))
+    expected = first_pose(optical_extrinsics((0, 0, 0, 0, 0.3, 0)))
     np.testing.assert_allclose(matrix(message.pose.pose), expected, atol=1e-6)
 
 
@@ -286,7 +286,7 @@ def test_what_cannot_be_loaded_is_one_error_and_no_topic_pretends(robot, capfd, 
 
 def test_the_program_says_what_is_wrong_with_a_parameter_and_ends(domain):
     ended = subprocess.run(
-        [sys.executable, "-m", "ttt3r_ros.ros.node", "--ros-args", "-p", "map.voxel_size:=-1.0"],
+        [sys.executable, "-m", "ttt3r_ros.ros.node", "--ros-args", "-p", "map.voxel_size_m:=-1.0"],
         env=os.environ,
         capture_output=True,
         text=True,
@@ -294,7 +294,7 @@ def test_the_program_says_what_is_wrong_with_a_parameter_and_ends(domain):
         check=False,
     )
     assert ended.returncode == 1
-    assert "map.voxel_size" in ended.stderr and "Traceback" not in ended.stderr
+    assert "map.voxel_size_m" in ended.stderr and "Traceback" not in ended.stderr
 
 
 def test_an_error_nobody_thought_of_costs_one_image(robot, monkeypatch):

@@ -105,7 +105,7 @@ def test_what_the_lens_does_not_show_is_unknown_and_stays_out_of_the_map(robot, 
 
 
 def test_masks_are_of_the_raw_image(robot, infos, monkeypatch):
-    robot.start(every_frame=True, **TOLERANT)
+    robot.start(process_all_images=True, **TOLERANT)
     know(robot, infos, lens_info(*LENSES["plumb_bob"]))
     masks = robot.client.create_publisher(Image, "mask", 1)
     robot.wait_until(lambda: masks.get_subscription_count() > 0)

@@ -9,12 +9,12 @@ from nav_msgs.msg import Path
 from robot import LATCHED, stamp
 from tolerant import TOLERANT
 
-from ttt3r_ros.geometry import optical_mount
+from ttt3r_ros.geometry import optical_extrinsics
 from ttt3r_ros.ros.outputs import Outputs
 from ttt3r_ros.ros.path import PathMessages
-from ttt3r_ros.ros.transforms import Mount
+from ttt3r_ros.ros.transforms import Extrinsics
 
-FAST = {"path.rate_hz": 50.0, "every_frame": True, **TOLERANT}
+FAST = {"path.rate_hz": 50.0, "process_all_images": True, **TOLERANT}
 
 
 def length(poses):
@@ -84,17 +84,17 @@ def test_a_path_is_sent_only_when_it_has_changed_and_somebody_listens(robot, mon
 
 
 def test_messages_of_poses_are_made_once_for_each_mount():
-    def mount(x):
-        T = optical_mount((x, 0, 0, 0, 0, 0))
-        return Mount("base", T, T, is_published=True)
+    def extrinsics(x):
+        T = optical_extrinsics((x, 0, 0, 0, 0, 0))
+        return Extrinsics("base", T, T, is_published=True)
 
     poses = [(i, np.eye(4)) for i in range(3)]
-    messages, first = PathMessages("map"), mount(1.0)
+    messages, first = PathMessages("map"), extrinsics(1.0)
     before = messages.path(poses[:2], first, 1)
     after = messages.path(poses, first, 2)
     assert all(a is b for a, b in zip(before.poses, after.poses[:2], strict=True))
     assert [pose.header.stamp.nanosec for pose in after.poses] == [0, 1, 2]
-    moved = messages.path(poses, mount(2.0), 3)
+    moved = messages.path(poses, extrinsics(2.0), 3)
     assert [pose.pose.position.z for pose in moved.poses] != [
         pose.pose.position.z for pose in after.poses
     ]

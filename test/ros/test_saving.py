@@ -62,7 +62,7 @@ def test_the_map_is_saved_in_the_format_that_is_set_now(robot, tmp_path, form):
 
 
 def test_the_trajectory_is_saved_with_the_poses_in_the_map(robot, tmp_path):
-    robot.start(output_dir=str(tmp_path), every_frame=True)
+    robot.start(output_dir=str(tmp_path), process_all_images=True)
     for i in range(3):
         robot.send(at_s=1 + i / 10)
     answer = robot.call("save_trajectory")
@@ -149,7 +149,7 @@ def test_images_resets_and_other_saves_go_on_while_a_map_is_written(robot, tmp_p
 
 @pytest.mark.parametrize("transition", ["cleanup", "shutdown"])
 def test_the_node_saves_at_its_end_once_if_that_is_wanted(robot, tmp_path, transition):
-    robot.start(output_dir=str(tmp_path), save_on_shutdown=True, recovery__snapshots=0)
+    robot.start(output_dir=str(tmp_path), save_on_shutdown=True, recovery__keyframes=0)
     robot.send(at_s=1.0)
     assert robot.in_node(robot.node.trigger_deactivate) == SUCCESS
     assert files_of(tmp_path) == []
@@ -163,7 +163,7 @@ def test_one_thing_that_cannot_be_saved_at_the_end_keeps_neither_the_others_nor_
     robot, tmp_path, monkeypatch, capfd
 ):
     monkeypatch.setattr("ttt3r_ros.ros.saving.CLOUD_WRITERS", {"ply": lambda *_: 1 / 0})
-    robot.start(output_dir=str(tmp_path), save_on_shutdown=True, recovery__snapshots=0)
+    robot.start(output_dir=str(tmp_path), save_on_shutdown=True, recovery__keyframes=0)
     robot.send(at_s=1.0)
     robot.in_node(robot.node.trigger_deactivate)
     assert robot.in_node(robot.node.trigger_cleanup) == SUCCESS

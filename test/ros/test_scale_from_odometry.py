@@ -16,8 +16,8 @@ from ttt3r_ros.config import ConfigError
 
 ODOM = {
     "scale_source": "odom",
-    "max_scale_spread": 10.0,  # random weights say little of the path
-    "every_frame": True,
+    "scale_max_log_spread": 10.0,  # random weights say little of the path
+    "process_all_images": True,
     "base_frame": "base",
     "camera_pose": [0.2, 0.0, 1.0, 0.0, 0.0, 0.0],
 }
@@ -49,7 +49,7 @@ def drive(robot, frame, images=40, *, tf=False):
         at_s = 1 + 0.1 * i
         wheels.publish(say(at_s, 0.1 * i, frame))
         statuses.append(robot.send(at_s=at_s, rgb=picture(i)))
-    assert statuses[0].scale == 1.0 and math.isnan(statuses[0].scale_spread)
+    assert statuses[0].scale == 1.0 and math.isnan(statuses[0].scale_log_spread)
     return statuses[-1]
 
 
@@ -57,27 +57,27 @@ def test_a_robots_odometry_gives_the_scale(robot):
     robot.start(**ODOM, **TOLERANT)
     status = drive(robot, "base")
     assert status.processed == 40
-    assert math.isfinite(status.scale_spread)
+    assert math.isfinite(status.scale_log_spread)
     assert status.scale > 0 and status.scale != 1.0
 
 
 def test_so_does_tf(robot):
     # The base has a parent already, so the node must not be one.
-    robot.start(odometry_frame="wheels", publish_odom_tf=False, **ODOM, **TOLERANT)
+    robot.start(robot_odom_frame="wheels", publish_odom_tf=False, **ODOM, **TOLERANT)
     status = drive(robot, "base", tf=True)
-    assert math.isfinite(status.scale_spread)
+    assert math.isfinite(status.scale_log_spread)
     assert status.scale > 0 and status.scale != 1.0
 
 
 def test_the_nodes_own_frame_is_no_odometry(robot, capfd):
     with pytest.raises(
-        ConfigError, match="odometry_frame: 'odom' is the frame this node publishes"
+        ConfigError, match="robot_odom_frame: 'odom' is the frame this node publishes"
     ):
-        robot.start(odometry_frame="odom", **ODOM)
+        robot.start(robot_odom_frame="odom", **ODOM)
 
 
 def test_an_odometry_of_another_frame_is_not_used(robot):
     robot.start(**ODOM, **TOLERANT)
     status = drive(robot, "wheel_left")
     assert (status.processed, status.scale) == (40, 1.0)
-    assert math.isnan(status.scale_spread)
+    assert math.isnan(status.scale_log_spread)

@@ -15,13 +15,13 @@ from sensor_msgs.msg import CameraInfo
 from tf2_msgs.msg import TFMessage
 
 from ttt3r_ros.config import Config
-from ttt3r_ros.geometry import optical_mount, transform_from_quaternion
+from ttt3r_ros.geometry import optical_extrinsics, transform_from_quaternion
 from ttt3r_ros.io.trajectory import read_tum
 from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.ros.conversions import stamp_ns
 
-SHIPPED = {"checkpoint": "", "every_frame": True}
+SHIPPED = {"checkpoint": "", "process_all_images": True}
 LATER_S = 100.0
 
 
@@ -69,7 +69,7 @@ def test_a_node_started_from_a_session_is_back_in_the_same_map(
     folder = Path(saved.message)
     assert folder.parent == tmp_path / "not" / "there" / "yet"
     assert {path.name for path in folder.iterdir()} == {
-        *("session.json", "snapshots.safetensors", "map.safetensors", "map.ply"),
+        *("session.json", "keyframes.safetensors", "map.safetensors", "map.ply"),
         "trajectory.tum",
     }
     then = poses.wait(lambda m: m.header.stamp == stamp(way[AGAIN].frame.stamp_ns / 1e9))
@@ -93,7 +93,7 @@ def test_a_node_started_from_a_session_is_back_in_the_same_map(
     assert stamps[: len(went)] == went.tolist() and len(stamps) > len(went) > 0
     # odom begins anew, and map -> odom says where that is.
     first = odometry.wait(lambda m: m.header.stamp == stamp(LATER_S))
-    assert pose(first) == pytest.approx(optical_mount(), abs=1e-9)
+    assert pose(first) == pytest.approx(optical_extrinsics(), abs=1e-9)
     last = next(m for m in tf.messages if m.transforms[0].header.stamp == status.header.stamp)
     t = last.transforms[0].transform
     T_map_odom = transform_from_quaternion(

@@ -7,14 +7,14 @@ import yaml
 from sensor_msgs.msg import PointField
 from std_msgs.msg import Header
 
-from ttt3r_ros.geometry import inverse, optical_mount
+from ttt3r_ros.geometry import inverse, optical_extrinsics
 from ttt3r_ros.ros import wheels
 from ttt3r_ros.ros.transforms import matrix_from_transform, transform_message
 from ttt3r_ros.ros.wheels import Buffer, CvBridge, TransformException, create_cloud
 
-T_A_B = optical_mount((1, 2, 3, 0.1, 0.2, 0.3))
-T_B_C = optical_mount((-1, 0, 2, 0.5, -0.2, 0.1))
-T_A_D = optical_mount((0, 0, 1, 0, 0, 1))
+T_A_B = optical_extrinsics((1, 2, 3, 0.1, 0.2, 0.3))
+T_B_C = optical_extrinsics((-1, 0, 2, 0.5, -0.2, 0.1))
+T_A_D = optical_extrinsics((0, 0, 1, 0, 0, 1))
 
 
 @pytest.fixture

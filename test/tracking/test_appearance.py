@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ttt3r_ros.tracking.appearance import appearance, similarity
+from ttt3r_ros.tracking.signals import appearance, similarity
 
 
 def picture(seed=0, height=96, width=128):

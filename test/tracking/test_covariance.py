@@ -12,8 +12,8 @@ from transforms3d.axangles import axangle2mat
 from ttt3r_ros.geometry import inverse, rotation_vector, transform
 from ttt3r_ros.tracking import covariance as subject
 from ttt3r_ros.tracking.covariance import PoseCovariance, moved
-from ttt3r_ros.tracking.monitor import TrackingState
 from ttt3r_ros.tracking.signals import Signals
+from ttt3r_ros.types import TrackingState
 
 INITIALIZING, TRACKING, UNCERTAIN, LOST = TrackingState
 DT_S, DEPTH_M = 0.1, 2.5

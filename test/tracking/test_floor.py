@@ -8,7 +8,7 @@ import pytest
 import torch
 from transforms3d.axangles import axangle2mat
 
-from ttt3r_ros.geometry import optical_mount, transform
+from ttt3r_ros.geometry import optical_extrinsics, transform
 from ttt3r_ros.simulation import make_rooms, make_trajectory, render
 from ttt3r_ros.tracking.floor import floor_height
 
@@ -63,7 +63,7 @@ def room_points(pose, table=None, wall_m=4.0, floor=True, **size):
 
 
 def standing(height_m=1.2, pitch=0.3):
-    return optical_mount((0, 0, height_m, 0, pitch, 0))
+    return optical_extrinsics((0, 0, height_m, 0, pitch, 0))
 
 
 @pytest.fixture(scope="module", params=["robot", "handheld"])
@@ -155,7 +155,7 @@ def test_a_table_above_a_floor_too_small_to_be_sure_of_is_not_taken_for_it():
 def test_walls_are_no_floor():
     for pitch in (0.0, 0.3, 0.8):
         for yaw in (0.0, 0.7):
-            pose = optical_mount((0, 0, 1.2, 0, pitch, yaw))
+            pose = optical_extrinsics((0, 0, 1.2, 0, pitch, yaw))
             for seed in range(3):
                 points = noisy(room_points(pose, wall_m=1.0, floor=False), seed)
                 assert found_in(points, pose) is None

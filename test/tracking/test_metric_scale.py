@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ttt3r_ros.tracking.floor import FloorEstimate
-from ttt3r_ros.tracking.metric_scale import HeightScale, ScaleSource
+from ttt3r_ros.tracking.scale_source import HeightScale, ScaleSource
 
 
 class Ratios(ScaleSource):

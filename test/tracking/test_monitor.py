@@ -9,8 +9,9 @@ import pytest
 from places import ROOT
 
 from ttt3r_ros.config import TrackingConfig
-from ttt3r_ros.tracking.monitor import TrackingMonitor, TrackingState
+from ttt3r_ros.tracking.monitor import TrackingMonitor
 from ttt3r_ros.tracking.signals import Signals
+from ttt3r_ros.types import TrackingState
 
 FIRST = Signals(confidence=2.0, contrast=30.0, detail=(0.5, 0.4))
 GOOD = replace(

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from transforms3d.euler import euler2mat
 
-from ttt3r_ros.geometry import inverse, optical_mount, transform
-from ttt3r_ros.tracking.odometry_scale import OdometryScale
+from ttt3r_ros.geometry import inverse, optical_extrinsics, transform
+from ttt3r_ros.tracking.scale_source import OdometryScale
 
 RATE_HZ = 10
 S = 1_000_000_000
-MOUNT = optical_mount((0.4, 0.1, 1.2, 0.0, 0.1, 0.3))  # T_base_camera
+MOUNT = optical_extrinsics((0.4, 0.1, 1.2, 0.0, 0.1, 0.3))  # T_base_camera
 
 
 def base_pose(x, y, yaw):
@@ -74,7 +74,7 @@ def test_noise_of_both_at_a_standstill_gives_nothing():
 
 def test_turning_on_the_spot_gives_nothing_if_the_camera_is_on_the_axis():
     poses = [base_pose(1.0, 2.0, 0.05 * i) for i in range(600)]
-    near = optical_mount((0.1, 0.05, 1.0, 0, 0, 0))
+    near = optical_extrinsics((0.1, 0.05, 1.0, 0, 0, 0))
     drift = np.cumsum(np.random.default_rng(2).normal(0, 0.01, (600, 3)), axis=0)
     assert scale_of(poses, drift, mount=near) is None
 

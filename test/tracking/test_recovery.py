@@ -12,11 +12,10 @@ from revisit import AGAIN, ANOTHER_SEED, IMAGES, MOST_DEG, MOST_M, PERIOD_NS, Ro
 from ttt3r_ros.config import Config, with_values
 from ttt3r_ros.geometry import inverse
 from ttt3r_ros.pipeline import Pipeline
-from ttt3r_ros.session import SessionError, made_for, save_session
-from ttt3r_ros.tracking.monitor import TrackingState
-from ttt3r_ros.types import Frame
+from ttt3r_ros.session import made_for, save_session
+from ttt3r_ros.types import Frame, SessionError, TrackingState
 
-CONFIG = Config(device="cpu", every_frame=True)
+CONFIG = Config(device="cpu", process_all_images=True)
 LOST, TRACKING = TrackingState.LOST, TrackingState.TRACKING
 
 
@@ -58,8 +57,8 @@ def test_a_camera_that_was_carried_in_the_dark_to_a_known_place_is_back_in_the_m
     first, *views = room.again((IMAGES + 3) * PERIOD_NS, 5)
     assert subject.process(first.frame).state is LOST
     back = [subject.process(view.frame) for view in views]
-    assert back[0].seam.startswith("tracking was lost: contrast")
-    assert back[0].seam.endswith("; back in the map")
+    assert back[0].boundary_reason.startswith("tracking was lost: contrast")
+    assert back[0].boundary_reason.endswith("; relocalized")
     for result, view in zip(back, views, strict=True):
         metres, degrees = error(results[AGAIN].T_map_camera, way[AGAIN], result.T_map_camera, view)
         assert metres < MOST_M and degrees < MOST_DEG
@@ -84,13 +83,13 @@ def test_a_hand_may_be_in_the_picture_before_a_place_is_recognised(room, way):
     other = Room(ANOTHER_SEED).again((IMAGES + 1) * PERIOD_NS, 3)
     points, poses = len(subject.map), len(subject.session().trajectory)
     before = [subject.process(view.frame) for view in other]
-    assert not any(result.is_placed for result in before)
+    assert not any(result.is_localized for result in before)
     # Nothing goes into the map as long as its place there is looked for.
     assert (len(subject.map), len(subject.session().trajectory)) == (points, poses)
     views = room.again((IMAGES + 4) * PERIOD_NS)
     back = [subject.process(view.frame) for view in views]
-    found = next(result for result in back if result.seam.endswith("back in the map"))
-    assert found.is_placed and back[-1].is_placed
+    found = next(result for result in back if result.boundary_reason.endswith("relocalized"))
+    assert found.is_localized and back[-1].is_localized
     metres, degrees = error(
         results[AGAIN].T_map_camera, way[AGAIN], back[-1].T_map_camera, views[-1]
     )
@@ -102,7 +101,7 @@ def test_a_place_is_not_looked_for_for_ever(way):
     subject, _ = followed(way)
     subject.process(dark(0))
     views = Room(ANOTHER_SEED).again((IMAGES + 1) * PERIOD_NS, 8)
-    placed = [subject.process(view.frame).is_placed for view in views]
+    placed = [subject.process(view.frame).is_localized for view in views]
     assert (
         placed == [False] * 5 + [True] * 3
     )  # the first is LOST, four were no use, so is the fifth
@@ -110,24 +109,31 @@ def test_a_place_is_not_looked_for_for_ever(way):
 
 def test_a_known_scale_goes_on_after_coming_back(room, way):
     """Samples of the scale are in the unit of the state that is left, so they are taken anew."""
-    values = {"scale_source": "camera_height", "camera_height_m": 1.2, "segment.scale_from": "seam"}
+    values = {
+        "scale_source": "camera_height",
+        "camera_height_m": 1.2,
+        "segment.scale_from": "boundary",
+    }
     subject, results = followed(way, **values)
     assert results[-1].scale != 1.0
     subject.process(dark(0))
     back = [subject.process(view.frame) for view in room.again((IMAGES + 1) * PERIOD_NS, 3)]
-    found = next(result for result in back if result.seam.endswith("back in the map"))
-    taken = {snapshot.scale for snapshot in subject.session().snapshots}
+    found = next(result for result in back if result.boundary_reason.endswith("relocalized"))
+    taken = {keyframe.scale for keyframe in subject.session().keyframes}
     assert 1.0 not in taken  # places seen before the scale was known are not remembered
     assert found.scale in taken
-    assert np.isnan(back[-1].scale_spread)
+    assert np.isnan(back[-1].scale_log_spread)
 
 
-def test_without_snapshots_a_lost_camera_goes_on_from_the_last_pose(room, way):
-    subject, _ = followed(way, **{"recovery.snapshots": 0})
+def test_without_keyframes_a_lost_camera_goes_on_from_the_last_pose(room, way):
+    subject, _ = followed(way, **{"recovery.keyframes": 0})
     subject.process(dark(0))
     for view in room.again((IMAGES + 1) * PERIOD_NS, 2):
         result = subject.process(view.frame)
-    assert result.seam.startswith("tracking was lost") and "back in the map" not in result.seam
+    assert (
+        result.boundary_reason.startswith("tracking was lost")
+        and "relocalized" not in result.boundary_reason
+    )
     assert np.array_equal(result.T_map_odom, np.eye(4))
     with pytest.raises(SessionError, match="no place is remembered yet"):
         subject.session()
@@ -139,7 +145,7 @@ def test_another_room_is_not_taken_for_a_known_place(way):
     other = Room(ANOTHER_SEED).again((IMAGES + 1) * PERIOD_NS, 3)
     for view in other:
         result = subject.process(view.frame)
-        assert "back in the map" not in result.seam
+        assert "relocalized" not in result.boundary_reason
         assert np.array_equal(result.T_map_odom, np.eye(4))
     assert result.state is not LOST
 
@@ -172,10 +178,10 @@ def test_from_a_session_nothing_is_tracked_in_another_room(session):
 def test_a_session_keeps_its_places_however_few_may_be_remembered(session):
     folder = str(session[0])
     one, all_of_them = (
-        Pipeline.from_config(with_values(CONFIG, {"session": folder, "recovery.snapshots": most}))
+        Pipeline.from_config(with_values(CONFIG, {"session": folder, "recovery.keyframes": most}))
         for most in (0, 64)
     )
-    assert len(one.session().snapshots) == len(all_of_them.session().snapshots) > 3
+    assert len(one.session().keyframes) == len(all_of_them.session().keyframes) > 3
 
 
 def test_a_session_may_be_in_the_home_folder(session, monkeypatch):
@@ -197,7 +203,7 @@ def test_a_reset_leaves_the_session_behind(room, session):
     subject = Pipeline.from_config(replace(CONFIG, session=str(session[0])))
     subject.reset("asked")
     result = subject.process(room.again(10**15, 1)[0].frame)
-    assert result.state is TrackingState.INITIALIZING and not result.seam
+    assert result.state is TrackingState.INITIALIZING and not result.boundary_reason
     assert len(subject.map) > 0
     with pytest.raises(SessionError):
         subject.session()
@@ -209,7 +215,7 @@ def test_the_mount_of_the_camera_may_be_known_after_the_session(room, session):
     place[:3, 3] = 1.0, 2.0, 3.0
     subject.place_first_camera(place)
     result = subject.process(room.again(10**15, 1)[0].frame)
-    assert result.seam == "back in the map"
+    assert result.boundary_reason == "relocalized"
     np.testing.assert_allclose(result.T_odom_camera, place, atol=1e-9)
 
 
@@ -217,7 +223,7 @@ def test_the_mount_of_the_camera_may_be_known_after_the_session(room, session):
     ("values", "message"),
     [
         ({"update_rule": "cut3r"}, "update_rule: must be 'cut3r' .* made with 'ttt3r'"),
-        ({"map.voxel_size": 0.1}, "map.voxel_size: must be 0.05"),
+        ({"map.voxel_size_m": 0.1}, "map.voxel_size_m: must be 0.05"),
         ({"session": "nowhere"}, "nowhere: no session"),
     ],
 )

@@ -12,10 +12,10 @@ from tolerant import TOLERANT
 from transforms3d.euler import euler2mat
 
 from ttt3r_ros.config import Config, with_values
-from ttt3r_ros.geometry import inverse, optical_mount, rotation_vector, transform
+from ttt3r_ros.geometry import inverse, optical_extrinsics, rotation_vector, transform
 from ttt3r_ros.loading import Model
 from ttt3r_ros.network.prediction import Prediction
-from ttt3r_ros.tracking.segment_scale import seam_scale
+from ttt3r_ros.tracking.segment_scale import boundary_scale
 from ttt3r_ros.tracking.tracker import Tracker
 from ttt3r_ros.types import Frame
 
@@ -95,22 +95,27 @@ class ForcedNetwork:
 
 def run(network=None, **values):
     config = with_values(
-        Config(every_frame=True, preprocessing="fast"),
-        {"segment.reset_interval": INTERVAL, "segment.scale_from": "seam", **TOLERANT, **values},
+        Config(process_all_images=True, preprocessing="fast"),
+        {
+            "segment.reset_interval": INTERVAL,
+            "segment.scale_from": "boundary",
+            **TOLERANT,
+            **values,
+        },
     )
     network = network or ForcedNetwork()
     network.states = 0
     tracker = Tracker(Model(network, torch.device("cpu"), WIDTH, {}, ""), config)
     rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    results, after_seams = [], []
+    results, after_boundaries = [], []
     for i in range(IMAGES):
         results.append(tracker.step(Frame(i * 100_000_000, rgb)))
-        after_seams.append(tracker._segment)
-    return results, after_seams
+        after_boundaries.append(tracker._segment)
+    return results, after_boundaries
 
 
 def true_in_odom(index):
-    return optical_mount() @ inverse(true_pose(0)) @ true_pose(index)
+    return optical_extrinsics() @ inverse(true_pose(0)) @ true_pose(index)
 
 
 def test_forced_scale_rotation_and_translation_between_segments_are_taken_back():
@@ -143,15 +148,15 @@ def test_without_taking_scale_from_seams_each_segment_keeps_its_own():
 
 
 def test_a_ratio_that_pixels_do_not_agree_on_is_not_taken():
-    results, _ = run(**{"segment.max_scale_spread": 0.01})
+    results, _ = run(**{"segment.max_boundary_log_spread": 0.01})
     assert {result.scale for result in results} == {1.0}
 
 
 def test_an_unusable_second_answer_costs_the_shared_image_but_not_its_pose():
     results, segments = run(ForcedNetwork(unusable=(1,)))
     assert len(results) == IMAGES
-    assert "not finite" in segments[INTERVAL - 1].seam
-    assert results[INTERVAL].seam == "the network's answer was not finite"
+    assert "not finite" in segments[INTERVAL - 1].boundary_reason
+    assert results[INTERVAL].boundary_reason == "the network's answer was not finite"
     np.testing.assert_allclose(
         results[INTERVAL - 1].T_odom_camera, true_in_odom(INTERVAL - 1), atol=1e-6
     )
@@ -167,7 +172,7 @@ def test_the_scale_of_a_seam_withstands_wrong_pixels_and_says_how_wide_it_is_spr
     later = 0.8 * depth * torch.exp(0.1 * torch.randn(depth.shape, generator=generator))
     later = torch.where(torch.rand(depth.shape, generator=generator) < 0.15, 3 * later, later)
     confidence = torch.full_like(depth, 3.0)
-    found = seam_scale(cloud(depth), confidence, cloud(later), confidence)
+    found = boundary_scale(cloud(depth), confidence, cloud(later), confidence)
     assert found.ratio == pytest.approx(1.25, rel=0.05)
     assert found.spread == pytest.approx(0.1, rel=0.3)
 
@@ -176,7 +181,7 @@ def test_confident_pixels_decide():
     depth = torch.full((HEIGHT, WIDTH), 2.0)
     later, confidence = depth.clone(), torch.full_like(depth, 1.0)
     later[:32], confidence[:32] = 1.0, 10.0
-    found = seam_scale(cloud(depth), confidence, cloud(later), confidence)
+    found = boundary_scale(cloud(depth), confidence, cloud(later), confidence)
     assert found.ratio == 2.0
 
 
@@ -185,13 +190,13 @@ def test_pixels_without_depth_say_nothing():
     later, confidence = depth.clone(), torch.ones_like(depth)
     later[8:] = -1.0
     depth[4:8] = float("nan")
-    found = seam_scale(cloud(depth), confidence, cloud(later), confidence)
+    found = boundary_scale(cloud(depth), confidence, cloud(later), confidence)
     assert (found.ratio, found.spread) == (1.0, 0.0)
     later[:8] = float("inf")
-    found = seam_scale(cloud(depth), confidence, cloud(later), confidence)
+    found = boundary_scale(cloud(depth), confidence, cloud(later), confidence)
     assert (found.ratio, found.spread) == (1.0, float("inf"))
 
 
 def test_images_of_two_sizes_are_refused():
     with pytest.raises(ValueError, match="several sizes"):
-        seam_scale(torch.ones(4, 4, 3), torch.ones(4, 4), torch.ones(8, 4, 3), torch.ones(8, 4))
+        boundary_scale(torch.ones(4, 4, 3), torch.ones(4, 4), torch.ones(8, 4, 3), torch.ones(8, 4))

@@ -7,7 +7,7 @@ import torch
 from tracked_frames import CONFIG, frames, raw_poses
 
 from ttt3r_ros.config import ConfigError, with_values
-from ttt3r_ros.geometry import Intrinsics, optical_mount
+from ttt3r_ros.geometry import Intrinsics, optical_extrinsics
 from ttt3r_ros.loading import find_device, load_model
 from ttt3r_ros.tracking.tracker import Tracker
 from ttt3r_ros.types import Frame
@@ -23,8 +23,8 @@ def test_poses_are_the_networks_from_a_level_first_camera():
     subject = tracker()
     for frame, pose in zip(images, raw_poses(images), strict=True):
         result = subject.step(frame)
-        np.testing.assert_allclose(result.T_odom_camera, optical_mount() @ pose, atol=1e-6)
-        assert (result.stamp_ns, result.segment, result.seam) == (frame.stamp_ns, 0, "")
+        np.testing.assert_allclose(result.T_odom_camera, optical_extrinsics() @ pose, atol=1e-6)
+        assert (result.stamp_ns, result.segment, result.boundary_reason) == (frame.stamp_ns, 0, "")
         np.testing.assert_array_equal(result.rgb, frame.rgb)
     assert result.images_since_reset == 4 and 0 < result.mean_gain < 1
 
@@ -35,14 +35,14 @@ def test_a_segments_last_image_is_the_first_of_the_next_whose_poses_go_on_from_i
     results = [subject.step(frame) for frame in images]
     assert [result.segment for result in results] == [0, 0, 0, 1, 1, 1, 2]
     first = raw_poses(images[:3])
-    base = optical_mount() @ first[2]
+    base = optical_extrinsics() @ first[2]
     # The shared image was fed to the new state, whose pose of it is taken off the later ones.
     second = raw_poses(images[2:6])
     base = base @ np.linalg.inv(second[0])
-    np.testing.assert_allclose(results[2].T_odom_camera, optical_mount() @ first[2], atol=1e-6)
+    np.testing.assert_allclose(results[2].T_odom_camera, optical_extrinsics() @ first[2], atol=1e-6)
     for result, pose in zip(results[3:6], second[1:], strict=True):
         np.testing.assert_allclose(result.T_odom_camera, base @ pose, atol=1e-5)
-    assert not any(result.seam for result in results)
+    assert not any(result.boundary_reason for result in results)
 
 
 def test_scale_multiplies_lengths_and_leaves_rotations():
@@ -75,7 +75,11 @@ def test_a_segment_without_shared_image_says_why_once():
     before = subject.step(images[0])
     subject.start_segment("a gap")
     after = subject.step(images[1])
-    assert (after.segment, after.seam, subject.step(images[2]).seam) == (1, "a gap", "")
+    assert (after.segment, after.boundary_reason, subject.step(images[2]).boundary_reason) == (
+        1,
+        "a gap",
+        "",
+    )
     expected = before.T_odom_camera @ raw_poses(images[1:2])[0]
     np.testing.assert_allclose(after.T_odom_camera, expected, atol=1e-6)
 
@@ -99,8 +103,10 @@ def test_lower_precision_stays_near_and_gives_float32():
 def test_exact_preprocessing_is_for_every_frame_and_fast_for_live():
     rgb = np.random.default_rng(1).integers(0, 256, (480, 640, 3), np.uint8)
     pictures = {
-        name: tracker(every_frame=every_frame, preprocessing=method).step(Frame(0, rgb)).rgb
-        for name, every_frame, method in (
+        name: tracker(process_all_images=process_all_images, preprocessing=method)
+        .step(Frame(0, rgb))
+        .rgb
+        for name, process_all_images, method in (
             ("every", True, "auto"),
             ("exact", False, "exact"),
             ("live", False, "auto"),

@@ -69,8 +69,8 @@ class WrongUnit:
 
 def run(images=60, *, odometry=True, jitter=0.0, **values):
     config = with_values(
-        Config(every_frame=True, preprocessing="fast"),
-        {**TOLERANT, "recovery.snapshots": 0, **values},
+        Config(process_all_images=True, preprocessing="fast"),
+        {**TOLERANT, "recovery.keyframes": 0, **values},
     )
     tracker = Tracker(Model(WrongUnit(jitter), torch.device("cpu"), WIDTH, {}, ""), config)
     rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
@@ -94,10 +94,10 @@ def test_a_known_camera_height_makes_lengths_metric(interval):
         camera_height_m=CAMERA_HEIGHT_M,
         **{"segment.reset_interval": interval},
     )
-    assert results[0].scale == 1.0 and math.isnan(results[0].scale_spread)
+    assert results[0].scale == 1.0 and math.isnan(results[0].scale_log_spread)
     last = results[-1]
     assert last.scale == pytest.approx(UNIT, rel=0.01)
-    assert last.scale_spread < 0.02
+    assert last.scale_log_spread < 0.02
     assert last.points[..., 2].max() == pytest.approx(4.0, rel=0.01)
     # Known after ten images, from the eleventh on.
     assert [result.scale for result in results[:10]] == [1.0] * 10
@@ -111,7 +111,7 @@ def test_the_robots_odometry_makes_lengths_metric(interval):
     results = run(images=90, scale_source="odom", **{"segment.reset_interval": interval})
     assert results[0].scale == 1.0
     assert results[-1].scale == pytest.approx(UNIT, rel=0.01)
-    assert results[-1].scale_spread < 0.02
+    assert results[-1].scale_log_spread < 0.02
 
 
 def test_scale_is_constant_within_a_segment_and_the_path_does_not_jump():
@@ -128,7 +128,7 @@ def test_scale_is_constant_within_a_segment_and_the_path_does_not_jump():
 def test_without_odometry_the_scale_given_stays():
     results = run(odometry=False, scale_source="odom", scale=2.0)
     assert {result.scale for result in results} == {2.0}
-    assert all(math.isnan(result.scale_spread) for result in results)
+    assert all(math.isnan(result.scale_log_spread) for result in results)
 
 
 def test_a_spread_above_the_bound_is_not_trusted():
@@ -136,10 +136,10 @@ def test_a_spread_above_the_bound_is_not_trusted():
         scale_source="camera_height",
         camera_height_m=CAMERA_HEIGHT_M,
         jitter=0.1,
-        max_scale_spread=0.05,
+        scale_max_log_spread=0.05,
     )
     assert {result.scale for result in results} == {1.0}
-    assert results[-1].scale_spread == pytest.approx(0.15, abs=0.05)
+    assert results[-1].scale_log_spread == pytest.approx(0.15, abs=0.05)
 
 
 def test_a_camera_height_must_be_given():

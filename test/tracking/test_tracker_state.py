@@ -15,13 +15,12 @@ from ttt3r_ros.config import Config, with_values
 from ttt3r_ros.loading import load_model
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.pipeline import Pipeline
-from ttt3r_ros.tracking.monitor import TrackingState
 from ttt3r_ros.tracking.tracker import Tracker
-from ttt3r_ros.types import Frame
+from ttt3r_ros.types import Frame, TrackingState
 
 # The contrast alone decides: the poses of random weights are no camera's.
 CONFIG = with_values(
-    Config(checkpoint=small_checkpoint(), device="cpu", every_frame=True),
+    Config(checkpoint=small_checkpoint(), device="cpu", process_all_images=True),
     {**TOLERANT, "tracking.lost_contrast": 2.0},
 )
 LOST = TrackingState.LOST
@@ -54,7 +53,10 @@ def test_a_covered_lens_has_no_pose_and_tracking_goes_on_from_the_last_one(caplo
     expected = [last @ pose for pose in raw_poses(images[6:])]
     np.testing.assert_allclose([r.T_odom_camera for r in results[6:]], expected, atol=1e-6)
     assert [r.segment for r in results] == [0, 0, 0, 0, 1, 1, 1, 1]
-    assert results[6].seam.startswith("tracking was lost: contrast") and not results[7].seam
+    assert (
+        results[6].boundary_reason.startswith("tracking was lost: contrast")
+        and not results[7].boundary_reason
+    )
     assert results[7].images_since_reset == 5
     lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(lines) == 1 and lines[0].startswith("tracking is lost: contrast")
@@ -76,7 +78,7 @@ def test_a_stream_may_begin_in_the_dark():
     images, subject = frames(4), pipeline()
     results = [subject.process(frame) for frame in [*map(covered, images[:2]), *images[2:]]]
     assert [r.state.name[0] for r in results] == list("LLIT")
-    assert [(r.segment, r.seam, r.images_since_reset) for r in results[2:]] == [
+    assert [(r.segment, r.boundary_reason, r.images_since_reset) for r in results[2:]] == [
         (0, "", 1),
         (0, "", 2),
     ]
@@ -89,7 +91,7 @@ def test_a_gap_in_the_dark_is_no_further_segment():
         subject.step(frame)
     subject.start_segment("a gap")
     result = subject.step(images[4])
-    assert result.segment == 1 and result.seam.startswith("tracking was lost")
+    assert result.segment == 1 and result.boundary_reason.startswith("tracking was lost")
 
 
 def test_each_image_is_tried_with_a_new_state_while_lost():
@@ -107,7 +109,11 @@ def test_a_reset_ends_lost():
     subject.process(covered(images[1]))
     subject.reset("asked")
     result = subject.process(images[0])
-    assert (result.state, result.segment, result.seam) == (TrackingState.INITIALIZING, 0, "")
+    assert (result.state, result.segment, result.boundary_reason) == (
+        TrackingState.INITIALIZING,
+        0,
+        "",
+    )
 
 
 def test_an_image_like_the_last_one_in_the_state_gives_a_pose_and_is_not_written():

@@ -12,8 +12,8 @@ import pytest
 from ttt3r_ros.geometry import transform
 from ttt3r_ros.io.point_cloud import CLOUD_WRITERS
 from ttt3r_ros.io.trajectory import TumWriter
+from ttt3r_ros.types import ViewError
 from ttt3r_ros.viewer.folder import FolderView, read_results
-from ttt3r_ros.viewer.view_error import ViewError
 
 POINTS = np.arange(12, dtype=np.float32).reshape(4, 3)
 COLOURS = np.arange(12, dtype=np.uint8).reshape(4, 3)

@@ -11,9 +11,9 @@ import pytest
 import viser
 from browser import Browser
 
-from ttt3r_ros.geometry import Intrinsics, optical_mount
+from ttt3r_ros.geometry import Intrinsics, optical_extrinsics
+from ttt3r_ros.types import ViewError
 from ttt3r_ros.viewer.page import Page
-from ttt3r_ros.viewer.view_error import ViewError
 
 
 def cloud(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -92,7 +92,7 @@ def test_a_browser_begins_with_a_view_of_the_whole_map(page, browser):
 
 
 def test_the_camera_stands_where_it_is_and_sees_as_much_as_its_lens(page, browser):
-    T_map_camera = optical_mount((1.0, 2.0, 3.0, 0.0, 0.0, 0.0))
+    T_map_camera = optical_extrinsics((1.0, 2.0, 3.0, 0.0, 0.0, 0.0))
     page.show_camera(T_map_camera, Intrinsics(100.0, 100.0, 160.0, 50.0, 320, 100))
     browser.wait(lambda b: b.things.get("/camera", {}).get("aspect") == pytest.approx(3.2))
     camera = browser.things["/camera"]

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from ttt3r_ros.viewer.viewpoint import Bounds, bounds, overview
+from ttt3r_ros.viewer.page import Bounds, bounds, overview
 
 
 def test_stray_points_do_not_make_the_box_larger():

@@ -98,7 +98,7 @@ class CameraModel:
             raw,
             rgb=view.rectification.image(raw.rgb),
             mask=view.rectification.mask(raw.mask),
-            unseen=view.rectification.outside,
+            outside_fov=view.rectification.outside,
             intrinsics=known,
         )
 

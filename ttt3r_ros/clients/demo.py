@@ -157,7 +157,7 @@ def _write(output: Path, recording: Recording, model: Model, seed: int) -> None:
     """Write all files but the trajectory and say what is in them."""
     note = model.note
     write_ply(output / "map.ply", recording.points, recording.colours)
-    picture = draw_picture(recording, note.partition(". ")[0], voxel_m=Config().map.voxel_size)
+    picture = draw_picture(recording, note.partition(". ")[0], voxel_m=Config().map.voxel_size_m)
     if not cv2.imwrite(str(output / "picture.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)):
         raise OSError(f"{output / 'picture.png'}: cannot be written")
     text = report(recording, note=note, device=model.device, ros=_ros_version(), seed=seed)

@@ -13,7 +13,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ttt3r_ros.geometry import Intrinsics, Transform, inverse, optical_mount, orthonormal, transform
+from ttt3r_ros.geometry import (
+    Intrinsics,
+    Transform,
+    inverse,
+    optical_extrinsics,
+    orthonormal,
+    transform,
+)
 
 Floats = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.float64]  # [M, 3] metres
@@ -110,7 +117,7 @@ class Recording:
 
         That is level, at the origin, looking along x.
         """
-        return optical_mount() @ inverse(self.true_poses[self._compared()[0]])
+        return optical_extrinsics() @ inverse(self.true_poses[self._compared()[0]])
 
     def T_odom_world_aligned(self) -> Transform:
         """Return where the world is if the true path lies as near to the estimated one as it can.

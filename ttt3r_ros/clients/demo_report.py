@@ -16,7 +16,7 @@ import torch
 
 from ttt3r_ros.clients.demo_recording import Positions, Recording, moved
 from ttt3r_ros.config import Config
-from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.evaluation import run_metadata as run_metadata
 
 _PICTURE = """\
 The picture shows the map from above with the path that the node estimated; the true path is laid
@@ -133,11 +133,11 @@ def _stream(recording: Recording) -> dict[str, str]:
 
 
 def _circumstances(device: torch.device, ros: str) -> dict[str, str]:
-    found = circumstances.hardware(device)
+    found = run_metadata.hardware(device)
     return {
-        **{name: version for name, version in circumstances.versions().items() if version},
+        **{name: version for name, version in run_metadata.versions().items() if version},
         "ROS": ros,
-        "weights, SHA-256": circumstances.checkpoint(Config())["sha256"][:16],
+        "weights, SHA-256": run_metadata.checkpoint(Config())["sha256"][:16],
         "network on": found["gpu"] or "CPU",
         "CPU": f"{found['cpu']}, {found['cores']} cores",
         "system": platform.platform(),

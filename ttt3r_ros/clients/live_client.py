@@ -23,17 +23,17 @@ from rclpy.qos import (
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from ttt3r_ros.camera.camera_info import CameraModel, is_rectified
+from ttt3r_ros.clients.listening import full_node_name
 from ttt3r_ros.clients.live_depth import LiveDepth
 from ttt3r_ros.clients.live_topics import TopicSearch, listed
-from ttt3r_ros.clients.node_name import full_node_name
 from ttt3r_ros.clients.reading import transform_of
-from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.evaluation.report.data import Floats
 from ttt3r_ros.geometry import Transform
 from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.ros.conversions import stamp_ns
 from ttt3r_ros.ros.diagnostics import base_frame_of
 from ttt3r_ros.ros.transforms import FrameListener
+from ttt3r_ros.types import EvaluationError
 
 POSE_TYPES: Mapping[str, type] = {
     "geometry_msgs/msg/PoseStamped": PoseStamped,

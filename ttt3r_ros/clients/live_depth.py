@@ -10,11 +10,11 @@ from typing import TypeAlias
 
 from sensor_msgs.msg import CompressedImage, Image
 
-from ttt3r_ros.camera.preprocessing import CropTransform
 from ttt3r_ros.clients.reading import depth_of, rgb_of
 from ttt3r_ros.evaluation.metrics.depth import DepthComparison, truth_window
 from ttt3r_ros.evaluation.report.data import Floats, ViewSampler
 from ttt3r_ros.evaluation.report.pictures import make_view
+from ttt3r_ros.geometry import CropTransform
 from ttt3r_ros.recordings.pose_track import MAX_DIFFERENCE_S
 from ttt3r_ros.ros.conversions import stamp_ns
 from ttt3r_ros.types import FrameRejected

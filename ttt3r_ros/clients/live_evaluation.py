@@ -25,21 +25,20 @@ import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 
-from ttt3r_ros.clients.interruption import interruption
+from ttt3r_ros.clients.listening import interruption
 from ttt3r_ros.clients.live_client import LiveClient
 from ttt3r_ros.clients.live_depth import LiveDepth
 from ttt3r_ros.clients.reading import points_of
-from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.evaluation import run_metadata as run_metadata
 from ttt3r_ros.evaluation.collector import Collector, Heard, compare, series_of
 from ttt3r_ros.evaluation.evaluate import write_report
-from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.evaluation.metrics.depth import DepthComparison
-from ttt3r_ros.evaluation.metrics_json import depth_figures, quantiles_ms
+from ttt3r_ros.evaluation.metrics_json import depth_metrics, quantiles_ms
 from ttt3r_ros.evaluation.report.data import SequenceReport
 from ttt3r_ros.recordings.pose_track import PoseTrack
 from ttt3r_ros.recordings.recording import Poses, Stamps, Truth
 from ttt3r_ros.ros.conversions import stamp_ns
-from ttt3r_ros.tracking.monitor import TrackingState
+from ttt3r_ros.types import EvaluationError, TrackingState
 
 _LOOK_S = 0.05  # between looks at the topics there are
 _FIND_S = 10.0  # for the node to appear; for truth and TF, once the node speaks
@@ -155,8 +154,8 @@ class _LiveTruth(Truth):
                 client.true_base.child,
             )
             T_base_camera = None
-        mount = np.eye(4) if T_base_camera is None else T_base_camera
-        poses = ((stamp, T @ mount) for stamp, T in client.true_poses.items())
+        extrinsics = np.eye(4) if T_base_camera is None else T_base_camera
+        poses = ((stamp, T @ extrinsics) for stamp, T in client.true_poses.items())
         self._track = PoseTrack(self.pose_source, poses)
         self._track.warn_of_left_out()
 
@@ -182,20 +181,20 @@ def _report(
     collected, segments = _collect(client)
     truth = _LiveTruth(client)
     comparison = compare(collected, truth, request.alignment)
-    if comparison.figures and comparison.figures["poses"] < len(collected.poses):
+    if comparison.metrics and comparison.metrics["poses"] < len(collected.poses):
         _log.warning(
             "%d of %d poses have a true one; a topic that is named is listened to from the "
             "beginning: --ground-truth-topic, --depth-topic",
-            comparison.figures["poses"],
+            comparison.metrics["poses"],
             len(collected.poses),
         )
     found = depth_comparison.report()
     statuses, counts = client.statuses, client.counts
-    figures = {
+    metrics = {
         "sequence": request.node,
         "configuration": "live",
-        "trajectory": comparison.figures,
-        "depth": found and depth_figures(found),
+        "trajectory": comparison.metrics,
+        "depth": found and depth_metrics(found),
         "map": None,
         "not_compared": {
             "trajectory": comparison.reason,
@@ -217,12 +216,12 @@ def _report(
             **quantiles_ms("latency", _latencies_s(client)),
         },
         "ground_truth": {"poses": truth.pose_source, "depth": truth.depth_source},
-        "versions": circumstances.versions(),
+        "versions": run_metadata.versions(),
         "date": date.today().isoformat(),
         **about,
     }
     return write_report(
-        figures,
+        metrics,
         request.output,
         series_of(collected, comparison),
         depth.sampler.views(),
@@ -273,10 +272,10 @@ def _latencies_s(client: LiveClient) -> list[float]:
     return [1e-3 * latency for latency in latencies_ms]
 
 
-def counts_text(figures: Mapping[str, Any]) -> str:
+def counts_text(metrics: Mapping[str, Any]) -> str:
     """Return in one line what only a running node has."""
-    text = f"{figures['images_received']} images received, {figures['images_replaced']} replaced"
-    runtime = figures["runtime"]
+    text = f"{metrics['images_received']} images received, {metrics['images_replaced']} replaced"
+    runtime = metrics["runtime"]
     if "latency_ms_p50" in runtime:
         shown = ", ".join(f"{runtime[f'latency_ms_{p}']:.0f}" for p in ("p50", "p95", "p99"))
         text += f"; latency p50, p95, p99: {shown} ms"

@@ -11,7 +11,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
-from ttt3r_ros.evaluation.evaluation_error import EvaluationError
+from ttt3r_ros.types import EvaluationError
 
 _SETTLING_S = 1.0  # publishers that start together are not seen at the same time
 

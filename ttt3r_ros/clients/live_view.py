@@ -12,12 +12,11 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-from ttt3r_ros.clients.interruption import interruption
+from ttt3r_ros.clients.listening import interruption
 from ttt3r_ros.clients.reading import depth_of, intrinsics_of, points_of, rgb_of
 from ttt3r_ros.clients.view_client import TOPICS, ViewClient
 from ttt3r_ros.geometry import Intrinsics
-from ttt3r_ros.tracking.monitor import TrackingState
-from ttt3r_ros.types import FrameRejected
+from ttt3r_ros.types import FrameRejected, TrackingState
 from ttt3r_ros.viewer.page import Colour, Page
 
 _DRAW_S = 0.1  # between two drawings at least

@@ -31,7 +31,7 @@ from rosgraph_msgs.msg import Clock
 from ttt3r_ros.clients.transport import use_large_image_profile
 from ttt3r_ros.config import ConfigError
 from ttt3r_ros.recordings.bag_reader import IMAGE_TYPES, open_bag, read_messages
-from ttt3r_ros.recordings.source import SourceError
+from ttt3r_ros.types import SourceError
 
 CLOCK_PERIOD_S = 0.01
 QUEUE_SIZE = 100  # messages of a topic kept for subscribers that are behind

@@ -19,16 +19,16 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
+from ttt3r_ros.clients.listening import full_node_name
 from ttt3r_ros.clients.live_client import Joint
-from ttt3r_ros.clients.node_name import full_node_name
 from ttt3r_ros.clients.reading import transform_of
 from ttt3r_ros.geometry import Transform
-from ttt3r_ros.io.trajectory import ThinnedTrajectory
+from ttt3r_ros.io.trajectory import BoundedTrajectory
 from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.ros.conversions import stamp_ns
 from ttt3r_ros.ros.diagnostics import base_frame_of
 from ttt3r_ros.ros.transforms import FrameListener
-from ttt3r_ros.viewer.view_error import ViewError
+from ttt3r_ros.types import ViewError
 
 _NEWEST = QoSProfile(depth=1)
 _EVERYTHING = QoSProfile(depth=1000)
@@ -145,7 +145,7 @@ class ViewClient(Node):
         return np.concatenate([self._path, np.reshape(later, (-1, 3))])
 
     def _forget_path(self) -> None:
-        self._poses = ThinnedTrajectory(_MAX_POSES)
+        self._poses = BoundedTrajectory(_MAX_POSES)
         self._path, self._path_ends_ns = np.empty((0, 3)), -1
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:

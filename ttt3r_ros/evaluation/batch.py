@@ -2,7 +2,7 @@
 """Several recordings under several configurations: planned, resumed, spread over processes.
 
 One recording under one configuration is `evaluate`'s. Each task gets its own process, so that its
-peak memory is its own, and always the same number of threads, so that its figures do not depend on
+peak memory is its own, and always the same number of threads, so that its metrics do not depend on
 how many run at once.
 """
 
@@ -27,15 +27,13 @@ import torch
 from tqdm import tqdm
 
 from ttt3r_ros.config import Config, ConfigError, to_dict, with_values
-from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.evaluation import run_metadata as run_metadata
 from ttt3r_ros.evaluation.evaluate import Choices, evaluate
-from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.evaluation.report.data import Result
-from ttt3r_ros.evaluation.report.files import FIGURES
+from ttt3r_ros.evaluation.report.files import METRICS
 from ttt3r_ros.loading import find_device
-from ttt3r_ros.network.checkpoint_error import CheckpointError
 from ttt3r_ros.recordings.recording import Recording
-from ttt3r_ros.recordings.source import SourceError
+from ttt3r_ros.types import CheckpointError, EvaluationError, SourceError
 
 AS_GIVEN = "as given"
 """What settings are called of which none is compared."""
@@ -65,14 +63,14 @@ class Task:
     folder: str  # below the output
 
     def fingerprint(self, threads: int) -> str:
-        """Return what tells the figures of this task from all others'."""
+        """Return what tells the metrics of this task from all others'."""
         config = self.configuration.config
         decides = {
             "recording": _state_of(self.recording),
             "config": to_dict(config),
             "checkpoint": _checkpoint_hash(config),
             "choices": asdict(self.choices),
-            "versions": circumstances.versions(),
+            "versions": run_metadata.versions(),
             "code": _code_hash(),
             "device": str(find_device(config.device)),
             "threads": threads,
@@ -96,7 +94,7 @@ def _state_of(recording: Recording) -> dict[str, Any]:
 
 @cache
 def _checkpoint_hash(config: Config) -> str:
-    return circumstances.checkpoint(config)["sha256"]
+    return run_metadata.checkpoint(config)["sha256"]
 
 
 @cache
@@ -189,11 +187,11 @@ def run_all(tasks: Sequence[Task], output: Path, *, jobs: int, threads: int) -> 
     waiting: deque[tuple[int, str]] = deque()  # number and fingerprint
     for number, task in enumerate(tasks):
         fingerprint = task.fingerprint(threads)
-        figures = _finished(output / task.folder, fingerprint)
-        if figures is None:
+        metrics = _finished(output / task.folder, fingerprint)
+        if metrics is None:
             waiting.append((number, fingerprint))
         else:
-            results[number] = _result(task, figures)
+            results[number] = _result(task, metrics)
     if results:
         _log.info(
             "%d of %d are there already; without their folders they are made again",
@@ -252,7 +250,7 @@ class _Job:
         if failure:
             _log.error("%s: %s", task.folder, failure)
             return replace(_result(task, {}), folder="", failure=failure)
-        return _result(task, json.loads((output / task.folder / FIGURES).read_text("utf-8")))
+        return _result(task, json.loads((output / task.folder / METRICS).read_text("utf-8")))
 
 
 def _work(
@@ -285,16 +283,16 @@ def _work(
 
 
 def _finished(folder: Path, fingerprint: str) -> dict[str, Any] | None:
-    """Return the figures of a task that was finished before, if they are the same task's."""
+    """Return the metrics of a task that was finished before, if they are the same task's."""
     try:
-        figures: dict[str, Any] = json.loads((folder / FIGURES).read_text("utf-8"))
+        metrics: dict[str, Any] = json.loads((folder / METRICS).read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    return figures if figures.get(_FINGERPRINT) == fingerprint else None
+    return metrics if metrics.get(_FINGERPRINT) == fingerprint else None
 
 
-def _result(task: Task, figures: Mapping[str, Any]) -> Result:
-    return Result(task.recording.name, task.configuration.name, figures, task.folder)
+def _result(task: Task, metrics: Mapping[str, Any]) -> Result:
+    return Result(task.recording.name, task.configuration.name, metrics, task.folder)
 
 
 def _is_meant(recording: Recording, configuration: Configuration) -> bool:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ttt3r_ros.evaluation.metrics_json import trajectory_figures
+from ttt3r_ros.evaluation.metrics_json import trajectory_metrics
 from ttt3r_ros.evaluation.report.data import Series
 from ttt3r_ros.geometry import Transform
 from ttt3r_ros.recordings.recording import Truth
-from ttt3r_ros.tracking.monitor import TrackingState
+from ttt3r_ros.types import TrackingState
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Comparison:
     `T_truth_map` is a similarity: the upper left 3 x 3 is rotation times scale.
     """
 
-    figures: dict[str, Any] | None  # None: nothing is compared,
+    metrics: dict[str, Any] | None  # None: nothing is compared,
     reason: str  # and why
     alignment: str
     T_truth_map: Transform
@@ -118,7 +118,7 @@ def compare(collected: Collector, truth: Truth, alignment: str) -> Comparison:
         alignment = "none"
         path = align(found, true_poses, alignment)
     return Comparison(
-        figures=trajectory_figures(trajectory_errors(found, true_poses)),
+        metrics=trajectory_metrics(trajectory_errors(found, true_poses)),
         reason="",
         alignment=alignment,
         T_truth_map=_similarity(found[0], path.poses[0], path.scale),

@@ -15,21 +15,20 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.evaluation import run_metadata as run_metadata
 from ttt3r_ros.evaluation.batch import AS_GIVEN, Configuration, combinations, plan, run_all
 from ttt3r_ros.evaluation.evaluate import Choices, evaluate
-from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.evaluation.metrics_json import summary_text, without_nan
 from ttt3r_ros.evaluation.protocols import PROTOCOLS, Part, Protocol
 from ttt3r_ros.evaluation.report.comparison import comparison_table
 from ttt3r_ros.evaluation.report.data import Comparison, Result, SequenceReport
-from ttt3r_ros.evaluation.report.files import FIGURES, write_comparison
-from ttt3r_ros.io.atomic import whole_file
+from ttt3r_ros.evaluation.report.files import METRICS, write_comparison
+from ttt3r_ros.io.atomic import atomic_write
 from ttt3r_ros.recordings.datasets.find import find_recordings
 from ttt3r_ros.recordings.recording import Recording, Selection
 from ttt3r_ros.recordings.source import Source
 from ttt3r_ros.run import offline_config
-from ttt3r_ros.types import Frame
+from ttt3r_ros.types import EvaluationError, Frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,32 +86,32 @@ def evaluate_all(request: EvaluationRequest) -> int:
             about={"command": command},
             progress=_shown,
         )
-        print(summary_text(report.figures))
-        return 0 if _is_whole(report.figures) else 1
+        print(summary_text(report.metrics))
+        return 0 if _is_whole(report.metrics) else 1
     results = run_all(tasks, request.output, jobs=request.jobs, threads=request.threads or 1)
     comparison = Comparison(
         title=request.protocol or request.input.resolve().name,
         results=results,
         about=" ".join([protocol.about, *_departures(request, protocol, recordings)]).strip(),
         published=protocol.published,
-        circumstances={
+        run_metadata={
             "command": command,
-            "versions": circumstances.versions(),
-            "commit": circumstances.commit(),
+            "versions": run_metadata.versions(),
+            "commit": run_metadata.commit(),
         },
     )
     _write(comparison, request.output)
     print(comparison_table(comparison))
-    return 0 if all(_is_whole(result.figures) for result in results) else 1
+    return 0 if all(_is_whole(result.metrics) for result in results) else 1
 
 
-def _is_whole(figures: Mapping[str, Any]) -> bool:
+def _is_whole(metrics: Mapping[str, Any]) -> bool:
     """Whether images were processed, nothing kept others from it, and what is true was compared."""
-    if not figures.get("images") or figures["damage"]:
+    if not metrics.get("images") or metrics["damage"]:
         return False
-    truth = figures["ground_truth"]
-    return not (truth["poses"] and not figures["trajectory"]) and not (
-        truth["depth"] and not figures["depth"]
+    truth = metrics["ground_truth"]
+    return not (truth["poses"] and not metrics["trajectory"]) and not (
+        truth["depth"] and not metrics["depth"]
     )
 
 
@@ -150,10 +149,10 @@ def compare_live(live: SequenceReport, offline: SequenceReport, folder: Path, ou
     comparison = Comparison(
         title=f"{offline.name}: a running node, and the recording offline",
         results=[
-            Result(offline.name, "live", live.figures, "live"),
-            Result(offline.name, "offline", offline.figures, os.path.relpath(folder, output)),
+            Result(offline.name, "live", live.metrics, "live"),
+            Result(offline.name, "offline", offline.metrics, os.path.relpath(folder, output)),
         ],
-        circumstances={"command": command_line(), "versions": circumstances.versions()},
+        run_metadata={"command": command_line(), "versions": run_metadata.versions()},
     )
     _write(comparison, output)
     return comparison_table(comparison)
@@ -166,7 +165,7 @@ def command_line() -> str:
 
 def _write(comparison: Comparison, output: Path) -> None:
     write_comparison(comparison, output)
-    with whole_file(output / FIGURES) as unfinished:
+    with atomic_write(output / METRICS) as unfinished:
         text = json.dumps(without_nan(asdict(comparison)), indent=2, allow_nan=False)
         unfinished.write_text(text + "\n", "utf-8")
 

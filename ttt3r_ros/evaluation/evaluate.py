@@ -23,25 +23,23 @@ import numpy.typing as npt
 import torch
 
 from ttt3r_ros.config import Config, to_dict
-from ttt3r_ros.evaluation import run_metadata as circumstances
+from ttt3r_ros.evaluation import run_metadata as run_metadata
 from ttt3r_ros.evaluation.collector import Collector, Comparison, Heard, compare, series_of
-from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.evaluation.metrics.depth import DepthComparison, OtherViewError, truth_window
 from ttt3r_ros.evaluation.metrics.map import map_errors
 from ttt3r_ros.evaluation.metrics.true_surface import surface_of_stream
-from ttt3r_ros.evaluation.metrics_json import depth_figures, map_figures, quantiles_ms, without_nan
+from ttt3r_ros.evaluation.metrics_json import depth_metrics, map_metrics, quantiles_ms, without_nan
 from ttt3r_ros.evaluation.report.data import SequenceReport, Series, View, ViewSampler
-from ttt3r_ros.evaluation.report.files import FIGURES, write_sequence
+from ttt3r_ros.evaluation.report.files import METRICS, write_sequence
 from ttt3r_ros.evaluation.report.pictures import draw_map, make_view
 from ttt3r_ros.geometry import Intrinsics, Transform
-from ttt3r_ros.io.atomic import whole_file
+from ttt3r_ros.io.atomic import atomic_write
 from ttt3r_ros.loading import Model, load_model
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.recordings.recording import Recording, Selection, Truth
-from ttt3r_ros.recordings.source import Source, SourceError
+from ttt3r_ros.recordings.source import Source
 from ttt3r_ros.run import run
-from ttt3r_ros.tracking.monitor import TrackingState
-from ttt3r_ros.types import Frame, FrameResult
+from ttt3r_ros.types import EvaluationError, Frame, FrameResult, SourceError, TrackingState
 
 _MAP_POINTS = 500_000  # compared and drawn at most; a larger map is thinned evenly
 
@@ -50,7 +48,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What decides the figures beside the pipeline's settings."""
+    """What decides the metrics beside the pipeline's settings."""
 
     selection: Selection = field(default_factory=Selection)
     alignment: str = "se3"  # in pictures and of the map
@@ -79,13 +77,13 @@ def evaluate(
         recording: images and truth.
         config: settings of the pipeline.
         output: the folder; made if it does not exist.
-        choices: what beside the settings decides the figures.
+        choices: what beside the settings decides the metrics.
         configuration: what the settings are called.
         about: further entries of `report.json`.
         progress: is given the images and gives them back, one by one.
 
     Returns:
-        The report; its figures are the content of `report.json`.
+        The report; its metrics are the content of `report.json`.
 
     Raises:
         CheckpointError, ConfigError: as `Pipeline.from_config`.
@@ -106,7 +104,7 @@ def evaluate(
         if model.note:
             _log.warning("%s", model.note)
         output.mkdir(parents=True, exist_ok=True)
-        (output / FIGURES).unlink(missing_ok=True)  # of what is written over now
+        (output / METRICS).unlink(missing_ok=True)  # of what is written over now
         depth = None
         if truth.depth_source:
             depth = stack.enter_context(
@@ -141,11 +139,11 @@ def evaluate(
     no_depth = "" if depth_report else "there is no true depth"
     if truth.depth_source and no_depth:
         no_depth = listener.other_view or "no true depth is of the time of an image"
-    figures = {
+    metrics = {
         "sequence": recording.name,
         "configuration": configuration,
-        "trajectory": comparison.figures,
-        "depth": depth_report and depth_figures(depth_report),
+        "trajectory": comparison.metrics,
+        "depth": depth_report and depth_metrics(depth_report),
         "map": surface,
         "not_compared": {"trajectory": comparison.reason, "depth": no_depth, "map": no_map},
         "damage": damage[0] if damage else None,
@@ -161,37 +159,37 @@ def evaluate(
             **peak,
         },
         "ground_truth": {"poses": truth.pose_source, "depth": truth.depth_source},
-        "checkpoint": circumstances.checkpoint(config),
+        "checkpoint": run_metadata.checkpoint(config),
         "config": to_dict(config),
-        "versions": circumstances.versions(),
-        "hardware": circumstances.hardware(model.device),
+        "versions": run_metadata.versions(),
+        "hardware": run_metadata.hardware(model.device),
         "date": date.today().isoformat(),
         **(about or {}),
     }
     return write_report(
-        figures,
+        metrics,
         output,
         series_of(listener.collected, comparison),
         listener.sampler.views(),
         (cloud.points, cloud.colours),
         comparison.T_truth_map,
-        voxel_m=config.map.voxel_size,
+        voxel_m=config.map.voxel_size_m,
     )
 
 
 def write_report(
-    figures: dict[str, Any],
+    metrics: dict[str, Any],
     output: Path,
     series: Series,
     views: Sequence[View],
     cloud: tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]] | None,
     T_truth_map: Transform,
-    voxel_m: float = Config().map.voxel_size,
+    voxel_m: float = Config().map.voxel_size_m,
 ) -> SequenceReport:
     """Write all files of the report of one sequence.
 
     Args:
-        figures: the content of `report.json`.
+        metrics: the content of `report.json`.
         output: the folder; it exists.
         series: what happened over time.
         views: examples.
@@ -202,18 +200,18 @@ def write_report(
     Raises:
         OSError: a file cannot be written.
     """
-    figures = without_nan(figures)
+    metrics = without_nan(metrics)
     picture = None
     if cloud is not None and len(cloud[0]):
         points = cloud[0].astype(np.float64) @ T_truth_map[:3, :3].T + T_truth_map[:3, 3]
         picture = draw_map(points, cloud[1], series, voxel_m=voxel_m)
     report = SequenceReport(
-        figures["sequence"], figures["configuration"], figures, series, views, picture
+        metrics["sequence"], metrics["configuration"], metrics, series, views, picture
     )
     write_sequence(report, output)
     # Last of all: where it is, the evaluation is whole.
-    with whole_file(output / FIGURES) as unfinished:
-        unfinished.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n", "utf-8")
+    with atomic_write(output / METRICS) as unfinished:
+        unfinished.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", "utf-8")
     return report
 
 
@@ -270,8 +268,8 @@ class _Listener:
         if true_m is None and not shown:
             return
         depth = result.points[..., 2]
-        if result.unseen is not None:
-            depth = depth.where(~result.unseen, np.nan)
+        if result.outside_fov is not None:
+            depth = depth.where(~result.outside_fov, np.nan)
         depth_m = depth.cpu().numpy()
         if self._depth and true_m is not None:
             try:
@@ -297,9 +295,9 @@ def _map(
     """Compare the map's points, aligned, with the surface that true depth and poses show.
 
     Returns:
-        The figures, or None and why.
+        The metrics, or None and why.
     """
-    if not (comparison.figures and truth.depth_source):
+    if not (comparison.metrics and truth.depth_source):
         return None, "this takes true poses and true depth"
     if not len(points):
         return None, "the map is empty"
@@ -318,7 +316,7 @@ def _map(
             )
         except EvaluationError as error:
             return None, str(error)
-    return map_figures(map_errors(points, surface), comparison.alignment), ""
+    return map_metrics(map_errors(points, surface), comparison.alignment), ""
 
 
 def _peak_memory(model: Model) -> dict[str, int]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # needs evo
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
-def trajectory_figures(errors: TrajectoryErrors) -> dict[str, Any]:
+def trajectory_metrics(errors: TrajectoryErrors) -> dict[str, Any]:
     """Return the errors of poses, by alignment where that matters."""
     drift = errors.scale_drift
     return {
@@ -38,7 +38,7 @@ def trajectory_figures(errors: TrajectoryErrors) -> dict[str, Any]:
     }
 
 
-def depth_figures(report: DepthReport) -> dict[str, Any]:
+def depth_metrics(report: DepthReport) -> dict[str, Any]:
     """Return the errors of depth by alignment, the constant guess among them."""
     return {
         "images": report.images,
@@ -58,11 +58,11 @@ def depth_figures(report: DepthReport) -> dict[str, Any]:
     }
 
 
-def map_figures(errors: MapErrors, alignment: str) -> dict[str, Any]:
+def map_metrics(errors: MapErrors, alignment: str) -> dict[str, Any]:
     """Return the errors of the map after an alignment of the poses."""
-    figures = asdict(errors)
-    figures["scores"] = [asdict(score) for score in errors.scores]
-    return {"alignment": alignment, **figures}
+    metrics = asdict(errors)
+    metrics["scores"] = [asdict(score) for score in errors.scores]
+    return {"alignment": alignment, **metrics}
 
 
 def quantiles_ms(name: str, seconds: list[float]) -> dict[str, float]:
@@ -73,10 +73,10 @@ def quantiles_ms(name: str, seconds: list[float]) -> dict[str, float]:
     return {f"{name}_ms_{key}": 1e3 * float(v) for key, v in zip(_QUANTILES, values, strict=True)}
 
 
-def summary_text(figures: Mapping[str, Any]) -> str:
-    """Return the figures that matter most as a text of several lines."""
+def summary_text(metrics: Mapping[str, Any]) -> str:
+    """Return the metrics that matter most as a text of several lines."""
     lines = []
-    path, depth, surface = (figures[name] for name in ("trajectory", "depth", "map"))
+    path, depth, surface = (metrics[name] for name in ("trajectory", "depth", "map"))
     if path:
         rigid, similar, as_it_is = (path["alignments"][a] for a in ("se3", "sim3", "none"))
         lines += [
@@ -101,12 +101,12 @@ def summary_text(figures: Mapping[str, Any]) -> str:
             _line("accuracy", surface["accuracy_m"], "m"),
             _line("completeness", surface["completeness_m"], "m"),
         ]
-    runtime = figures["runtime"]
+    runtime = metrics["runtime"]
     speed = f"{runtime['images_per_second']:.1f} images/s"
     if "step_ms_p50" in runtime:
         speed += f", a step takes {runtime['step_ms_p50']:.1f} ms (median)"
     counts = ("images", "images_lost", "images_rejected", "segments", "map_points")
-    lines += [speed, ", ".join(f"{figures[name]} {name.replace('_', ' ')}" for name in counts)]
+    lines += [speed, ", ".join(f"{metrics[name]} {name.replace('_', ' ')}" for name in counts)]
     return "\n".join(lines)
 
 

@@ -48,8 +48,8 @@ class Protocol:
 
 
 def _ate(where: str, ate_m: float) -> tuple[Published, ...]:
-    figures = {"trajectory": {"alignments": {"sim3": {"ate_rmse_m": ate_m}}}}
-    return (Published(f"{_LISTED}, {where}", "", figures),)
+    metrics = {"trajectory": {"alignments": {"sim3": {"ate_rmse_m": ate_m}}}}
+    return (Published(f"{_LISTED}, {where}", "", metrics),)
 
 
 PROTOCOLS: dict[str, Protocol] = {

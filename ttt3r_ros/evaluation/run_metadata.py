@@ -15,7 +15,7 @@ import torch
 
 import ttt3r_ros
 from ttt3r_ros.config import Config
-from ttt3r_ros.io.sha256 import sha256
+from ttt3r_ros.io.atomic import sha256
 from ttt3r_ros.loading import SHIPPED
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that appear under their name when they are whole, or not at all."""
+"""Files that appear under their name when they are whole, or not at all, and their SHA-256."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +11,7 @@ from pathlib import Path
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Give a file beside `path` to write; it takes that name at the end of the context.
 
     A file that has that name already stays as it was until then, and after an exception.
@@ -38,3 +39,16 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             # A full disk's own error names no file, others the one beside.
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def sha256(path: Path) -> str:
+    """Return it in hexadecimal digits.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

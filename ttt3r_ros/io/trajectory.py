@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ttt3r_ros.geometry import Transform, quaternion, transform_from_quaternion
+from ttt3r_ros.types import NS_PER_S
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_NANOSECONDS = 1_000_000_000
 
 PoseT = TypeVar("PoseT")
 
@@ -48,7 +48,7 @@ class TumWriter:
             raise ValueError(f"stamp_ns: must not be negative, got {stamp_ns}")
         if T.shape != (4, 4) or not np.isfinite(T).all():
             raise ValueError(f"T: expected finite numbers [4, 4], got {T.tolist()}")
-        seconds, nanoseconds = divmod(int(stamp_ns), _NANOSECONDS)
+        seconds, nanoseconds = divmod(int(stamp_ns), NS_PER_S)
         w, x, y, z = quaternion(T)
         rounded = (round(value, 9) + 0.0 for value in (*T[:3, 3], x, y, z, w))  # no "-0"
         numbers = " ".join(f"{value:.9f}" for value in rounded)
@@ -70,7 +70,7 @@ class TumWriter:
         self.close()
 
 
-class ThinnedTrajectory:
+class BoundedTrajectory:
     """Poses with their stamps, a bounded number of them, spread evenly over the images."""
 
     def __init__(self, max_poses: int) -> None:
@@ -101,7 +101,7 @@ class ThinnedTrajectory:
         return list(self._poses)
 
 
-def thinned(poses: Sequence[PoseT], max_poses: int) -> list[PoseT]:
+def subsample(poses: Sequence[PoseT], max_poses: int) -> list[PoseT]:
     """Return at most so many poses, evenly spread, and the last one whatever its place.
 
     Every second, fourth, eighth, ... stays: those of a longer trajectory are among those of a
@@ -141,7 +141,7 @@ def read_tum(path: str | Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.fl
             pose = transform_from_quaternion((tx, ty, tz), (qw, qx, qy, qz))
             if not (np.isfinite(pose).all() and any((qx, qy, qz, qw))):
                 raise ValueError
-            stamps.append(int(Decimal(stamp) * _NANOSECONDS))
+            stamps.append(int(Decimal(stamp) * NS_PER_S))
         except (ValueError, InvalidOperation, OverflowError):
             raise ValueError(
                 f"{path}, line {number}: expected stamp tx ty tz qx qy qz qw, got {line!r}"

@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from ttt3r_ros.geometry import Intrinsics, Transform, inverse
-from ttt3r_ros.mapping.moved_points import moved_points
+from ttt3r_ros.mapping.grouping import moved_points
 
 
-def is_seen_through(
+def is_free_space(
     points: Tensor,
     depth: Tensor,
     intrinsics: Intrinsics,

@@ -21,8 +21,8 @@ def within_range(points: Tensor, max_range_m: float) -> Tensor:
     return distance <= max_range_m
 
 
-def off_edges(depth: Tensor, share: float) -> Tensor:
-    """Return where no jump of depth is next to the pixel, bool [H, W].
+def flying_pixel_mask(depth: Tensor, share: float) -> Tensor:
+    """Return where a jump of depth is next to the pixel, bool [H, W].
 
     At the border of an object, depth that is not sharp lies between the object and what is behind
     it; in the map such flying pixels become curtains. A pixel is at a jump if its depth and that
@@ -34,14 +34,14 @@ def off_edges(depth: Tensor, share: float) -> Tensor:
         depth: float [H, W], metres along z. NaN, and what is not positive, is no neighbour.
         share: of the nearer depth, above 0.
     """
-    result = torch.ones_like(depth, dtype=torch.bool)
+    result = torch.zeros_like(depth, dtype=torch.bool)
     for axis in (0, 1):
         length = depth.shape[axis]
         if length < 2:
             continue
         one, other = depth.narrow(axis, 0, length - 1), depth.narrow(axis, 1, length - 1)
         nearer = one.minimum(other)
-        flat = ((one - other).abs() > share * nearer).logical_and_(nearer > 0).logical_not_()
-        result.narrow(axis, 0, length - 1).logical_and_(flat)
-        result.narrow(axis, 1, length - 1).logical_and_(flat)
+        jump = ((one - other).abs() > share * nearer).logical_and_(nearer > 0)
+        result.narrow(axis, 0, length - 1).logical_or_(jump)
+        result.narrow(axis, 1, length - 1).logical_or_(jump)
     return result

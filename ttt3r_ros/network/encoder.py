@@ -27,10 +27,10 @@ class PatchEmbed(nn.Module):
 class EncoderBlock(nn.Module):
     """Self-attention, then the MLP, each added to its input; arguments as in `SelfAttention`."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: int, half_rotary: bool = False) -> None:
+    def __init__(self, width: int, heads: int, mlp_ratio: int, rope_float16: bool = False) -> None:
         super().__init__()
         self.norm1 = layer_norm(width)
-        self.attn = SelfAttention(width, heads, half_rotary)
+        self.attn = SelfAttention(width, heads, rope_float16)
         self.norm2 = layer_norm(width)
         self.mlp = Mlp(width, mlp_ratio * width, width)
 

@@ -112,17 +112,17 @@ class Heads(nn.Module):
     patch follow its features, see `Network.encode`.
     """
 
-    def __init__(self, config: NetworkConfig, other_view: bool) -> None:
+    def __init__(self, config: NetworkConfig, world_points_head: bool) -> None:
         super().__init__()
         width = config.dec_embed_dim
         self.pose_head = PoseHead(width)
-        if other_view:
+        if world_points_head:
             self.final_transform = nn.ModuleList(
                 ConditionedBlock(width, config.dec_num_heads, config.mlp_ratio) for _ in range(2)
             )
 
     def to_world(self, tokens: Tensor, pose_token: Tensor, rotary: RotaryTable) -> Tensor:
-        """Image tokens [B, N, C] conditioned on the pose token [B, 1, C]; with other_view only."""
+        """Image tokens [B, N, C] conditioned on the pose token [B, 1, C]; for the world points."""
         for block in self.final_transform:
             tokens = block(tokens, pose_token, rotary)
         return tokens
@@ -139,10 +139,10 @@ class Heads(nn.Module):
 class DptHeads(Heads):
     """Heads of a `dpt` file."""
 
-    def __init__(self, config: NetworkConfig, other_view: bool) -> None:
-        super().__init__(config, other_view)
+    def __init__(self, config: NetworkConfig, world_points_head: bool) -> None:
+        super().__init__(config, world_points_head)
         self.dpt_self = DptTower(config.enc_embed_dim, config.dec_embed_dim)
-        if other_view:
+        if world_points_head:
             self.dpt_cross = DptTower(config.enc_embed_dim, config.dec_embed_dim)
 
     def in_camera(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -160,14 +160,14 @@ class LinearHeads(Heads):
     A refiner uses the image's pixels too.
     """
 
-    def __init__(self, config: NetworkConfig, other_view: bool) -> None:
-        super().__init__(config, other_view)
+    def __init__(self, config: NetworkConfig, world_points_head: bool) -> None:
+        super().__init__(config, world_points_head)
         width = config.dec_embed_dim
         pixels = config.patch_size**2
         self.patch_size = config.patch_size
         self.proj = Mlp(width, HEAD_MLP_RATIO * width, OUT_CHANNELS * pixels)
         self.refiner = Refiner(config.refiner_width) if config.refiner_width else None
-        if other_view:
+        if world_points_head:
             self.cross_proj = Mlp(width, HEAD_MLP_RATIO * width, OUT_CHANNELS * pixels)
 
     def in_camera(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

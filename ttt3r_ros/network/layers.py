@@ -66,14 +66,14 @@ class SelfAttention(nn.Module):
     Args:
         width: of a token; head j owns channels [j·d, (j + 1)·d).
         heads: number of heads.
-        half_rotary: round queries and keys to float16 before and after their rotation, as the
+        rope_float16: round queries and keys to float16 before and after their rotation, as the
             published models were run.
     """
 
-    def __init__(self, width: int, heads: int, half_rotary: bool = False) -> None:
+    def __init__(self, width: int, heads: int, rope_float16: bool = False) -> None:
         super().__init__()
         self.heads = heads
-        self.half_rotary = half_rotary
+        self.rope_float16 = rope_float16
         self.qkv = Linear(width, 3 * width)
         self.proj = Linear(width, width)
 
@@ -82,7 +82,7 @@ class SelfAttention(nn.Module):
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # [B, T, 3, heads, d]
         queries_keys, values = qkv[:, :, :2].flatten(2, 3), qkv[:, :, 2]
         if rotary is not None:
-            if self.half_rotary:
+            if self.rope_float16:
                 rounded = rotate(queries_keys.half(), rotary).half()
                 queries_keys = rounded.to(rotary.cos.dtype)
             else:

@@ -39,9 +39,9 @@ class Network(nn.Module):
     Args:
         config: the dimensions.
         update_rule: how the state takes the decoder's proposal, a name in `UPDATE_RULES` or a rule.
-        half_rotary: round the encoder's queries and keys to float16 around their rotation, as the
+        rope_float16: round the encoder's queries and keys to float16 around their rotation, as the
             published results were computed; moves outputs by about 1e-3.
-        other_view: also build the heads that give points in the world frame.
+        world_points_head: also build the heads that give points in the world frame.
 
     Attributes:
         tf32: whether CUDA devices may round factors of float32 products to TF32.
@@ -55,19 +55,19 @@ class Network(nn.Module):
         config: NetworkConfig,
         *,
         update_rule: UpdateRule | str = "ttt3r",
-        half_rotary: bool = False,
-        other_view: bool = False,
+        rope_float16: bool = False,
+        world_points_head: bool = False,
     ) -> None:
         super().__init__()
         self.config = config
         self.update_rule = find_update_rule(update_rule)
-        self.other_view = other_view
+        self.world_points_head = world_points_head
         self.tf32 = False
         enc_width, width, ratio = config.enc_embed_dim, config.dec_embed_dim, config.mlp_ratio
 
         self.patch_embed = PatchEmbed(config.patch_size, enc_width)
         self.enc_blocks = nn.ModuleList(
-            EncoderBlock(enc_width, config.enc_num_heads, ratio, half_rotary)
+            EncoderBlock(enc_width, config.enc_num_heads, ratio, rope_float16)
             for _ in range(config.enc_depth)
         )
         self.enc_norm = layer_norm(enc_width)
@@ -90,7 +90,7 @@ class Network(nn.Module):
         self.dec_norm_state = layer_norm(width)
 
         heads = DptHeads if config.head_type == "dpt" else LinearHeads
-        self.downstream_head: Heads = heads(config, other_view)
+        self.downstream_head: Heads = heads(config, world_points_head)
 
     def initial_state(self, batch: int = 1) -> RecurrentState:
         """The state before a stream's first image; it depends on the weights only."""
@@ -240,7 +240,7 @@ class Network(nn.Module):
         pose = heads.pose_head(layers[-1][:, 0])
         points, confidence = heads.in_camera(maps)
         points_in_world = confidence_in_world = None
-        if self.other_view:
+        if self.world_points_head:
             rotary = self._image_table(features, self.config.dec_head_width)
             moved = heads.to_world(layers[-1][:, 1:], layers[-1][:, :1], rotary)
             maps[-1] = torch.unflatten(moved, 1, grid)

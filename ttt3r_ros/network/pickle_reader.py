@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch.torch_version import TorchVersion
 
-from ttt3r_ros.network.checkpoint_error import CheckpointError
+from ttt3r_ros.types import CheckpointError
 
 # Before it, a file could run code or corrupt memory: CVE-2025-32434, CVE-2026-24747.
 _SAFE_TORCH = "2.10"

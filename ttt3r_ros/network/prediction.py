@@ -21,5 +21,7 @@ class Prediction:
     pose: Tensor  # [B, 7], camera to world: tx ty tz in m, unit quaternion qw qx qy qz, qw >= 0
     pose_matrix: Tensor  # [B, 4, 4], camera to world, the same pose
     gain: Tensor  # [B, S], share of the proposed state each state token took, 0 to 1
-    points_in_world: Tensor | None = None  # [B, H, W, 3], m; with other_view only
-    confidence_in_world: Tensor | None = None  # [B, H, W], from 1 upwards; with other_view only
+    points_in_world: Tensor | None = None  # [B, H, W, 3], m; with world_points_head only
+    confidence_in_world: Tensor | None = (
+        None  # [B, H, W], from 1 upwards; with world_points_head only
+    )

@@ -26,8 +26,8 @@ from ttt3r_ros.camera.decoding import (
 )
 from ttt3r_ros.recordings.cut_mcap import CutMcap
 from ttt3r_ros.recordings.recorded_span import EVERYTHING, JUMP_BACK_NS, RecordedSpan
-from ttt3r_ros.recordings.source import Rejection, Source, SourceError
-from ttt3r_ros.types import Frame, FrameRejected
+from ttt3r_ros.recordings.source import Rejection, Source
+from ttt3r_ros.types import NS_PER_S, Frame, FrameRejected, SourceError
 
 BAG_SUFFIXES = (".mcap", ".db3")
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -163,7 +163,7 @@ def read_whole(
 def stamp_of(message: Any, recorded_ns: int) -> int:
     """Return the nanoseconds of a message's header, or the time of recording if they are 0."""
     stamp = message.header.stamp
-    return int(stamp.sec * 1_000_000_000 + stamp.nanosec or recorded_ns)
+    return int(stamp.sec * NS_PER_S + stamp.nanosec or recorded_ns)
 
 
 def _stamp_in(cdr: bytes, recorded_ns: int) -> int | None:
@@ -171,7 +171,7 @@ def _stamp_in(cdr: bytes, recorded_ns: int) -> int | None:
     if len(cdr) < 12:
         return None
     sec, nanosec = struct.unpack_from("<iI" if cdr[1] & 1 else ">iI", cdr, 4)
-    return int(sec * 1_000_000_000 + nanosec or recorded_ns)
+    return int(sec * NS_PER_S + nanosec or recorded_ns)
 
 
 def decode_depth(message: Any) -> npt.NDArray[np.float32]:

@@ -10,7 +10,8 @@ from ttt3r_ros.recordings.bag_reader import BagSource
 from ttt3r_ros.recordings.bag_truth import BagTruth
 from ttt3r_ros.recordings.pose_track import MAX_DIFFERENCE_S
 from ttt3r_ros.recordings.recording import Recording, Selection
-from ttt3r_ros.recordings.source import Source, SourceError
+from ttt3r_ros.recordings.source import Source
+from ttt3r_ros.types import SourceError
 
 BAG_FORMAT = "rosbag2"
 

@@ -31,8 +31,9 @@ from ttt3r_ros.recordings.depth_stream import DepthStream
 from ttt3r_ros.recordings.pose_track import MAX_DIFFERENCE_S, PoseTrack, warn_of_other_times
 from ttt3r_ros.recordings.recorded_span import EVERYTHING, RecordedSpan
 from ttt3r_ros.recordings.recording import Poses, Stamps, Truth
-from ttt3r_ros.recordings.source import Source, SourceError
+from ttt3r_ros.recordings.source import Source
 from ttt3r_ros.recordings.tf_tree import TfTree
+from ttt3r_ros.types import SourceError
 
 POSE_TYPES = (
     "geometry_msgs/msg/PoseStamped",

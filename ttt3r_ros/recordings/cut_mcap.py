@@ -12,7 +12,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ttt3r_ros.recordings.source import SourceError
+from ttt3r_ros.types import SourceError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from ttt3r_ros.camera.decoding import to_uint8
-from ttt3r_ros.recordings.source import Rejection, Source, SourceError
-from ttt3r_ros.types import Frame, FrameRejected
+from ttt3r_ros.recordings.source import Rejection, Source
+from ttt3r_ros.types import NS_PER_S, Frame, FrameRejected, SourceError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 _SECONDS = re.compile(r"[0-9]+\.[0-9]{1,9}")
@@ -93,7 +93,7 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
 
 def _nanoseconds(seconds: str) -> int:
     whole, _, fraction = seconds.partition(".")
-    return int(whole) * 1_000_000_000 + int(fraction.ljust(9, "0"))
+    return int(whole) * NS_PER_S + int(fraction.ljust(9, "0"))
 
 
 def _natural(name: str) -> list[int | str]:

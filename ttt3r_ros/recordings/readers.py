@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ttt3r_ros.recordings.bag_reader import BAG_SUFFIXES, BagSource, is_bag
 from ttt3r_ros.recordings.folder_reader import FolderSource
-from ttt3r_ros.recordings.source import Source, SourceError
+from ttt3r_ros.recordings.source import Source
+from ttt3r_ros.types import SourceError
 
 
 def open_source(

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.geometry import Transform, orthonormal, quaternion
 from ttt3r_ros.simulation.scene import Scene, View
+from ttt3r_ros.types import NS_PER_S, EvaluationError
 
 FRAME, WORLD_FRAME = "camera", "world"
 TRUE_FRAME = "ground_truth_camera"  # in /tf; a camera with a parent would seem to be on a robot
@@ -81,7 +81,7 @@ def write_simulated_bag(
 def _messages(
     scene: Scene, view: View, stamp_ns: int, compressed: bool, depth_encoding: str
 ) -> dict[str, Any]:
-    stamp = _T["builtin_interfaces/msg/Time"](*divmod(stamp_ns, 1_000_000_000))
+    stamp = _T["builtin_interfaces/msg/Time"](*divmod(stamp_ns, NS_PER_S))
     camera = _T["std_msgs/msg/Header"](stamp, FRAME)
     world = _T["std_msgs/msg/Header"](stamp, WORLD_FRAME)
     T_world_camera = orthonormal(view.T_world_camera.numpy())

@@ -10,14 +10,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ttt3r_ros.recordings.recorded_span import EVERYTHING, RecordedSpan
-from ttt3r_ros.types import Frame
+from ttt3r_ros.types import Frame, SourceError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-
-class SourceError(ValueError):
-    """A recording that cannot be read; the message names the path and what to change."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from rosbags.rosbag2 import Reader
 from ttt3r_ros.geometry import Transform, between, inverse, transform_from_quaternion
 from ttt3r_ros.recordings.bag_reader import read_whole
 from ttt3r_ros.recordings.recorded_span import EVERYTHING, RecordedSpan
-from ttt3r_ros.recordings.source import SourceError
+from ttt3r_ros.types import NS_PER_S, SourceError
 
 TF_TYPE = "tf2_msgs/msg/TFMessage"
 _MAX_GAP_NS = 250_000_000  # across a longer one nothing is interpolated
@@ -165,7 +165,7 @@ class TfTree:
                 f"{self._path}: frame {child!r} has two parents, {edge.parent!r} and {parent!r}"
             )
         edge.recorded_ns.append(recorded_ns)
-        edge.stamps_ns.append(header.stamp.sec * 1_000_000_000 + header.stamp.nanosec)
+        edge.stamps_ns.append(header.stamp.sec * NS_PER_S + header.stamp.nanosec)
         edge.poses.append(transform_from_quaternion((t.x, t.y, t.z), wxyz))
 
     def _root(self, frame: str) -> str:

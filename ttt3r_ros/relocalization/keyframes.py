@@ -2,7 +2,7 @@
 """What is remembered of places, so that a lost camera can come back to them.
 
 Choosing what to keep and finding what looks alike is done here; stepping the network from a
-snapshot and judging the answer is `relocalization`'s, files are `session`'s.
+keyframe and judging the answer is `relocalization`'s, files are `session`'s.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Novelty:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Snapshot:
+class Keyframe:
     """The recurrent state after one image, and what it takes to recognise the place.
 
     Tensors stay on the network's device. A state is 4 MB with the published networks.
@@ -77,21 +77,21 @@ def describe(features: Tensor, width: int) -> Tensor:
     return F.normalize(F.adaptive_avg_pool2d(channels, GRID).flatten(), dim=0)
 
 
-def thinned(image: Tensor) -> Tensor:
+def subsample(image: Tensor) -> Tensor:
     """Leave every n-th row and column of an image [H, W, ...], about 3000 pixels: [h, w, ...]."""
     stride = _stride(*image.shape[:2])
     return image[stride // 2 :: stride, stride // 2 :: stride]
 
 
-def thinned_picture(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The colours around the pixels that `thinned` leaves, [H, W, 3] → [h, w, 3]."""
+def subsample_picture(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The colours around the pixels that `subsample` leaves, [H, W, 3] → [h, w, 3]."""
     stride = _stride(*rgb.shape[:2])
     averaged = cv2.blur(rgb, (stride, stride))
     return np.ascontiguousarray(averaged[stride // 2 :: stride, stride // 2 :: stride])
 
 
-def thinned_intrinsics(intrinsics: Intrinsics) -> Intrinsics:
-    """Those of the image that `thinned` leaves."""
+def subsample_intrinsics(intrinsics: Intrinsics) -> Intrinsics:
+    """Those of the image that `subsample` leaves."""
     first = (stride := _stride(intrinsics.height, intrinsics.width)) // 2
     return Intrinsics(
         intrinsics.fx / stride,
@@ -107,8 +107,8 @@ def _stride(height: int, width: int) -> int:
     return ceil(sqrt(height * width / _SAMPLES))
 
 
-class SnapshotStore:
-    """A bounded number of snapshots, spread over the places that were seen.
+class KeyframeStore:
+    """A bounded number of keyframes, spread over the places that were seen.
 
     When it is full, a view must be farther from all that are kept than the nearest two of them are
     from each other, and one of these two goes.
@@ -127,23 +127,23 @@ class SnapshotStore:
         self.clear()
 
     def __len__(self) -> int:
-        return len(self._snapshots)
+        return len(self._keyframes)
 
     @property
-    def snapshots(self) -> tuple[Snapshot, ...]:
+    def keyframes(self) -> tuple[Keyframe, ...]:
         """All of them, the oldest first."""
-        return tuple(self._snapshots)
+        return tuple(self._keyframes)
 
     def clear(self) -> None:
         """Forget all."""
-        self._snapshots: list[Snapshot] = []
+        self._keyframes: list[Keyframe] = []
         self._apart = np.empty((0, 0))  # [N, N], infinite on the diagonal
 
-    def restore(self, snapshots: Iterable[Snapshot]) -> None:
+    def restore(self, keyframes: Iterable[Keyframe]) -> None:
         """Keep these and no others, the oldest first; of too many, those most apart."""
         self.clear()
-        for snapshot in snapshots:
-            self._add(snapshot)
+        for keyframe in keyframes:
+            self._add(keyframe)
 
     def offer(
         self,
@@ -161,9 +161,9 @@ class SnapshotStore:
         median_confidence: float,
         descriptor: Tensor,
     ) -> bool:
-        """Keep a snapshot of an image just tracked, unless one of the same view is kept already.
+        """Keep a keyframe of an image just tracked, unless one of the same view is kept already.
 
-        Only `descriptor` is downloaded to find out, and that only if a snapshot is near by its
+        Only `descriptor` is downloaded to find out, and that only if a keyframe is near by its
         pose. Nothing else is copied before that is known.
 
         Args:
@@ -184,19 +184,19 @@ class SnapshotStore:
             Whether it was kept. What is not finite or lies behind the camera never is.
         """
         least = 1.0
-        if len(self._snapshots) == self._capacity > 1:
+        if len(self._keyframes) == self._capacity > 1:
             least = max(least, self._apart.min())
         near = self._apart_in_place(T_map_camera) < least
         if near.any():
             looks = descriptor.cpu().numpy()
             if (self._apart_in_looks(looks, near.nonzero()[0]) < least).any():
                 return False
-        points = thinned(points)
+        points = subsample(points)
         numbers = torch.cat((descriptor, points[..., 2].median()[None])).cpu().numpy()
         if not (np.isfinite(numbers).all() and numbers[-1] > 0):
             return False
         self._add(
-            Snapshot(
+            Keyframe(
                 stamp_ns=stamp_ns,
                 segment=segment,
                 state=state,
@@ -204,9 +204,9 @@ class SnapshotStore:
                 T_map_segment=T_map_segment,
                 T_map_camera=T_map_camera,
                 points=points.half(),
-                confidence=thinned(confidence).half(),
-                rgb=thinned_picture(rgb),
-                intrinsics=thinned_intrinsics(intrinsics),
+                confidence=subsample(confidence).half(),
+                rgb=subsample_picture(rgb),
+                intrinsics=subsample_intrinsics(intrinsics),
                 median_confidence=median_confidence,
                 depth_m=float(numbers[-1]),
                 descriptor=numbers[:-1],
@@ -214,20 +214,20 @@ class SnapshotStore:
         )
         return True
 
-    def most_alike(self, descriptor: Descriptor, count: int) -> list[Snapshot]:
-        """Return the snapshots that look most like a descriptor, at most `count`, best first."""
+    def most_alike(self, descriptor: Descriptor, count: int) -> list[Keyframe]:
+        """Return the keyframes that look most like a descriptor, at most `count`, best first."""
         order = np.argsort(self._apart_in_looks(descriptor), kind="stable")
-        return [self._snapshots[i] for i in order[:count]]
+        return [self._keyframes[i] for i in order[:count]]
 
-    def _add(self, snapshot: Snapshot) -> None:
+    def _add(self, keyframe: Keyframe) -> None:
         row = np.maximum(
-            self._apart_in_place(snapshot.T_map_camera), self._apart_in_looks(snapshot.descriptor)
+            self._apart_in_place(keyframe.T_map_camera), self._apart_in_looks(keyframe.descriptor)
         )
         self._apart = np.block([[self._apart, row[:, None]], [row[None], np.full((1, 1), np.inf)]])
-        self._snapshots.append(snapshot)
-        if len(self._snapshots) > self._capacity:
+        self._keyframes.append(keyframe)
+        if len(self._keyframes) > self._capacity:
             dispensable = self._dispensable()
-            del self._snapshots[dispensable]
+            del self._keyframes[dispensable]
             self._apart = np.delete(
                 np.delete(self._apart, dispensable, axis=0), dispensable, axis=1
             )
@@ -244,8 +244,8 @@ class SnapshotStore:
 
     def _apart_in_place(self, T_map_camera: Transform) -> npt.NDArray[np.float64]:
         """Distances [N] of a pose from those that are kept."""
-        poses = np.array([s.T_map_camera for s in self._snapshots]).reshape(-1, 4, 4)
-        depth_m = np.array([s.depth_m for s in self._snapshots])
+        poses = np.array([s.T_map_camera for s in self._keyframes]).reshape(-1, 4, 4)
+        depth_m = np.array([s.depth_m for s in self._keyframes])
         moved_m = np.linalg.norm(poses[:, :3, 3] - T_map_camera[:3, 3], axis=1)
         cosine = (np.einsum("nij,ij->n", poses[:, :3, :3], T_map_camera[:3, :3]) - 1) / 2
         turned_rad = np.arccos(cosine.clip(-1, 1))
@@ -259,7 +259,7 @@ class SnapshotStore:
         self, descriptor: Descriptor, among: Iterable[int] | None = None
     ) -> npt.NDArray[np.float64]:
         """Distances [N] of a descriptor from those that are kept, or from some of them."""
-        some = self._snapshots if among is None else [self._snapshots[i] for i in among]
+        some = self._keyframes if among is None else [self._keyframes[i] for i in among]
         kept = np.array([s.descriptor for s in some]).reshape(-1, len(descriptor))
         apart: npt.NDArray[np.float64] = np.linalg.norm(kept - descriptor, axis=1)
         return apart / self._novelty.looks

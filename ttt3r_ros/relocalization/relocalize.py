@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Coming back to a place that was seen before: the network goes on from a snapshot's state.
+"""Coming back to a place that was seen before: the network goes on from a keyframe's state.
 
-The snapshots that look most like the image are stepped with it, all at once. From where the
-network takes the camera to be, the snapshot's coloured points are laid onto the picture; the
+The keyframes that look most like the image are stepped with it, all at once. From where the
+network takes the camera to be, the keyframe's coloured points are laid onto the picture; the
 answers are judged by how well colours and depths then agree. Nothing is kept here.
 """
 
@@ -23,12 +23,12 @@ from ttt3r_ros.network.precision import tf32_products
 from ttt3r_ros.network.prediction import Prediction
 from ttt3r_ros.network.state import RecurrentState
 from ttt3r_ros.relocalization.keyframes import (
-    Snapshot,
-    SnapshotStore,
+    Keyframe,
+    KeyframeStore,
     describe,
-    thinned,
-    thinned_intrinsics,
-    thinned_picture,
+    subsample,
+    subsample_intrinsics,
+    subsample_picture,
 )
 from ttt3r_ros.relocalization.photometric import align
 
@@ -43,7 +43,9 @@ class Limits:
     are those of the shipped model in simulated rooms, over right answers and wrong ones.
     """
 
-    least_likeness: float = 0.85  # right: 0.94 in the median; wrong: 99 % are below 0.86
+    min_photometric_correlation: float = (
+        0.85  # right: 0.94 in the median; wrong: 99 % are below 0.86
+    )
     most_disagreement: float = 0.15  # right: 0.06 in the median; wrong: 90 % are above 0.10
     least_share_seen: float = 0.5  # right: 90 % are above 0.52; wrong: the median is 0.42
     least_confidence: float = 0.2  # tells little: 90 % of both are above 0.2; against the absurd
@@ -51,17 +53,17 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """How well an image goes with a snapshot when both are where they are taken to be."""
+    """How well an image goes with a keyframe when both are where they are taken to be."""
 
-    likeness: float  # correlation of their colours, -1 to 1
+    photometric_correlation: float  # correlation of their colours, -1 to 1
     disagreement: float  # of depths, see `consistency`; the worse of both directions
     share_seen: float  # of the points of the one that fall into the other; the lesser of both
-    confidence: float  # the median above 1, as a share of the snapshot's
+    confidence: float  # the median above 1, as a share of the keyframe's
 
     def suffices(self, limits: Limits) -> bool:
         """Whether it is enough to believe that the place is the same."""
         return (
-            self.likeness >= limits.least_likeness
+            self.photometric_correlation >= limits.min_photometric_correlation
             and self.disagreement <= limits.most_disagreement
             and self.share_seen >= limits.least_share_seen
             and self.confidence >= limits.least_confidence
@@ -72,11 +74,11 @@ class Evidence:
 class Relocalization:
     """Where an image was taken, and how to go on from there.
 
-    The state's poses, once in metres, are relative to `T_map_segment`. It is the snapshot's but
+    The state's poses, once in metres, are relative to `T_map_segment`. It is the keyframe's but
     for the correction by which the camera comes to stand at `T_map_camera`.
     """
 
-    snapshot: Snapshot  # its scale goes with state and prediction
+    keyframe: Keyframe  # its scale goes with state and prediction
     state: RecurrentState  # batch 1, after the image
     prediction: Prediction  # batch 1, in the network's unit
     median_confidence: float
@@ -90,7 +92,7 @@ def relocalize(
     features: Tensor,
     rgb: npt.NDArray[np.uint8],
     intrinsics: Intrinsics | None,
-    store: SnapshotStore,
+    store: KeyframeStore,
     *,
     candidates: int = 3,
     limits: Limits | None = None,
@@ -100,12 +102,12 @@ def relocalize(
     Waits for the device twice, for the descriptor and for the answers.
 
     Args:
-        network: that made the snapshots.
+        network: that made the keyframes.
         features: of the image, [1, gh, gw, E] from `Network.encode`.
         rgb: the image as the network saw it, uint8 [H, W, 3].
-        intrinsics: of the network's image; None: those of a snapshot.
+        intrinsics: of the network's image; None: those of a keyframe.
         store: what is remembered.
-        candidates: snapshots tried at most.
+        candidates: keyframes tried at most.
         limits: what is believed.
 
     Returns:
@@ -114,7 +116,7 @@ def relocalize(
     limits = limits or Limits()
     answers = attempts(network, features, rgb, intrinsics, store, candidates)
     believed = [answer for answer in answers if answer.evidence.suffices(limits)]
-    return max(believed, key=lambda answer: answer.evidence.likeness, default=None)
+    return max(believed, key=lambda answer: answer.evidence.photometric_correlation, default=None)
 
 
 @torch.inference_mode()
@@ -123,16 +125,16 @@ def attempts(
     features: Tensor,
     rgb: npt.NDArray[np.uint8],
     intrinsics: Intrinsics | None,
-    store: SnapshotStore,
+    store: KeyframeStore,
     candidates: int,
 ) -> list[Relocalization]:
-    """Step the most promising snapshots with an image; as `relocalize`, but without judging."""
+    """Step the most promising keyframes with an image; as `relocalize`, but without judging."""
     descriptor = describe(features, network.config.enc_embed_dim).cpu().numpy()
-    small = thinned_picture(rgb)
+    small = subsample_picture(rgb)
     tried = [s for s in store.most_alike(descriptor, candidates) if s.rgb.shape == small.shape]
     if not tried:
         return []
-    lens = thinned_intrinsics(intrinsics) if intrinsics else tried[0].intrinsics
+    lens = subsample_intrinsics(intrinsics) if intrinsics else tried[0].intrinsics
     state, prediction = network.advance(
         stacked([s.state for s in tried]), features.expand(len(tried), *features.shape[1:])
     )
@@ -140,52 +142,52 @@ def attempts(
     with tf32_products(False):  # poses need more digits
         found = _compared(tried, prediction, picture, lens).double().cpu().numpy()  # [K, 38]
     return [
-        _answer(snapshot, _stream(state, k), _prediction(prediction, k), found[k])
-        for k, snapshot in enumerate(tried)
+        _answer(keyframe, _stream(state, k), _prediction(prediction, k), found[k])
+        for k, keyframe in enumerate(tried)
         if np.isfinite(found[k, :34]).all()
     ]
 
 
 def _compared(
-    tried: Sequence[Snapshot], prediction: Prediction, picture: Tensor, lens: Intrinsics
+    tried: Sequence[Keyframe], prediction: Prediction, picture: Tensor, lens: Intrinsics
 ) -> Tensor:
-    """Lay the points of each snapshot onto the picture; nothing waits for the device.
+    """Lay the points of each keyframe onto the picture; nothing waits for the device.
 
     Returns:
-        [K, 38]: the network's pose [16] in its own unit, the pose found [16] of the snapshot's
-        camera in the image's, median confidence, likeness, and disagreement and share seen of the
-        snapshot's points in the image and of the image's in the snapshot.
+        [K, 38]: the network's pose [16] in its own unit, the pose found [16] of the keyframe's
+        camera in the image's, median confidence, photometric correlation, and disagreement and
+        share seen of the keyframe's points in the image and of the image's in the keyframe.
     """
     device = picture.device
     scale = torch.tensor([s.scale for s in tried], device=device)[:, None]
-    T_segment_snapshot = torch.from_numpy(
+    T_segment_keyframe = torch.from_numpy(
         np.stack([inverse(s.T_map_segment) @ s.T_map_camera for s in tried])
     ).to(device, torch.float32)
     T_segment_camera = prediction.pose_matrix.clone()
     T_segment_camera[:, :3, 3] *= scale
-    T_camera_snapshot, likeness = align(
-        _inverses(T_segment_camera) @ T_segment_snapshot,
+    T_camera_keyframe, photometric_correlation = align(
+        _inverses(T_segment_camera) @ T_segment_keyframe,
         torch.stack([s.points for s in tried]),
         torch.stack([torch.from_numpy(s.rgb) for s in tried]).to(device),
         picture,
         lens,
     )
-    T_snapshot_camera = _inverses(T_camera_snapshot)
+    T_keyframe_camera = _inverses(T_camera_keyframe)
     agreements = []
-    for k, snapshot in enumerate(tried):
-        points = snapshot.scale * thinned(prediction.points[k])
-        confidence = thinned(prediction.confidence[k])
-        theirs, their_confidence = snapshot.points.float(), snapshot.confidence.float()
-        forth = consistency(theirs, their_confidence, points, T_camera_snapshot[k], lens)
-        back = consistency(points, confidence, theirs, T_snapshot_camera[k], snapshot.intrinsics)
+    for k, keyframe in enumerate(tried):
+        points = keyframe.scale * subsample(prediction.points[k])
+        confidence = subsample(prediction.confidence[k])
+        theirs, their_confidence = keyframe.points.float(), keyframe.confidence.float()
+        forth = consistency(theirs, their_confidence, points, T_camera_keyframe[k], lens)
+        back = consistency(points, confidence, theirs, T_keyframe_camera[k], keyframe.intrinsics)
         agreements.append(torch.cat((forth[:2], back[:2])))
     median = prediction.confidence.flatten(1).median(dim=1).values
     return torch.cat(
         (
             prediction.pose_matrix.flatten(1),
-            T_camera_snapshot.flatten(1),
+            T_camera_keyframe.flatten(1),
             median[:, None],
-            likeness[:, None],
+            photometric_correlation[:, None],
             torch.stack(agreements),
         ),
         dim=1,
@@ -193,29 +195,29 @@ def _compared(
 
 
 def _answer(
-    snapshot: Snapshot,
+    keyframe: Keyframe,
     state: RecurrentState,
     prediction: Prediction,
     numbers: npt.NDArray[np.float64],
 ) -> Relocalization:
     """Name the numbers [38] of `_compared`."""
     T_segment_camera = orthonormal(numbers[:16].reshape(4, 4))
-    T_segment_camera[:3, 3] *= snapshot.scale
-    T_camera_snapshot = orthonormal(numbers[16:32].reshape(4, 4))
-    T_map_camera = snapshot.T_map_camera @ inverse(T_camera_snapshot)
-    median, likeness, forth, share_forth, back, share_back = numbers[32:].tolist()
+    T_segment_camera[:3, 3] *= keyframe.scale
+    T_camera_keyframe = orthonormal(numbers[16:32].reshape(4, 4))
+    T_map_camera = keyframe.T_map_camera @ inverse(T_camera_keyframe)
+    median, photometric_correlation, forth, share_forth, back, share_back = numbers[32:].tolist()
     return Relocalization(
-        snapshot=snapshot,
+        keyframe=keyframe,
         state=state,
         prediction=prediction,
         median_confidence=median,
         T_map_camera=T_map_camera,
         T_map_segment=T_map_camera @ inverse(T_segment_camera),
         evidence=Evidence(
-            likeness=likeness,
+            photometric_correlation=photometric_correlation,
             disagreement=max(forth, back),
             share_seen=min(share_forth, share_back),
-            confidence=(median - 1) / max(snapshot.median_confidence - 1, _LEAST_CONFIDENCE),
+            confidence=(median - 1) / max(keyframe.median_confidence - 1, _LEAST_CONFIDENCE),
         ),
     )
 

@@ -22,10 +22,9 @@ except ImportError:
 from ttt3r_ros.camera.decoding import decode_compressed, decode_image
 from ttt3r_ros.geometry import Intrinsics, Transform, inverse, rotation_vector, transform
 from ttt3r_ros.mapping.voxel_map import MapCloud
-from ttt3r_ros.ros.transforms import Mount, pose_message
-from ttt3r_ros.tracking.covariance import Covariance, moved
-from ttt3r_ros.tracking.time_guard import NS_PER_S
-from ttt3r_ros.types import Frame, FrameRejected, FrameResult
+from ttt3r_ros.ros.transforms import Extrinsics, pose_message
+from ttt3r_ros.tracking.covariance import moved
+from ttt3r_ros.types import NS_PER_S, Covariance, Frame, FrameRejected, FrameResult
 
 _bridge = CvBridge()
 
@@ -76,7 +75,7 @@ def frame_from_image(message: Image | CompressedImage, camera_frame: str) -> Fra
 
 def odometry_message(
     result: FrameResult,
-    mount: Mount,
+    extrinsics: Extrinsics,
     previous: tuple[int, Transform] | None,
     odom_frame: str,
 ) -> Odometry:
@@ -84,14 +83,14 @@ def odometry_message(
 
     Args:
         result: of the image.
-        mount: of the camera on the base.
+        extrinsics: of the camera on the base.
         previous: stamp in nanoseconds and pose of the base at the image before, None if there is
             none; the velocity is unknown then.
         odom_frame: frame of the pose.
     """
-    message = Odometry(child_frame_id=mount.base_frame)
+    message = Odometry(child_frame_id=extrinsics.base_frame)
     message.header = _header(result.stamp_ns, odom_frame)
-    T_odom_base = mount.odom_to_base(result.T_odom_camera)
+    T_odom_base = extrinsics.odom_to_base(result.T_odom_camera)
     message.pose.pose = pose_message(T_odom_base)
     covariance = _at_base(result.pose_covariance, result.T_odom_camera, T_odom_base)
     message.pose.covariance = covariance.flatten()
@@ -99,17 +98,17 @@ def odometry_message(
         message.twist.twist = _twist(
             inverse(previous[1]) @ T_odom_base, (result.stamp_ns - previous[0]) / NS_PER_S
         )
-    message.twist.covariance = moved(result.twist_covariance, mount.T_base_camera).flatten()
+    message.twist.covariance = moved(result.twist_covariance, extrinsics.T_base_camera).flatten()
     return message
 
 
 def map_pose_message(
-    result: FrameResult, mount: Mount, map_frame: str
+    result: FrameResult, extrinsics: Extrinsics, map_frame: str
 ) -> PoseWithCovarianceStamped:
     """Return the pose of the base in the map."""
     message = PoseWithCovarianceStamped(header=_header(result.stamp_ns, map_frame))
     T_map_camera = result.T_map_camera
-    T_map_base = mount.odom_to_base(T_map_camera)
+    T_map_base = extrinsics.odom_to_base(T_map_camera)
     message.pose.pose = pose_message(T_map_base)
     covariance = _at_base(result.map_pose_covariance, T_map_camera, T_map_base)
     message.pose.covariance = covariance.flatten()

@@ -21,10 +21,9 @@ from rclpy.node import Node
 from rclpy.task import Future
 
 from ttt3r_ros.msg import TrackingStatus
-from ttt3r_ros.ros.qos import OVERRIDABLE
+from ttt3r_ros.ros.parameters import OVERRIDABLE
 from ttt3r_ros.ros.stream import MANY_LOST, StreamCounts
-from ttt3r_ros.tracking.monitor import TrackingState
-from ttt3r_ros.tracking.time_guard import NS_PER_S
+from ttt3r_ros.types import NS_PER_S, TrackingState
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 RECENT_S = 5.0  # what "in the last seconds" means, and the rate of images is taken over
@@ -48,7 +47,7 @@ class Health:
     rejection: str  # why the last image that was rejected was
     max_points: int  # of the map
     base_frame: str  # that poses are of; empty: not known yet
-    every_frame: bool  # none is meant to be replaced
+    process_all_images: bool  # none is meant to be replaced
 
 
 class Diagnosis:
@@ -73,7 +72,7 @@ class Diagnosis:
         result.message = "; ".join(reason for _, reason in worst_first) or _all_is_well(health)
         rate_hz = recent.received / seconds if seconds else 0.0
         result.values = [
-            KeyValue(key=key, value=value) for key, value in _figures(health, rate_hz).items()
+            KeyValue(key=key, value=value) for key, value in _values(health, rate_hz).items()
         ]
         return result
 
@@ -171,7 +170,7 @@ def _findings(health: Health, seconds: float, recent: StreamCounts) -> Iterator[
         yield WARN, f"{recent.rejected} images rejected lately, the last one: {health.rejection}"
     if recent.lost_share > MANY_LOST:
         yield WARN, f"{recent.lost_share:.0%} of the images lost on the way"
-    if health.every_frame and recent.replaced:
+    if health.process_all_images and recent.replaced:
         yield WARN, f"{recent.replaced} images replaced: more wait than queue_size"
     if recent.without_odometry:
         yield WARN, f"no odometry of the time of {recent.without_odometry} images lately"
@@ -185,7 +184,7 @@ def _all_is_well(health: Health) -> str:
     return TrackingState(health.status.state).name
 
 
-def _figures(health: Health, rate_hz: float) -> dict[str, str]:
+def _values(health: Health, rate_hz: float) -> dict[str, str]:
     figures = {"lifecycle": health.lifecycle}
     if health.base_frame:
         figures[_BASE_FRAME] = health.base_frame

@@ -43,19 +43,22 @@ from tf2_msgs.msg import TFMessage
 
 from ttt3r_ros.camera.camera_info import CameraModel
 from ttt3r_ros.config import ConfigError
-from ttt3r_ros.network.checkpoint_error import CheckpointError
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.ros.diagnostics import DiagnosticsPublisher, Health
 from ttt3r_ros.ros.log import send_logs_to
 from ttt3r_ros.ros.masks import Masks
 from ttt3r_ros.ros.outputs import Outputs
-from ttt3r_ros.ros.parameters import change_settings, declare_parameters, read_parameters
-from ttt3r_ros.ros.qos import OVERRIDABLE
+from ttt3r_ros.ros.parameters import (
+    OVERRIDABLE,
+    change_settings,
+    declare_parameters,
+    read_parameters,
+)
 from ttt3r_ros.ros.robot_odometry import RobotOdometry
 from ttt3r_ros.ros.saving import SAVED, NothingToSaveError, take
 from ttt3r_ros.ros.transforms import FrameConflict, FrameListener
 from ttt3r_ros.ros.worker import Worker
-from ttt3r_ros.session import SessionError
+from ttt3r_ros.types import CheckpointError, SessionError
 
 _WARNING_PERIOD_S = 5.0
 _DIAGNOSIS_WITHIN_S = 3.0  # sent once a second, of which discovery may take the first
@@ -122,7 +125,7 @@ class TTT3RNode(LifecycleNode):
         except Exception as error:  # rclpy would end the transition without a word
             return self._failure("configure", repr(error), traceback.format_exc())
         self._outputs.forget()
-        queue_size = self._node_config.queue_size if self._config.every_frame else 1
+        queue_size = self._node_config.queue_size if self._config.process_all_images else 1
         self._worker = Worker(
             self, pipeline, self._outputs, self._node_config, queue_size, self._give_up
         )
@@ -184,7 +187,9 @@ class TTT3RNode(LifecycleNode):
         worker.prepare(
             self._camera,
             self._masks,
-            lambda frame: listener.find_mount(frame, self._node_config, self._outputs.own_edges),
+            lambda frame: listener.find_extrinsics(
+                frame, self._node_config, self._outputs.own_edges
+            ),
             odometry,
         )
         self._subscribe(image_topic, odometry)
@@ -229,10 +234,10 @@ class TTT3RNode(LifecycleNode):
         self.get_logger().info(f"waiting for images on {image_topic}")
 
     def _image_qos(self) -> QoSProfile:
-        every_frame = self._config.every_frame
-        reliable = every_frame or self._node_config.image_reliability == "reliable"
+        process_all_images = self._config.process_all_images
+        reliable = process_all_images or self._node_config.image_reliability == "reliable"
         return QoSProfile(
-            depth=self._node_config.queue_size if every_frame else 1,
+            depth=self._node_config.queue_size if process_all_images else 1,
             reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
         )
 
@@ -285,7 +290,7 @@ class TTT3RNode(LifecycleNode):
         return self._worker
 
     def _on_image(self, message: Image | CompressedImage) -> None:
-        if self._configured_worker().image(message) and self._config.every_frame:
+        if self._configured_worker().image(message) and self._config.process_all_images:
             self.get_logger().warning(
                 f"more images wait than queue_size, {self._node_config.queue_size}: the oldest go",
                 throttle_duration_sec=_WARNING_PERIOD_S,
@@ -325,8 +330,8 @@ class TTT3RNode(LifecycleNode):
         return response
 
     def _on_clock_jump(self, jump: TimeJump) -> None:
-        # With every_frame the images' own stamps tell of it, in their place among the images.
-        if self._worker is not None and not self._config.every_frame:
+        # With process_all_images the images' own stamps tell of it, in their place among them.
+        if self._worker is not None and not self._config.process_all_images:
             self._worker.clock_jumped(self.get_clock().now().nanoseconds)
 
     def _on_parameters(self, parameters: Sequence[Parameter[Any]]) -> SetParametersResult:
@@ -376,7 +381,7 @@ class TTT3RNode(LifecycleNode):
             rejection=self._outputs.last_rejection,
             max_points=self._config.map.max_points,
             base_frame=worker.base_frame if worker else "",
-            every_frame=self._config.every_frame,
+            process_all_images=self._config.process_all_images,
         )
 
     def _give_up(self, error: Exception) -> None:

@@ -28,13 +28,11 @@ from ttt3r_ros.ros.conversions import (
     rgb_message,
     stamp_message,
 )
+from ttt3r_ros.ros.parameters import OVERRIDABLE
 from ttt3r_ros.ros.path import PathMessages
-from ttt3r_ros.ros.qos import OVERRIDABLE
 from ttt3r_ros.ros.stream import StreamCounts
-from ttt3r_ros.ros.transforms import FramePublisher, Mount
-from ttt3r_ros.tracking.monitor import TrackingState
-from ttt3r_ros.tracking.time_guard import NS_PER_S
-from ttt3r_ros.types import FrameResult
+from ttt3r_ros.ros.transforms import Extrinsics, FramePublisher
+from ttt3r_ros.types import NS_PER_S, FrameResult, TrackingState
 
 
 class Outputs:
@@ -84,35 +82,35 @@ class Outputs:
         self._previous = None
 
     def forget_frames(self) -> None:
-        """Let the next mount be a first one: nothing is ours on TF before it."""
+        """Let the next extrinsics be a first one: nothing is ours on TF before it."""
         self._frames.forget()
 
-    def mount(self, mount: Mount, camera_frame: str, stamp_ns: int) -> None:
+    def extrinsics(self, extrinsics: Extrinsics, camera_frame: str, stamp_ns: int) -> None:
         """Publish where the camera is on the robot, if nobody else does."""
-        self._frames.publish_mount(mount, camera_frame, stamp_message(stamp_ns))
+        self._frames.publish_extrinsics(extrinsics, camera_frame, stamp_message(stamp_ns))
 
-    def pose(self, result: FrameResult, mount: Mount, node_config: NodeConfig) -> None:
+    def pose(self, result: FrameResult, extrinsics: Extrinsics, node_config: NodeConfig) -> None:
         """Publish where an image was taken, TF first; of a LOST one only if wanted."""
         if _is_withheld(result, node_config):
             self._previous = None
             return
-        T_odom_base = mount.odom_to_base(result.T_odom_camera)
+        T_odom_base = extrinsics.odom_to_base(result.T_odom_camera)
         stamp = stamp_message(result.stamp_ns)
         is_odometry = node_config.odom_source == "camera"
         if is_odometry:
             self._frames.publish_pose(
-                result.T_map_odom, T_odom_base, mount.base_frame, stamp, node_config
+                result.T_map_odom, T_odom_base, extrinsics.base_frame, stamp, node_config
             )
-        # After a reset the pose before has another origin, after a seam it is this one's by
-        # construction: neither says anything about the velocity.
-        follows = self._previous and result.images_since_reset > 1 and not result.seam
+        # After a reset the pose before has another origin, after a segment boundary it is this
+        # one's by construction: neither says anything about the velocity.
+        follows = self._previous and result.images_since_reset > 1 and not result.boundary_reason
         previous = self._previous if follows else None
         self._previous = (result.stamp_ns, T_odom_base)
         if is_odometry and self._odometry.get_subscription_count():
             frame = node_config.odom_frame
-            self._odometry.publish(odometry_message(result, mount, previous, frame))
+            self._odometry.publish(odometry_message(result, extrinsics, previous, frame))
         if self._map_pose.get_subscription_count():
-            self._map_pose.publish(map_pose_message(result, mount, self._map_frame))
+            self._map_pose.publish(map_pose_message(result, extrinsics, self._map_frame))
 
     def correction(self, T_map_odom: Transform, stamp_ns: int, node_config: NodeConfig) -> None:
         """Publish map -> odom of a foreign odometry, at an image's stamp; see `MapCorrection`."""
@@ -155,12 +153,12 @@ class Outputs:
         status.mean_gain = result.mean_gain
         status.median_confidence = result.median_confidence
         status.scale = result.scale
-        status.scale_spread = result.scale_spread
+        status.scale_log_spread = result.scale_log_spread
         status.step_ms = 1e3 * result.step_s
         status.latency_ms = latency_ms
         status.map_points = map_points
         status.last_reset_reason = last_reset_reason
-        remarks = [f"new segment: {result.seam}"] if result.seam else []
+        remarks = [f"new segment: {result.boundary_reason}"] if result.boundary_reason else []
         if result.reason:
             remarks.append(result.reason)
         self._send_status(counts, "; ".join(remarks))
@@ -194,10 +192,10 @@ class Outputs:
         return bool(self._path.get_subscription_count())
 
     def path(
-        self, poses: Sequence[tuple[int, Transform]], mount: Mount | None, stamp_ns: int
+        self, poses: Sequence[tuple[int, Transform]], extrinsics: Extrinsics | None, stamp_ns: int
     ) -> None:
         """Publish the base's path, see `PathMessages.path`."""
-        self._path.publish(self._path_messages.path(poses, mount, stamp_ns))
+        self._path.publish(self._path_messages.path(poses, extrinsics, stamp_ns))
 
     def _create(self, kind: type, topic: str, qos: QoSProfile | int = 10) -> Any:
         return self._node.create_lifecycle_publisher(

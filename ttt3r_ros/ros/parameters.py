@@ -13,6 +13,8 @@ from rcl_interfaces.msg import (
     ParameterDescriptor,
 )
 from rclpy.node import Node
+from rclpy.qos import QoSPolicyKind
+from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from ttt3r_ros.config import Config, NodeConfig, Setting, settings, with_values
 
@@ -80,3 +82,14 @@ def _descriptor(setting: Setting) -> ParameterDescriptor:
             FloatingPointRange(from_value=max(low, -1.7e308), to_value=min(high, 1.7e308), step=0.0)
         ]
     return descriptor
+
+
+OVERRIDABLE = QoSOverridingOptions(
+    (
+        QoSPolicyKind.HISTORY,
+        QoSPolicyKind.DEPTH,
+        QoSPolicyKind.RELIABILITY,
+        QoSPolicyKind.DURABILITY,
+    )
+)
+"""For every publisher and subscription of the node; those of tf2 have none in Python."""

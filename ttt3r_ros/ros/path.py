@@ -11,7 +11,7 @@ from std_msgs.msg import Header
 
 from ttt3r_ros.geometry import Transform
 from ttt3r_ros.ros.conversions import stamp_message
-from ttt3r_ros.ros.transforms import Mount, pose_message
+from ttt3r_ros.ros.transforms import Extrinsics, pose_message
 
 
 class PathMessages:
@@ -28,30 +28,32 @@ class PathMessages:
             frame: of the poses.
         """
         self._frame = frame
-        self._mount: Mount | None = None
+        self._extrinsics: Extrinsics | None = None
         self._made: list[tuple[tuple[int, Transform], PoseStamped]] = []
 
     def path(
-        self, poses: Sequence[tuple[int, Transform]], mount: Mount | None, stamp_ns: int
+        self, poses: Sequence[tuple[int, Transform]], extrinsics: Extrinsics | None, stamp_ns: int
     ) -> Path:
         """Return the path of the base.
 
         Args:
             poses: stamps in nanoseconds and T_map_camera, in order. What is the same tuple as in
                 the last path is not made again.
-            mount: of the camera on the base; None: not known, so there are no poses.
+            extrinsics: of the camera on the base; None: not known, so there are no poses.
             stamp_ns: of the whole.
         """
-        kept = self._made if mount is self._mount else []
+        kept = self._made if extrinsics is self._extrinsics else []
         by_identity = {id(pose): message for pose, message in kept}
         made = []
-        if mount is not None:
-            made = [(pose, by_identity.get(id(pose)) or self._pose(*pose, mount)) for pose in poses]
-        self._mount, self._made = mount, made
+        if extrinsics is not None:
+            made = [
+                (pose, by_identity.get(id(pose)) or self._pose(*pose, extrinsics)) for pose in poses
+            ]
+        self._extrinsics, self._made = extrinsics, made
         return Path(header=self._header(stamp_ns), poses=[message for _, message in made])
 
-    def _pose(self, stamp_ns: int, T_map_camera: Transform, mount: Mount) -> PoseStamped:
-        pose = pose_message(mount.odom_to_base(T_map_camera))
+    def _pose(self, stamp_ns: int, T_map_camera: Transform, extrinsics: Extrinsics) -> PoseStamped:
+        pose = pose_message(extrinsics.odom_to_base(T_map_camera))
         return PoseStamped(header=self._header(stamp_ns), pose=pose)
 
     def _header(self, stamp_ns: int) -> Header:

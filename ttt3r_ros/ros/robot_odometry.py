@@ -14,7 +14,7 @@ from tf2_msgs.msg import TFMessage
 
 from ttt3r_ros.geometry import Transform, transform_from_quaternion
 from ttt3r_ros.ros.conversions import stamp_ns
-from ttt3r_ros.ros.transforms import Mount
+from ttt3r_ros.ros.transforms import Extrinsics
 from ttt3r_ros.tracking.odometry_buffer import OdometryBuffer
 
 _WARNING_PERIOD_S = 5.0
@@ -54,30 +54,30 @@ class RobotOdometry:
                 t = edge.transform
                 self._add(edge.header, edge.child_frame_id, t.translation, t.rotation)
 
-    def camera_pose(self, at_ns: int, mount: Mount) -> Transform | None:
+    def camera_pose(self, at_ns: int, extrinsics: Extrinsics) -> Transform | None:
         """Return the camera's pose in the odometry's frame, None if it is not known (yet)."""
-        T_odometry_base = self.base_pose(at_ns, mount)
-        return None if T_odometry_base is None else T_odometry_base @ mount.T_base_camera
+        T_odometry_base = self.base_pose(at_ns, extrinsics)
+        return None if T_odometry_base is None else T_odometry_base @ extrinsics.T_base_camera
 
-    def base_pose(self, at_ns: int, mount: Mount) -> Transform | None:
+    def base_pose(self, at_ns: int, extrinsics: Extrinsics) -> Transform | None:
         """Return the pose of the frame that the camera's mount is known in, as `camera_pose`."""
-        buffer = self._buffer_of(mount)
+        buffer = self._buffer_of(extrinsics)
         return buffer.at(at_ns) if buffer else None
 
-    def is_past(self, at_ns: int, mount: Mount) -> bool:
+    def is_past(self, at_ns: int, extrinsics: Extrinsics) -> bool:
         """Return whether poses have come of a time, or of a later one."""
-        buffer = self._buffer_of(mount)
+        buffer = self._buffer_of(extrinsics)
         return buffer is not None and buffer.is_past(at_ns)
 
-    def _buffer_of(self, mount: Mount) -> OdometryBuffer | None:
+    def _buffer_of(self, extrinsics: Extrinsics) -> OdometryBuffer | None:
         with self._lock:
             # An odometry that does not say what it is of is of the base.
-            buffer = self._buffers.get(mount.base_frame) or self._buffers.get("")
+            buffer = self._buffers.get(extrinsics.base_frame) or self._buffers.get("")
             names = ", ".join(self._buffers)
         if buffer is None and names:
             self._log.warning(
                 f"odometry: is of {names}, the camera's mount is known on "
-                f"{mount.base_frame}: set base_frame to {names}",
+                f"{extrinsics.base_frame}: set base_frame to {names}",
                 throttle_duration_sec=_WARNING_PERIOD_S,
             )
         return buffer

@@ -16,11 +16,12 @@ from typing import TypeAlias
 
 from ttt3r_ros.config import Config, NodeConfig
 from ttt3r_ros.geometry import Transform
-from ttt3r_ros.io.atomic import whole_file
+from ttt3r_ros.io.atomic import atomic_write
 from ttt3r_ros.io.point_cloud import CLOUD_WRITERS
 from ttt3r_ros.io.trajectory import TumWriter
 from ttt3r_ros.pipeline import Pipeline
-from ttt3r_ros.session import Session, SessionError, made_for, save_session
+from ttt3r_ros.session import Session, made_for, save_session
+from ttt3r_ros.types import SessionError
 
 Write: TypeAlias = Callable[[Path], None]
 
@@ -88,7 +89,7 @@ SAVED: Mapping[str, Callable[[Pipeline, NodeConfig], tuple[str, Write]]] = Mappi
 
 
 def _write_trajectory(poses: list[tuple[int, Transform]], path: Path) -> None:
-    with whole_file(path) as unfinished, TumWriter(unfinished) as file:
+    with atomic_write(path) as unfinished, TumWriter(unfinished) as file:
         for stamp_ns, T_map_camera in poses:
             file.append(stamp_ns, T_map_camera)
 

@@ -11,7 +11,7 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
-from ttt3r_ros.tracking.time_guard import NS_PER_S
+from ttt3r_ros.types import NS_PER_S
 
 _STEPS = 30  # stamps whose distances tell the camera's period
 MANY_LOST = 0.3  # share of the camera's images; beyond it the transport is at fault

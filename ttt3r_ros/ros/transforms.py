@@ -36,7 +36,7 @@ except ImportError:
     )
 
 from ttt3r_ros.config import NodeConfig
-from ttt3r_ros.geometry import Transform, inverse, optical_mount, transform
+from ttt3r_ros.geometry import Transform, inverse, optical_extrinsics, transform
 from ttt3r_ros.types import FrameRejected
 
 _log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class FrameConflict(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Mount:
+class Extrinsics:
     """How the camera sits on the robot."""
 
     base_frame: str
@@ -63,9 +63,9 @@ class Mount:
         return T_odom_camera @ inverse(self.T_base_camera)
 
 
-def find_mount(
+def find_extrinsics(
     buffer: _WatchedBuffer, camera_frame: str, config: NodeConfig, own_edges: Set[_Edge]
-) -> Mount:
+) -> Extrinsics:
     """Find the base frame of a camera and its place there, by TF or `camera_pose`.
 
     Args:
@@ -89,12 +89,12 @@ def find_mount(
             f"publish_odom_tf to false"
         )
     if config.camera_pose:
-        T_base_camera = optical_mount(config.camera_pose)
+        T_base_camera = optical_extrinsics(config.camera_pose)
         if base_frame == camera_frame:  # nothing between them: it says how the camera starts
-            return Mount(base_frame, np.eye(4), T_base_camera, is_published=True)
-        return Mount(base_frame, T_base_camera, T_base_camera, camera_frame in parents)
+            return Extrinsics(base_frame, np.eye(4), T_base_camera, is_published=True)
+        return Extrinsics(base_frame, T_base_camera, T_base_camera, camera_frame in parents)
     if base_frame == camera_frame:
-        return Mount(base_frame, np.eye(4), optical_mount(), is_published=True)
+        return Extrinsics(base_frame, np.eye(4), optical_extrinsics(), is_published=True)
     try:
         T_base_camera = find_transform(buffer, base_frame, camera_frame)
     except TransformException as error:
@@ -103,7 +103,7 @@ def find_mount(
             f"after {config.tf_wait_s:g} s: publish it or set camera_pose ({error})"
         ) from error
     _warn_of_joints(upwards, base_frame, buffer.static_edges)
-    return Mount(base_frame, T_base_camera, T_base_camera, is_published=True)
+    return Extrinsics(base_frame, T_base_camera, T_base_camera, is_published=True)
 
 
 def find_transform(buffer: Buffer, parent: str, child: str) -> Transform:
@@ -143,9 +143,11 @@ class FrameListener:
         self._buffer = _WatchedBuffer(watch)
         self._listener = TransformListener(self._buffer, node)
 
-    def find_mount(self, camera_frame: str, config: NodeConfig, own_edges: Set[_Edge]) -> Mount:
-        """Call `find_mount` with what has been heard."""
-        return find_mount(self._buffer, camera_frame, config, own_edges)
+    def find_extrinsics(
+        self, camera_frame: str, config: NodeConfig, own_edges: Set[_Edge]
+    ) -> Extrinsics:
+        """Call `find_extrinsics` with what has been heard."""
+        return find_extrinsics(self._buffer, camera_frame, config, own_edges)
 
     def find_transform(self, parent: str, child: str) -> Transform | None:
         """Return the newest pose [4, 4] of a frame in another one, None if TF has none."""
@@ -181,13 +183,17 @@ class FramePublisher:
         self._base_frame = ""
         self._edges = set()
 
-    def publish_mount(self, mount: Mount, camera_frame: str, stamp: TimeMsg) -> None:
+    def publish_extrinsics(self, extrinsics: Extrinsics, camera_frame: str, stamp: TimeMsg) -> None:
         """Publish base -> camera, if TF does not have it; mind the base's parent from now on."""
-        self._base_frame = mount.base_frame
-        if not mount.is_published:
-            self._static_edges.add((mount.base_frame, camera_frame))
+        self._base_frame = extrinsics.base_frame
+        if not extrinsics.is_published:
+            self._static_edges.add((extrinsics.base_frame, camera_frame))
             self._static_broadcaster.sendTransform(
-                [transform_message(mount.T_base_camera, mount.base_frame, camera_frame, stamp)]
+                [
+                    transform_message(
+                        extrinsics.T_base_camera, extrinsics.base_frame, camera_frame, stamp
+                    )
+                ]
             )
 
     def publish_pose(

@@ -24,7 +24,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from ttt3r_ros.camera.camera_info import CameraModel
 from ttt3r_ros.config import Config, NodeConfig
 from ttt3r_ros.geometry import Transform
-from ttt3r_ros.io.trajectory import thinned
+from ttt3r_ros.io.trajectory import subsample
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.ros.conversions import frame_from_image, stamp_ns
 from ttt3r_ros.ros.mailbox import Mailbox
@@ -35,7 +35,7 @@ from ttt3r_ros.ros.robot_odometry import RobotOdometry
 from ttt3r_ros.ros.saving import NothingToSaveError, take
 from ttt3r_ros.ros.side_stream import SideStream
 from ttt3r_ros.ros.stream import MANY_LOST, StreamCounter, StreamCounts
-from ttt3r_ros.ros.transforms import FrameConflict, Mount
+from ttt3r_ros.ros.transforms import Extrinsics, FrameConflict
 from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError
 
 _WARNING_PERIOD_S = 5.0  # of repeated warnings about images
@@ -51,14 +51,14 @@ class _Activation:
 
     camera: CameraModel
     masks: Masks
-    find_mount: Callable[[str], Mount]
+    find_extrinsics: Callable[[str], Extrinsics]
     odometry: RobotOdometry | None
     correction: MapCorrection | None  # None: odom -> base is ours; the executor's thread's
     counter: StreamCounter
     last_received_ns: int | None = None
     is_camera_awaited: bool = False
-    mount: Mount | None = None
-    mounted_frame: str = ""  # the camera frame that `mount` is for
+    extrinsics: Extrinsics | None = None
+    extrinsics_frame: str = ""  # the camera frame that `extrinsics` is for
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class Worker:
         self,
         camera: CameraModel,
         masks: Masks,
-        find_mount: Callable[[str], Mount],
+        find_extrinsics: Callable[[str], Extrinsics],
         odometry: RobotOdometry | None,
     ) -> None:
         """Begin an activation: images may be left, but are not taken before `resume`.
@@ -127,13 +127,15 @@ class Worker:
         Args:
             camera: what is known of the camera.
             masks: of its images.
-            find_mount: finds the mount of a camera frame; it may raise `FrameRejected`.
+            find_extrinsics: finds the mount of a camera frame; it may raise `FrameRejected`.
             odometry: of the robot, if the scale or odom -> base comes from it.
         """
         is_foreign = self._node_config.odom_source == "tf"
         correction = MapCorrection(odometry) if odometry and is_foreign else None
         counter = StreamCounter(self._pipeline.config.time.max_gap_s)
-        self._activation = _Activation(camera, masks, find_mount, odometry, correction, counter)
+        self._activation = _Activation(
+            camera, masks, find_extrinsics, odometry, correction, counter
+        )
 
     def resume(self) -> None:
         """Take images from now on."""
@@ -235,8 +237,8 @@ class Worker:
     @property
     def base_frame(self) -> str:
         """The frame that poses are of, empty before the activation's first image."""
-        mount = self._activation and self._activation.mount
-        return mount.base_frame if mount else ""
+        extrinsics = self._activation and self._activation.extrinsics
+        return extrinsics.base_frame if extrinsics else ""
 
     def _request_once(self, take: Callable[[], None]) -> None:
         if take not in self._requested:
@@ -272,9 +274,9 @@ class Worker:
             if activation is not self._activation:  # it has ended meanwhile
                 return
             frame = activation.camera.apply(replace(frame, mask=activation.masks.of(frame)))
-            mount = self._mount_of(activation, frame)
+            extrinsics = self._extrinsics_of(activation, frame)
             if activation.odometry:
-                pose = activation.odometry.camera_pose(frame.stamp_ns, mount)
+                pose = activation.odometry.camera_pose(frame.stamp_ns, extrinsics)
                 frame = replace(frame, T_odometry_camera=pose)
             result, merge = self._pipeline.track(frame, waiting.before_ns)
         except (FrameRejected, TrackingError) as error:
@@ -291,14 +293,16 @@ class Worker:
             activation.counter.processed()
             try:
                 if activation is self._activation:  # else it has ended meanwhile
-                    self._outputs.pose(result, mount, self._node_config)
+                    self._outputs.pose(result, extrinsics, self._node_config)
                     if activation.correction is not None:
-                        correct = partial(self._correct, activation, result, mount)
+                        correct = partial(self._correct, activation, result, extrinsics)
                         self._in_executor(self._guarded, correct)
             finally:
                 latency_ms = (self._node.get_clock().now().nanoseconds - result.stamp_ns) / 1e6
                 counts = activation.counter.counts()
-                follow = partial(self._follow, activation, result, mount, merge, counts, latency_ms)
+                follow = partial(
+                    self._follow, activation, result, extrinsics, merge, counts, latency_ms
+                )
                 mark = self._side_stream.mark()
                 self._wait_for_follower()
                 self._following = self._followers.submit(
@@ -313,7 +317,7 @@ class Worker:
         self,
         activation: _Activation,
         result: FrameResult,
-        mount: Mount,
+        extrinsics: Extrinsics,
         merge: Callable[[], None],
         counts: StreamCounts,
         latency_ms: float,
@@ -332,10 +336,12 @@ class Worker:
         )
         self._warn_of_loss(counts)
 
-    def _correct(self, activation: _Activation, result: FrameResult, mount: Mount) -> None:
+    def _correct(
+        self, activation: _Activation, result: FrameResult, extrinsics: Extrinsics
+    ) -> None:
         """Let a foreign odometry be corrected by an image; in the executor's thread."""
         if activation is self._activation and activation.correction is not None:
-            activation.correction.add(result, mount)
+            activation.correction.add(result, extrinsics)
             self._send_corrections(activation)
 
     def _send_corrections(self, activation: _Activation) -> None:
@@ -347,8 +353,8 @@ class Worker:
             if correction.is_missed and config.publish_map_tf:
                 activation.counter.without_odometry()
                 self._log.warning(
-                    f"TF: no {config.odom_frame} -> {correction.mount.base_frame} of the image's "
-                    f"time, {correction.stamp_ns} ns: map -> odom stays as it was, if it was known",
+                    f"TF: no {config.odom_frame} -> {correction.extrinsics.base_frame} at the time "
+                    f"of the image, {correction.stamp_ns} ns: map -> odom stays as it was",
                     throttle_duration_sec=_WARNING_PERIOD_S,
                 )
             if correction.T_map_odom is not None:
@@ -367,15 +373,15 @@ class Worker:
         if self._node.count_publishers(topic) and not activation.camera.wait(_CAMERA_WAIT_S):
             self._log.warning(f"{topic}: published, but nothing came in {_CAMERA_WAIT_S:g} s")
 
-    def _mount_of(self, activation: _Activation, frame: Frame) -> Mount:
+    def _extrinsics_of(self, activation: _Activation, frame: Frame) -> Extrinsics:
         """Find the camera's mount at the first image, and again when the images' frame changes."""
-        if activation.mount is None or activation.mounted_frame != frame.frame_id:
-            mount = activation.find_mount(frame.frame_id)
-            self._pipeline.place_first_camera(mount.T_odom_first_camera)
-            self._outputs.mount(mount, frame.frame_id, frame.stamp_ns)
-            activation.mount, activation.mounted_frame = mount, frame.frame_id
-            self._log.info(f"camera {frame.frame_id} on {mount.base_frame}")
-        return activation.mount
+        if activation.extrinsics is None or activation.extrinsics_frame != frame.frame_id:
+            extrinsics = activation.find_extrinsics(frame.frame_id)
+            self._pipeline.place_first_camera(extrinsics.T_odom_first_camera)
+            self._outputs.extrinsics(extrinsics, frame.frame_id, frame.stamp_ns)
+            activation.extrinsics, activation.extrinsics_frame = extrinsics, frame.frame_id
+            self._log.info(f"camera {frame.frame_id} on {extrinsics.base_frame}")
+        return activation.extrinsics
 
     def _reject(self, activation: _Activation, message: ImageMessage, error: Exception) -> None:
         activation.counter.rejected()
@@ -413,13 +419,13 @@ class Worker:
         """Copy the path for the executor's thread, which makes messages of it; as `_take_map`."""
         self._requested.discard(self._take_path)
         activation = self._activation
-        path = thinned(self._pipeline.trajectory(), self._node_config.path.max_poses)
-        if activation is None or (path and activation.mount is None):
+        path = subsample(self._pipeline.trajectory(), self._node_config.path.max_poses)
+        if activation is None or (path and activation.extrinsics is None):
             return
         sent = self._sent_path
         if sent is None or len(path) != len(sent) or any(map(operator.is_not, path, sent)):
             self._sent_path = path
-            self._in_executor(self._outputs.path, path, activation.mount, self._last_stamp_ns)
+            self._in_executor(self._outputs.path, path, activation.extrinsics, self._last_stamp_ns)
 
     def _in_executor(self, callback: Callable[..., None], *args: object) -> None:
         executor = self._node.executor

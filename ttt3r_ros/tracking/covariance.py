@@ -16,13 +16,10 @@ from collections import deque
 from statistics import median
 
 import numpy as np
-import numpy.typing as npt
 
 from ttt3r_ros.geometry import Transform, Vector, inverse, rotation_vector, transform
-from ttt3r_ros.tracking.monitor import TrackingState
 from ttt3r_ros.tracking.signals import Signals
-
-Covariance = npt.NDArray[np.float64]  # [6, 6]
+from ttt3r_ros.types import Covariance, TrackingState
 
 # Standard deviations of the motion from one image to the next. Those of the translation are along
 # the motion; d is the depth. Each is the root of a sum of squares.

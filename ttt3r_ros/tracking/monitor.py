@@ -9,24 +9,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from enum import IntEnum
 from typing import NamedTuple
 
 from ttt3r_ros.config import TrackingConfig
 from ttt3r_ros.tracking.signals import Signals
+from ttt3r_ros.types import TrackingState
 
 _LEAST_CONFIDENCE = 1e-3  # above 1, so that there is something to take a share of
 _HIGH = 0.9  # quantile of the history that jumps are measured by
 _ODD, _TWO_ODD, _LOST = 1, 2, 3  # points
-
-
-class TrackingState(IntEnum):
-    """As the constants of msg/TrackingStatus."""
-
-    INITIALIZING = 0  # the first image of a segment
-    TRACKING = 1
-    UNCERTAIN = 2  # the pose is to be used with care
-    LOST = 3  # there is no pose
 
 
 class _Finding(NamedTuple):

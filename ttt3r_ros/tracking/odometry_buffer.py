@@ -9,7 +9,7 @@ from threading import Lock
 import numpy as np
 
 from ttt3r_ros.geometry import Transform, between
-from ttt3r_ros.tracking.time_guard import NS_PER_S
+from ttt3r_ros.types import NS_PER_S
 
 
 class OdometryBuffer:

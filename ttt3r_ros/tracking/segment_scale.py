@@ -15,16 +15,16 @@ _NORMAL = 1.4826  # standard deviations in a median absolute deviation of normal
 
 
 @dataclass(frozen=True, slots=True)
-class SeamScale:
+class BoundaryScale:
     """By what the later segment's lengths must be multiplied to agree with the earlier one's."""
 
     ratio: float
     spread: float  # robust standard deviation of log(ratio) over pixels; infinite: nothing known
 
 
-def seam_scale(
+def boundary_scale(
     points: Tensor, confidence: Tensor, later_points: Tensor, later_confidence: Tensor
-) -> SeamScale:
+) -> BoundaryScale:
     """Compare two predictions of one image.
 
     The ratio is the weighted median of depth over later depth; a pixel weighs as the lesser of
@@ -48,12 +48,12 @@ def seam_scale(
     weight = torch.minimum(confidence[sample], later_confidence[sample])
     good = (depth > 0) & (later > 0) & depth.isfinite() & later.isfinite() & weight.isfinite()
     if int(good.sum()) < _FEWEST:
-        return SeamScale(1.0, float("inf"))
+        return BoundaryScale(1.0, float("inf"))
     logarithm, weight = (depth[good] / later[good]).log(), weight[good]
     middle = _weighted_median(logarithm, weight)
     spread = _NORMAL * _weighted_median((logarithm - middle).abs(), weight)
     ratio, spread = torch.stack((middle.exp(), spread)).tolist()
-    return SeamScale(ratio, spread)
+    return BoundaryScale(ratio, spread)
 
 
 def _weighted_median(values: Tensor, weights: Tensor) -> Tensor:

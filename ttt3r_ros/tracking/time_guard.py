@@ -6,9 +6,7 @@ from __future__ import annotations
 from enum import Enum
 
 from ttt3r_ros.config import TimeConfig
-from ttt3r_ros.types import FrameRejected
-
-NS_PER_S = 1_000_000_000
+from ttt3r_ros.types import NS_PER_S, FrameRejected
 
 
 class StampStep(Enum):

@@ -23,30 +23,29 @@ import torch
 from torch import Tensor
 
 from ttt3r_ros.camera.focal import robust_focal
-from ttt3r_ros.camera.preprocessing import (
-    CropTransform,
-    Mask,
-    crop_transform,
-    network_image,
-    resize_mask,
-)
+from ttt3r_ros.camera.preprocessing import Mask, crop_transform, network_image, resize_mask
 from ttt3r_ros.config import Config, ConfigError
-from ttt3r_ros.geometry import Intrinsics, Transform, inverse, optical_mount, orthonormal
+from ttt3r_ros.geometry import (
+    CropTransform,
+    Intrinsics,
+    Transform,
+    inverse,
+    optical_extrinsics,
+    orthonormal,
+)
 from ttt3r_ros.loading import Model
 from ttt3r_ros.network.acceleration import accelerated
 from ttt3r_ros.network.prediction import Prediction
 from ttt3r_ros.network.state import RecurrentState
-from ttt3r_ros.relocalization.keyframes import Snapshot, SnapshotStore, describe
+from ttt3r_ros.relocalization.keyframes import Keyframe, KeyframeStore, describe
 from ttt3r_ros.relocalization.relocalize import Relocalization, relocalize
-from ttt3r_ros.tracking.appearance import Thumbnail, thumbnail
 from ttt3r_ros.tracking.covariance import UNKNOWN, PoseCovariance, recognised_covariance
 from ttt3r_ros.tracking.floor import floor_height
-from ttt3r_ros.tracking.metric_scale import HeightScale
-from ttt3r_ros.tracking.monitor import TrackingMonitor, TrackingState
-from ttt3r_ros.tracking.odometry_scale import OdometryScale
-from ttt3r_ros.tracking.segment_scale import seam_scale
-from ttt3r_ros.tracking.signals import SignalMeter
-from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError
+from ttt3r_ros.tracking.monitor import TrackingMonitor
+from ttt3r_ros.tracking.scale_source import HeightScale, OdometryScale
+from ttt3r_ros.tracking.segment_scale import boundary_scale
+from ttt3r_ros.tracking.signals import SignalMeter, Thumbnail, thumbnail
+from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError, TrackingState
 
 _UNRECOGNISED = "no place of the session has been recognised yet"
 _TRIES = 5  # images of a segment in which a place is looked for
@@ -70,7 +69,7 @@ class _Segment:
     T_odom_segment: Transform
     scale: float  # metres per unit of the network
     state: RecurrentState
-    seam: str  # why no image is shared with the segment before, else empty
+    boundary_reason: str  # why no image is shared with the segment before, else empty
     images: int = 0  # tracked, the shared one included
     written: int = 0  # into the state, the shared one not counted
     tries: int = 0  # at recognising a place
@@ -84,7 +83,7 @@ class Tracker:
         T_odom_first_camera: where the first camera after a reset stands; level and looking along
             +x of the odometry frame unless set. Takes effect at the next `reset`.
         monitor: what judged the last image, to be read.
-        snapshots: the places that a lost camera is looked for in, to be read; see `recognise`.
+        keyframes: the places that a lost camera is looked for in, to be read; see `recognise`.
     """
 
     def __init__(self, model: Model, config: Config) -> None:
@@ -104,7 +103,7 @@ class Tracker:
         self._min_confidence = config.confidence.min
         self._method = config.preprocessing
         if self._method == "auto":
-            self._method = "exact" if config.every_frame else "fast"
+            self._method = "exact" if config.process_all_images else "fast"
         self._network_image = _NetworkImage(
             image_size=model.image_size,
             patch_size=model.network.config.patch_size,
@@ -116,9 +115,9 @@ class Tracker:
         self.monitor = TrackingMonitor(config.tracking)
         self._meter = SignalMeter()
         self._covariance, self._map_covariance = PoseCovariance(), PoseCovariance()
-        self.snapshots = SnapshotStore(max(1, config.recovery.snapshots))
-        self._unseen: tuple[Mask | None, Tensor | None] = None, None  # of camera and network
-        self.T_odom_first_camera = optical_mount()
+        self.keyframes = KeyframeStore(max(1, config.recovery.keyframes))
+        self._outside_fov: tuple[Mask | None, Tensor | None] = None, None  # of camera and network
+        self.T_odom_first_camera = optical_extrinsics()
         self.reset()
 
     def warm_up(self) -> None:
@@ -140,12 +139,16 @@ class Tracker:
     def reset(self) -> None:
         """Forget everything: a new state, a new origin at the next image."""
         self._segment = _Segment(
-            0, self.T_odom_first_camera, self._config.scale, self._initial_state(), seam=""
+            0,
+            self.T_odom_first_camera,
+            self._config.scale,
+            self._initial_state(),
+            boundary_reason="",
         )
         self._T_odom_camera = self.T_odom_first_camera  # of the last image that was not LOST
         self._T_map_odom = np.eye(4)
-        self._unrecognised = False  # no place of the snapshots given has been recognised yet
-        self.snapshots.clear()
+        self._unrecognised = False  # no place of the keyframes given has been recognised yet
+        self.keyframes.clear()
         self._images = 0  # that were not LOST
         self._meter.reset()
         self.monitor.reset()
@@ -163,26 +166,26 @@ class Tracker:
         self.T_odom_first_camera = self._T_odom_camera = T_odom_camera
         self._segment.T_odom_segment = T_odom_camera
 
-    def recognise(self, snapshots: Iterable[Snapshot]) -> None:
+    def recognise(self, keyframes: Iterable[Keyframe]) -> None:
         """Track nothing before one of the places given is recognised, whose map goes on."""
         self.reset()
-        places = list(snapshots)
-        self.snapshots = SnapshotStore(max(1, len(places), self._config.recovery.snapshots))
-        self.snapshots.restore(places)
+        places = list(keyframes)
+        self.keyframes = KeyframeStore(max(1, len(places), self._config.recovery.keyframes))
+        self.keyframes.restore(places)
         self._unrecognised = len(places) > 0
 
-    def start_segment(self, seam: str) -> None:
-        """Go on from the last pose with a new state; `seam` says why, if without a shared image."""
+    def start_segment(self, boundary_reason: str) -> None:
+        """Go on from the last pose with a new state; the reason says why no image is shared."""
         last = self._segment
         number = last.number + 1
-        if seam:
+        if boundary_reason:
             self._written = None
             self._meter.new_segment()
             self.monitor.new_segment()
         if not last.images:  # nothing was tracked in it: it begins once more
-            number, seam = last.number, last.seam
+            number, boundary_reason = last.number, last.boundary_reason
         self._segment = _Segment(
-            number, self._T_odom_camera, last.scale, self._initial_state(), seam
+            number, self._T_odom_camera, last.scale, self._initial_state(), boundary_reason
         )
         self._take_scale()
 
@@ -244,7 +247,7 @@ class Tracker:
                 points, confidence = segment.scale * prediction.points[0], prediction.confidence[0]
             elif self._unrecognised:
                 state, reason = TrackingState.LOST, _UNRECOGNISED
-        is_placed = state is not TrackingState.LOST and not self._is_looking()
+        is_localized = state is not TrackingState.LOST and not self._is_looking()
         if state is TrackingState.LOST:
             self.start_segment(f"tracking was lost: {reason}")
         else:
@@ -255,12 +258,12 @@ class Tracker:
             if focal is not None:
                 self._focals.append(focal)
             self._compare_scale(frame, prediction, T_segment_camera)
-            if state is TrackingState.TRACKING and is_placed and write and intrinsics:
+            if state is TrackingState.TRACKING and is_localized and write and intrinsics:
                 self._remember(
                     frame, features, points, confidence, rgb, intrinsics, median_confidence
                 )
             full = write and segment.written == self._reset_interval
-            # A snapshot's state may be an old one: where states are not to grow old, it has said
+            # A keyframe's state may be an old one: where states are not to grow old, it has said
             # where the camera is, and a new one goes on.
             old = found and self._reset_interval
             if full or old or self._scale_is_news():
@@ -270,7 +273,7 @@ class Tracker:
         T_map_camera = self._T_map_odom @ self._T_odom_camera
         self._map_covariance.update(T_map_camera, signals, state, depth)
         if found:
-            self._map_covariance.set(T_map_camera, recognised_covariance(found.snapshot.depth_m))
+            self._map_covariance.set(T_map_camera, recognised_covariance(found.keyframe.depth_m))
         elif self._unrecognised:
             self._map_covariance.set(T_map_camera, UNKNOWN)
         known = self._scale_source.estimate() if self._scale_source else None
@@ -281,34 +284,38 @@ class Tracker:
             reason=reason,
             T_odom_camera=self._T_odom_camera,
             T_map_odom=self._T_map_odom,
-            is_placed=is_placed,
+            is_localized=is_localized,
             pose_covariance=self._covariance.pose,
             map_pose_covariance=self._map_covariance.pose,
             twist_covariance=self._covariance.twist,
             points=points,
             confidence=confidence,
-            unseen=self._unseen_by_network(frame, crop),
+            outside_fov=self._outside_fov_of_network(frame, crop),
             rgb=rgb,
             crop=crop,
             intrinsics=intrinsics,
             segment=segment.number,
-            seam=segment.seam if found or state is TrackingState.INITIALIZING else "",
+            boundary_reason=segment.boundary_reason
+            if found or state is TrackingState.INITIALIZING
+            else "",
             images_since_reset=self._images,
             mean_gain=mean_gain,
             median_confidence=median_confidence,
             scale=segment.scale,
-            scale_spread=known.spread if known else math.nan,
+            scale_log_spread=known.spread if known else math.nan,
             step_s=time.perf_counter() - started,
         )
 
-    def _unseen_by_network(self, frame: Frame, crop: CropTransform) -> Tensor | None:
-        """Bring `unseen` to the network's image, once as long as the lens stays the same."""
-        if frame.unseen is not self._unseen[0]:
+    def _outside_fov_of_network(self, frame: Frame, crop: CropTransform) -> Tensor | None:
+        """Bring `outside_fov` to the network's image, once as long as the lens stays the same."""
+        if frame.outside_fov is not self._outside_fov[0]:
             resized = None
-            if frame.unseen is not None:
-                resized = torch.from_numpy(resize_mask(frame.unseen, crop)).to(self._model.device)
-            self._unseen = frame.unseen, resized
-        return self._unseen[1]
+            if frame.outside_fov is not None:
+                resized = torch.from_numpy(resize_mask(frame.outside_fov, crop)).to(
+                    self._model.device
+                )
+            self._outside_fov = frame.outside_fov, resized
+        return self._outside_fov[1]
 
     def _is_looking(self) -> bool:
         """Whether the segment began somewhere unknown, and a known place may still be recognised.
@@ -316,12 +323,12 @@ class Tracker:
         Whoever uncovers a lens may be in the picture at first.
         """
         segment = self._segment
-        began_alone = segment.seam != "" or self._unrecognised
+        began_alone = segment.boundary_reason != "" or self._unrecognised
         return (
             began_alone
             and not segment.is_recognised
             and segment.tries < _TRIES
-            and len(self.snapshots) > 0
+            and len(self.keyframes) > 0
         )
 
     def _find_place(
@@ -333,16 +340,16 @@ class Tracker:
                 features,
                 rgb,
                 intrinsics,
-                self.snapshots,
+                self.keyframes,
                 candidates=self._config.recovery.candidates,
             )
 
     def _come_back(self, found: Relocalization, T_odom_camera: Transform) -> None:
-        """Go on from a snapshot's state: in odom where the camera is, in the map where it was."""
+        """Go on from a keyframe's state: in odom where the camera is, in the map where it was."""
         segment = self._segment
         segment.state, segment.scale, segment.is_recognised = (
             found.state,
-            found.snapshot.scale,
+            found.keyframe.scale,
             True,
         )
         if self._scale_source:  # its samples are in the unit of the state that is left
@@ -350,9 +357,11 @@ class Tracker:
             self._scale_taken = False
         self._T_map_odom = found.T_map_camera @ inverse(T_odom_camera)
         segment.T_odom_segment = inverse(self._T_map_odom) @ found.T_map_segment
-        segment.seam = f"{segment.seam}; back in the map" if segment.seam else "back in the map"
+        segment.boundary_reason = (
+            f"{segment.boundary_reason}; relocalized" if segment.boundary_reason else "relocalized"
+        )
         self._unrecognised = False
-        self._meter.new_segment()  # what it measured was of the answer without the snapshot
+        self._meter.new_segment()  # what it measured was of the answer without the keyframe
 
     def _remember(
         self,
@@ -364,13 +373,13 @@ class Tracker:
         intrinsics: Intrinsics,
         median_confidence: float,
     ) -> None:
-        if not self._config.recovery.snapshots:
+        if not self._config.recovery.keyframes:
             return
         if self._scale_source and not self._scale_taken:
             return  # whoever came back here would be back in another unit
         segment = self._segment
         with torch.inference_mode():
-            self.snapshots.offer(
+            self.keyframes.offer(
                 stamp_ns=frame.stamp_ns,
                 segment=segment.number,
                 state=segment.state,
@@ -395,16 +404,16 @@ class Tracker:
 
     def _share_image(self, frame: Frame, features: Tensor, prediction: Prediction) -> None:
         """Begin the next segment with the image just tracked, whose pose stays as it is."""
-        self.start_segment(seam="")
+        self.start_segment(boundary_reason="")
         segment = self._segment
         segment.images = 1
         with torch.inference_mode():
             segment.state, again = self._network.advance(segment.state, features)
-        if self._config.segment.scale_from == "seam":
-            found = seam_scale(
+        if self._config.segment.scale_from == "boundary":
+            found = boundary_scale(
                 prediction.points[0], prediction.confidence[0], again.points[0], again.confidence[0]
             )
-            if found.spread <= self._config.segment.max_scale_spread:
+            if found.spread <= self._config.segment.max_boundary_log_spread:
                 segment.scale *= found.ratio
                 if self._scale_source:
                     self._scale_source.unit_changed(found.ratio)
@@ -436,7 +445,7 @@ class Tracker:
 
     def _trusted_scale(self) -> float | None:
         source = self._scale_source
-        return source.trusted(self._config.max_scale_spread) if source else None
+        return source.trusted(self._config.scale_max_log_spread) if source else None
 
     def _scale_is_news(self) -> bool:
         """Whether a scale is known for the first time: it should not wait for a next segment."""

@@ -11,12 +11,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ttt3r_ros.io.cloud_files import find_cloud, read_cloud
+from ttt3r_ros.io.point_cloud import find_cloud, read_cloud
 from ttt3r_ros.io.trajectory import read_tum
 from ttt3r_ros.run import DEPTH, MAP, TRAJECTORY
-from ttt3r_ros.tracking.time_guard import NS_PER_S
+from ttt3r_ros.types import NS_PER_S, ViewError
 from ttt3r_ros.viewer.page import Page
-from ttt3r_ros.viewer.view_error import ViewError
 
 TICK_S = 0.1  # between two poses while it plays
 _MM_PER_M = 1000

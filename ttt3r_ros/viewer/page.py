@@ -13,16 +13,74 @@ import socket
 from collections.abc import Mapping
 from html import escape
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ttt3r_ros.clients.demo_picture import colour_depth, depth_range
-from ttt3r_ros.geometry import Intrinsics, Transform, quaternion
-from ttt3r_ros.viewer.thinning import thinned
-from ttt3r_ros.viewer.view_error import ViewError
-from ttt3r_ros.viewer.viewpoint import START, bounds, overview
+from ttt3r_ros.geometry import Intrinsics, Transform, Vector, quaternion
+from ttt3r_ros.types import ViewError
+
+_OUTLIERS = 2.0  # percent of the points on each side of an axis that need not be in the view
+_SAMPLE = 100_000  # points are enough to find that out
+_DIRECTION = np.array([-0.55, -0.35, 0.75])  # from behind of a robot that looked along +x
+_DISTANCE = 0.85  # in diagonals of the box
+
+
+class Bounds(NamedTuple):
+    """The box [3] of nearly all points, in metres."""
+
+    low: Vector
+    high: Vector
+
+
+class Viewpoint(NamedTuple):
+    """Where the viewer is and where it looks, [3] in metres in the map."""
+
+    position: Vector
+    look_at: Vector
+
+
+START = Viewpoint(np.array([-2.5, -1.0, 2.0]), np.array([1.5, 0.0, 0.0]))
+"""Over the shoulder of a robot at the origin that looks along +x."""
+
+
+def bounds(points: npt.NDArray[np.float32]) -> Bounds | None:
+    """Return the box of nearly all points [N, 3]; None if there are none."""
+    if not len(points):
+        return None
+    sample = points[:: max(1, len(points) // _SAMPLE)]
+    low, high = np.percentile(sample, (_OUTLIERS, 100 - _OUTLIERS), axis=0)
+    return Bounds(low, high)
+
+
+def overview(box: Bounds) -> Viewpoint:
+    """Return a place above and behind a box from which all of it is seen."""
+    centre = (box.low + box.high) / 2
+    diagonal = max(float(np.linalg.norm(box.high - box.low)), 1.0)
+    away = _DIRECTION / np.linalg.norm(_DIRECTION)
+    return Viewpoint(centre + _DISTANCE * diagonal * away, centre)
+
+
+def stride(count: int, most: int) -> int:
+    """Return the least step that leaves at most so many of `count` rows.
+
+    Where neighbours stand together, as in a map or a path, every place is thinned alike; and from
+    one message to the next the same rows stay as long as the step does, so nothing shimmers.
+
+    Raises:
+        ValueError: `most` is below 1.
+    """
+    if most < 1:
+        raise ValueError(f"at most {most} rows: must be at least 1")
+    return max(1, -(-count // most))
+
+
+def subsample(rows: npt.NDArray[Any], most: int) -> npt.NDArray[Any]:
+    """Return every first, second, third, ... row [N, ...], at most so many; a view."""
+    return rows[:: stride(len(rows), most)]
+
 
 try:
     import viser
@@ -193,14 +251,14 @@ class Page:
 
     def show_path(self, positions: npt.NDArray[np.floating]) -> None:
         """Show a path along positions [N, 3], the last one always among those drawn."""
-        corners = thinned(positions[::-1], MAX_PATH).astype(np.float32)
+        corners = subsample(positions[::-1], MAX_PATH).astype(np.float32)
         self._path.points = np.stack([corners[:-1], corners[1:]], axis=1)
 
     def show_cloud(self, points: npt.NDArray[np.float32], colours: Picture) -> None:
         """Show points [N, 3] with their colours [N, 3]."""
-        kept = np.isfinite(points := thinned(points, self._max_points)).all(axis=1)
+        kept = np.isfinite(points := subsample(points, self._max_points)).all(axis=1)
         with self._lock:
-            self._points, self._colours = points[kept], thinned(colours, self._max_points)[kept]
+            self._points, self._colours = points[kept], subsample(colours, self._max_points)[kept]
         self._draw_cloud()
 
     def clear(self) -> None:

@@ -20,8 +20,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ttt3r_ros.camera.preprocessing import CropTransform
-from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.evaluation.metrics.depth_alignment import (
     Pairs,
     median,
@@ -29,6 +27,8 @@ from ttt3r_ros.evaluation.metrics.depth_alignment import (
     published_scale,
 )
 from ttt3r_ros.evaluation.metrics.least_absolute_line import least_absolute_line
+from ttt3r_ros.geometry import CropTransform
+from ttt3r_ros.types import EvaluationError
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ttt3r_ros.evaluation.evaluation_error import EvaluationError
+from ttt3r_ros.types import EvaluationError
 
 Points = npt.NDArray[np.float64]  # [N, 3] metres
 Numbers = npt.NDArray[np.float64]

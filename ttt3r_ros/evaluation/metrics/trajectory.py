@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.evaluation.metrics.drift import (
     MotionErrors,
     Poses,
@@ -25,6 +24,7 @@ from ttt3r_ros.evaluation.metrics.drift import (
 )
 from ttt3r_ros.evaluation.metrics.revisits import RevisitErrors, revisit_errors
 from ttt3r_ros.geometry import Transform, orthonormal
+from ttt3r_ros.types import EvaluationError
 
 try:
     from evo.core import metrics

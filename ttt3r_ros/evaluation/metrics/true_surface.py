@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.evaluation.metrics.depth import require_same_view
 from ttt3r_ros.evaluation.metrics.map import Numbers, Points, Surface, estimated_normals
 from ttt3r_ros.geometry import Intrinsics, Transform
 from ttt3r_ros.recordings.recording import Truth
 from ttt3r_ros.simulation.furniture import BOXES, CYLINDERS
 from ttt3r_ros.simulation.room import Rooms
+from ttt3r_ros.types import EvaluationError
 
 SPACING_M = 0.02
 FARTHEST_M = 100.0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which figures of several sequences and configurations stand side by side, and which is best."""
+"""Which metrics of several sequences and configurations stand side by side, and which is best."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ class Headline:
         """The unit it is shown in."""
         return unit_of(self.key)
 
-    def of(self, figures: Mapping[str, Any]) -> float | None:
+    def of(self, metrics: Mapping[str, Any]) -> float | None:
         """Return the figure, None if there is none."""
-        return _number(figures, self.path)
+        return _number(metrics, self.path)
 
-    def compared_of(self, figures: Mapping[str, Any]) -> float:
+    def compared_of(self, metrics: Mapping[str, Any]) -> float:
         """Return of how much it is."""
-        return (_number(figures, self.compared) or 0) if self.compared else 1
+        return (_number(metrics, self.compared) or 0) if self.compared else 1
 
-    def weight_of(self, figures: Mapping[str, Any]) -> float:
+    def weight_of(self, metrics: Mapping[str, Any]) -> float:
         """Return how heavy a sequence is in means."""
-        return (_number(figures, self.weight) or 0) if self.weight else 1
+        return (_number(metrics, self.weight) or 0) if self.weight else 1
 
 
-def _number(figures: Mapping[str, Any], path: Sequence[str]) -> float | None:
-    value: Any = figures
+def _number(metrics: Mapping[str, Any], path: Sequence[str]) -> float | None:
+    value: Any = metrics
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
     if not isinstance(value, (int, float)) or not math.isfinite(value):
@@ -107,9 +107,9 @@ class ComparedRow:
 
 def headlines(comparison: Comparison) -> list[Headline]:
     """Return those that any of the results or papers has."""
-    every = [result.figures for result in comparison.results]
-    every += [entry.figures for entry in comparison.published]
-    return [line for line in HEADLINES if any(line.of(figures) is not None for figures in every)]
+    every = [result.metrics for result in comparison.results]
+    every += [entry.metrics for entry in comparison.published]
+    return [line for line in HEADLINES if any(line.of(metrics) is not None for metrics in every)]
 
 
 def compared_rows(comparison: Comparison) -> list[ComparedRow]:
@@ -122,7 +122,7 @@ def compared_rows(comparison: Comparison) -> list[ComparedRow]:
     rows: list[ComparedRow] = []
     for sequence in dict.fromkeys(result.sequence for result in comparison.results):
         ours = [result for result in comparison.results if result.sequence == sequence]
-        values = [_values(lines, result.figures) for result in ours]
+        values = [_values(lines, result.metrics) for result in ours]
         best_of = _best(lines, _alike_in_extent(lines, ours, values))
         for result, own, best in zip(ours, values, best_of, strict=True):
             cells = tuple(shown(line.key, value) for line, value in zip(lines, own, strict=True))
@@ -162,14 +162,14 @@ def comparison_table(comparison: Comparison) -> str:
     return "\n".join(text.rstrip() for text in texts)
 
 
-def _values(lines: Sequence[Headline], figures: Mapping[str, Any]) -> list[float | None]:
-    return [line.of(figures) for line in lines]
+def _values(lines: Sequence[Headline], metrics: Mapping[str, Any]) -> list[float | None]:
+    return [line.of(metrics) for line in lines]
 
 
 def _best(
     lines: Sequence[Headline], values: Sequence[Sequence[float | None]]
 ) -> list[tuple[bool, ...]]:
-    """Return for each row which of its figures are the best, as far as can be seen.
+    """Return for each row which of its metrics are the best, as far as can be seen.
 
     None is where there is but one, or where they are all shown alike.
     """
@@ -194,7 +194,7 @@ def _alike_in_extent(
     """
     kept = [list(row) for row in values]
     for place, line in enumerate(lines):
-        extents = [line.compared_of(result.figures) for result in results]
+        extents = [line.compared_of(result.metrics) for result in results]
         for row, extent in zip(kept, extents, strict=True):
             if extent < _LEAST_COMPARED * max(extents):
                 row[place] = None
@@ -206,7 +206,7 @@ def _papers(
 ) -> Iterator[ComparedRow]:
     for entry in published:
         if entry.sequence == sequence:
-            values = _values(lines, entry.figures)
+            values = _values(lines, entry.metrics)
             cells = tuple(shown(line.key, v) for line, v in zip(lines, values, strict=True))
             yield ComparedRow("paper", sequence or "mean", entry.name, cells, (False,) * len(lines))
 
@@ -227,9 +227,9 @@ def _means(lines: Sequence[Headline], results: Sequence[Result]) -> list[Compare
     for line in lines:
         known = [
             {
-                result.sequence: (value, line.weight_of(result.figures))
+                result.sequence: (value, line.weight_of(result.metrics))
                 for result in results
-                if result.configuration == name and (value := line.of(result.figures)) is not None
+                if result.configuration == name and (value := line.of(result.metrics)) is not None
             }
             for name in names
         ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the reports of `ttt3r evaluate` are made from: figures, what happened over time, pictures.
+"""What the reports of `ttt3r evaluate` are made from: metrics, what happened over time, pictures.
 
 Nothing here knows how a report looks; `files` writes and reads it, `tables` and the
 plots draw on it. Pictures are prepared in `pictures`.
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ttt3r_ros.tracking.monitor import TrackingState
+from ttt3r_ros.types import TrackingState
 
 Stamps = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.float64]
@@ -66,7 +66,7 @@ class Series:
         distance: Numbers = np.linalg.norm(self.positions_m - self.true_positions_m, axis=1)
         return distance
 
-    def seams(self) -> npt.NDArray[np.bool_]:
+    def boundaries(self) -> npt.NDArray[np.bool_]:
         """Return [N] whether a segment begins with the image; the first one does not count."""
         follows = np.zeros(len(self.segment), bool)
         tracked = np.flatnonzero(self.state != TrackingState.LOST)
@@ -119,7 +119,7 @@ class SequenceReport:
 
     name: str
     configuration: str
-    figures: Mapping[str, Any]  # the content of report.json
+    metrics: Mapping[str, Any]  # the content of report.json
     series: Series | None = None
     views: Sequence[View] = ()
     map_picture: Picture | None = None  # the map from above
@@ -131,9 +131,9 @@ class Result:
 
     sequence: str
     configuration: str
-    figures: Mapping[str, Any] = field(default_factory=dict)  # the content of report.json
+    metrics: Mapping[str, Any] = field(default_factory=dict)  # the content of report.json
     folder: str = ""  # of its own report, as seen from the comparison's; empty: there is none
-    failure: str = ""  # why there are no figures
+    failure: str = ""  # why there are no metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class Published:
 
     name: str  # of the method and the paper's table
     sequence: str  # empty: the mean
-    figures: Mapping[str, Any]  # of the same form as in report.json, as much as there is
+    metrics: Mapping[str, Any]  # of the same form as in report.json, as much as there is
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class Comparison:
     results: Sequence[Result]
     about: str = ""  # the protocol, in words
     published: Sequence[Published] = ()
-    circumstances: Mapping[str, Any] = field(default_factory=dict)  # command, versions, settings
+    run_metadata: Mapping[str, Any] = field(default_factory=dict)  # command, versions, settings
 
 
 class ViewSampler:

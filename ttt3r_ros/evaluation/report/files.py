@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ttt3r_ros.evaluation.evaluation_error import EvaluationError
 from ttt3r_ros.evaluation.report.data import Comparison, SequenceReport, Series, View
 from ttt3r_ros.evaluation.report.html import comparison_page, sequence_page
 from ttt3r_ros.evaluation.report.markdown import comparison_text, sequence_text
-from ttt3r_ros.io.atomic import whole_file
+from ttt3r_ros.io.atomic import atomic_write
+from ttt3r_ros.types import EvaluationError
 
-FIGURES, SERIES, PAGE, TEXT = "report.json", "series.npz", "report.html", "report.md"
+METRICS, SERIES, PAGE, TEXT = "report.json", "series.npz", "report.html", "report.md"
 
 
 def write_sequence(report: SequenceReport, folder: Path) -> None:
-    """Write everything but the figures, `json`, which its maker writes.
+    """Write everything but the metrics, `json`, which its maker writes.
 
     Args:
         report: of one sequence.
@@ -36,7 +36,7 @@ def write_sequence(report: SequenceReport, folder: Path) -> None:
         OSError: a file cannot be written.
     """
     arrays = _arrays(report)
-    with whole_file(folder / SERIES) as path, path.open("wb") as file:
+    with atomic_write(folder / SERIES) as path, path.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     _write(folder / PAGE, sequence_page(report))
     _write(folder / TEXT, sequence_text(report))
@@ -63,15 +63,15 @@ def read_sequence(folder: Path) -> SequenceReport:
         EvaluationError: one of the files is missing or damaged.
     """
     try:
-        figures = json.loads((folder / FIGURES).read_text("utf-8"))
+        metrics = json.loads((folder / METRICS).read_text("utf-8"))
         with np.load(folder / SERIES, allow_pickle=False) as arrays:
-            return _report(figures, dict(arrays))
+            return _report(metrics, dict(arrays))
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise EvaluationError(f"{folder}: no report that can be read: {error}") from error
 
 
 def _write(path: Path, text: str) -> None:
-    with whole_file(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 
@@ -93,7 +93,7 @@ def _arrays(report: SequenceReport) -> dict[str, npt.NDArray[Any]]:
     return {**arrays, "about": np.array(json.dumps(about))}
 
 
-def _report(figures: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> SequenceReport:
+def _report(metrics: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> SequenceReport:
     about = json.loads(str(arrays["about"]))
     series = None
     if "series" in about:
@@ -115,5 +115,5 @@ def _report(figures: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Seq
         for number, stamp_ns in enumerate(about["stamps_ns"])
     ]
     return SequenceReport(
-        about["name"], about["configuration"], figures, series, views, arrays.get("map_picture")
+        about["name"], about["configuration"], metrics, series, views, arrays.get("map_picture")
     )

@@ -110,7 +110,7 @@ TERMS: dict[str, tuple[str, str]] = {
     "segment": (
         "Segment",
         "Images between two beginnings of the recurrent state. Where one ends and the next begins "
-        "is a seam.",
+        "is a boundary.",
     ),
     "step": (
         "Step, latency",

@@ -39,7 +39,7 @@ from ttt3r_ros.evaluation.report.pictures import (
 )
 from ttt3r_ros.evaluation.report.plots import Plot, path_plots, time_plots
 from ttt3r_ros.evaluation.report.style import HATCH, STYLE
-from ttt3r_ros.evaluation.report.tables import Table, circumstances, missing, sequence_tables
+from ttt3r_ros.evaluation.report.tables import Table, missing, run_metadata, sequence_tables
 
 _MAP_WIDTH = 960
 _TILES = {"ATE, SE(3)", "ATE, Sim(3)", "AbsRel, as it is", "map accuracy", "images per second"}
@@ -53,9 +53,9 @@ def sequence_page(report: SequenceReport) -> str:
     parts = [
         f"<h1>{escape(report.name)}</h1>",
         f'<p class="subtitle faint">{escape(report.configuration)}</p>',
-        _tiles(report.figures, words),
-        *(f'<p class="note">{escape(line)}</p>' for line in missing(report.figures)),
-        _section("Figures", _tables(sequence_tables(report.figures), words)),
+        _tiles(report.metrics, words),
+        *(f'<p class="note">{escape(line)}</p>' for line in missing(report.metrics)),
+        _section("Figures", _tables(sequence_tables(report.metrics), words)),
     ]
     if report.series and len(report.series.stamps_ns):
         parts.append(_section("Path", _charts(path_plots(report.series), words)))
@@ -65,12 +65,12 @@ def sequence_page(report: SequenceReport) -> str:
         parts.append(_section("Examples of depth", _views(report.views, int(first_ns), words)))
     if report.map_picture is not None:
         parts.append(_section("Map from above", _map(report.map_picture)))
-    exact = json.dumps(report.figures, indent=1, ensure_ascii=False)
+    exact = json.dumps(report.metrics, indent=1, ensure_ascii=False)
     parts.append(
         _section(
             "How it was made",
-            _made(circumstances(report.figures)),
-            f"<details><summary>All figures, every digit</summary>"
+            _made(run_metadata(report.metrics)),
+            f"<details><summary>All metrics, every digit</summary>"
             f'<pre tabindex="0">{escape(exact)}</pre></details>',
         )
     )
@@ -84,8 +84,8 @@ def comparison_page(comparison: Comparison) -> str:
     if comparison.about:
         parts.append(f"<p>{escape(comparison.about)}</p>")
     parts.append(_section("Comparison", _comparison(comparison, words)))
-    if comparison.circumstances:
-        parts.append(_section("How it was made", _made(circumstances(comparison.circumstances))))
+    if comparison.run_metadata:
+        parts.append(_section("How it was made", _made(run_metadata(comparison.run_metadata))))
     return _page(comparison.title, parts, words)
 
 
@@ -136,13 +136,13 @@ def _unit(unit: str) -> str:
     return f' <span class="unit">[{escape(unit)}]</span>' if unit else ""
 
 
-def _tiles(figures: Mapping[str, Any], words: _Words) -> str:
+def _tiles(metrics: Mapping[str, Any], words: _Words) -> str:
     tiles = [
         f"<div class=tile><dt>{escape(line.label.text)}{words.why(line.label.term)}</dt>"
-        f'<dd>{escape(shown(line.key, line.of(figures)))} <span class="unit">{line.unit}</span>'
+        f'<dd>{escape(shown(line.key, line.of(metrics)))} <span class="unit">{line.unit}</span>'
         "</dd></div>"
         for line in HEADLINES
-        if line.label.text in _TILES and line.of(figures) is not None
+        if line.label.text in _TILES and line.of(metrics) is not None
     ]
     return f'<dl class="tiles">{"".join(tiles)}</dl>' if tiles else ""
 
@@ -178,12 +178,12 @@ def _table(table: Table, words: _Words) -> str:
 
 
 def _charts(plots: Sequence[Plot], words: _Words) -> str:
-    figures = (
+    metrics = (
         f"<figure><figcaption>{escape(plot.title)}{words.why(plot.term)}</figcaption>"
         f"{plot.svg}</figure>"
         for plot in plots
     )
-    body = "".join(figures)
+    body = "".join(metrics)
     return f'<div class="charts">{body}</div>' if body else ""
 
 
@@ -215,12 +215,12 @@ def _view(view: View, range_m: tuple[float, float], first_ns: int, words: _Words
         known = error[np.isfinite(error)]
         mean = number(float(known.mean())) if len(known) else NONE
         caption += f", AbsRel {mean}{words.why('abs_rel')}"
-    figures = "".join(
+    metrics = "".join(
         f'<figure><img src="{jpeg_uri(picture, VIEW_WIDTH)}" alt="{name} at {caption[:12]}">'
         f"<figcaption>{name}</figcaption></figure>"
         for name, picture in pictures
     )
-    return f'<div class="view"><p>{caption}</p>{figures}</div>'
+    return f'<div class="view"><p>{caption}</p>{metrics}</div>'
 
 
 def _map(picture: Picture) -> str:

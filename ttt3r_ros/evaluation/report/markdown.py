@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from ttt3r_ros.evaluation.report.comparison import compared_rows, headlines
 from ttt3r_ros.evaluation.report.data import Comparison, SequenceReport
-from ttt3r_ros.evaluation.report.tables import Table, circumstances, missing, sequence_tables
+from ttt3r_ros.evaluation.report.tables import Table, missing, run_metadata, sequence_tables
 
 _SPACE = re.compile(r"[ \t\r\n]+")  # other kinds belong to numbers
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&!])")
@@ -21,9 +21,9 @@ def sequence_text(report: SequenceReport) -> str:
         f"# {_plain(report.name)}",
         f"Configuration {_plain(report.configuration)}. Charts and pictures: "
         "[report.html](report.html).",
-        *(_plain(line) for line in missing(report.figures)),
-        *(_table(table) for table in sequence_tables(report.figures)),
-        _made(circumstances(report.figures)),
+        *(_plain(line) for line in missing(report.metrics)),
+        *(_table(table) for table in sequence_tables(report.metrics)),
+        _made(run_metadata(report.metrics)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -51,7 +51,7 @@ def comparison_text(comparison: Comparison) -> str:
         _plain(comparison.about),
         "The best of a sequence's configurations is **bold**; what a paper says is in *italics*.",
         _grid(head, body),
-        _made(circumstances(comparison.circumstances)),
+        _made(run_metadata(comparison.run_metadata)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

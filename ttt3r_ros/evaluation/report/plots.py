@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ttt3r_ros.evaluation.report.data import Numbers, Series
 from ttt3r_ros.evaluation.report.glossary import column_of
 from ttt3r_ros.evaluation.report.svg import Line, Mark, Shade, chart
-from ttt3r_ros.tracking.monitor import TrackingState
+from ttt3r_ros.types import TrackingState
 
 Flags = npt.NDArray[np.bool_]
 
@@ -79,11 +79,11 @@ def _path_chart(
     lines = [Line(x, y, "estimate", "estimate")]
     if (np.isfinite(true_x) & np.isfinite(true_y)).any():
         lines.insert(0, Line(true_x, true_y, "truth", "truth"))
-    ends, seams = np.flatnonzero(known)[[0, -1]], series.seams() & known
+    ends, boundaries = np.flatnonzero(known)[[0, -1]], series.boundaries() & known
     marks = [
         Mark(x[ends[:1]], y[ends[:1]], "start", "start"),
         Mark(x[ends[1:]], y[ends[1:]], "end", "end"),
-        Mark(x[seams], y[seams], "seam", "seam"),
+        Mark(x[boundaries], y[boundaries], "boundary", "boundary"),
     ]
     x_label, y_label = (f"{_axis_name(axis)} [m]" for axis in (right, upwards))
     return chart(lines, x_label, y_label, description, marks=marks, to_scale=True)
@@ -106,7 +106,7 @@ def time_plots(series: Series) -> list[Plot]:
         ("Time of a step", "time [ms]", series.step_ms, "step", 0.0, True),
     )
     shades, seconds = _shades(series), series.seconds
-    seams = seconds[series.seams()].tolist()
+    boundaries = seconds[series.boundaries()].tolist()
     return [
         Plot(
             title,
@@ -116,7 +116,7 @@ def time_plots(series: Series) -> list[Plot]:
                 y_label,
                 f"{title} over time",
                 shades=shades,
-                seams=seams,
+                boundaries=boundaries,
                 least_span=least_span,
                 from_zero=from_zero,
             ),

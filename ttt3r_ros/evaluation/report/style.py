@@ -12,14 +12,14 @@ STYLE = """
   color-scheme: light dark;
   --page: #fff; --part: #f4f5f7; --ink: #1b1e24; --faint: #596070; --rule: #d5d9e0;
   --link: #0b5cad; --best: #dff0e6;
-  --estimate: #0072b2; --truth: #3a3f48; --start: #00805c; --end: #c44e00; --seam: #c44e00;
+  --estimate: #0072b2; --truth: #3a3f48; --start: #00805c; --end: #c44e00; --boundary: #c44e00;
   --uncertain: #f3d794; --lost: #c9ccd3; --lost-ink: #6b7280;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #16181d; --part: #1f2229; --ink: #e8eaee; --faint: #a3abb9; --rule: #3a3f4a;
     --link: #7cbcf5; --best: #17402c;
-    --estimate: #56b4e9; --truth: #d4d8df; --start: #2fc49b; --end: #f0953f; --seam: #f0953f;
+    --estimate: #56b4e9; --truth: #d4d8df; --start: #2fc49b; --end: #f0953f; --boundary: #f0953f;
     --uncertain: #5c4a17; --lost: #40444e; --lost-ink: #9aa1ae;
   }
 }
@@ -95,8 +95,8 @@ figcaption { margin-bottom: .35rem; font-size: .9375rem; }
 .truth { stroke: var(--truth); stroke-dasharray: 2 5; stroke-width: 2.5; }
 .start { fill: var(--page); stroke: var(--start); stroke-width: 3; }
 .end { fill: var(--end); stroke: var(--page); }
-.cross { fill: none; stroke: var(--seam); stroke-width: 1.8; }
-.seam { fill: none; stroke: var(--seam); stroke-width: 2; }
+.cross { fill: none; stroke: var(--boundary); stroke-width: 1.8; }
+.boundary { fill: none; stroke: var(--boundary); stroke-width: 2; }
 .uncertain { fill: var(--uncertain); }
 .lost { fill: url(#hatch); stroke: none; }
 .hatch { position: absolute; }

@@ -45,7 +45,7 @@ class Mark:
     x: Numbers  # [M]
     y: Numbers  # [M]
     name: str
-    style: str  # "start", "end" or "seam"
+    style: str  # "start", "end" or "boundary"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def chart(
     *,
     marks: Sequence[Mark] = (),
     shades: Sequence[Shade] = (),
-    seams: Sequence[float] = (),
+    boundaries: Sequence[float] = (),
     to_scale: bool = False,
     least_span: float = 0.0,
     from_zero: bool = False,
@@ -79,7 +79,7 @@ def chart(
         description: for those who do not see it.
         marks: on top of the lines.
         shades: behind them.
-        seams: places on the x axis.
+        boundaries: places on the x axis.
         to_scale: whether a unit of x is as long as one of y.
         least_span: of y, so that noise does not fill a chart.
         from_zero: whether y begins at 0.
@@ -93,7 +93,7 @@ def chart(
         ys = np.append(ys, 0.0)
     x_range = _range(xs, _MARGIN if to_scale else 0.0)
     y_range = _range(ys, _MARGIN, least_span)
-    legend = _legend(drawn, marks, shades, bool(len(seams)))
+    legend = _legend(drawn, marks, shades, bool(len(boundaries)))
     top = _TOP + legend.height
     height = float(_HEIGHT)
     if to_scale:
@@ -106,7 +106,7 @@ def chart(
         legend.svg,
         *(_shade(shade, frame) for shade in shades),
         frame.axes(x_label, y_label),
-        *(_seam(place, frame) for place in seams),
+        *(_boundary(place, frame) for place in boundaries),
         *(_path(line, frame) for line in drawn),
         *(_marks(mark, frame) for mark in marks),
         "</svg>",
@@ -155,7 +155,7 @@ class _Legend:
 
 
 def _legend(
-    lines: Sequence[Line], marks: Sequence[Mark], shades: Sequence[Shade], seams: bool
+    lines: Sequence[Line], marks: Sequence[Mark], shades: Sequence[Shade], boundaries: bool
 ) -> _Legend:
     """Name what is drawn, from left to right in as many lines as it takes."""
     samples = [
@@ -167,8 +167,8 @@ def _legend(
         for shade in shades
         if shade.spans
     ]
-    if seams:
-        samples.append(("seam", '<path class="seam" d="M10 6V-4"/>'))
+    if boundaries:
+        samples.append(("boundary", '<path class="boundary" d="M10 6V-4"/>'))
     if not samples:
         return _Legend("", 0)
     parts, x, row = [], 0.0, 0
@@ -268,9 +268,9 @@ def _sign(x: float, y: float, style: str) -> str:
     return f'<path class="cross" d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8"/>'
 
 
-def _seam(place: float, frame: _Frame) -> str:
+def _boundary(place: float, frame: _Frame) -> str:
     bottom = frame.top + frame.height
-    return f'<path class="seam" d="M{frame.x(place):.1f} {bottom:.1f}v-10"/>'
+    return f'<path class="boundary" d="M{frame.x(place):.1f} {bottom:.1f}v-10"/>'
 
 
 def _shade(shade: Shade, frame: _Frame) -> str:

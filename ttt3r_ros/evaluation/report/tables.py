@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The figures of a sequence as tables, which `html` and `markdown` write.
+"""The metrics of a sequence as tables, which `html` and `markdown` write.
 
 Every figure of `json` is in one of them: what `glossary` does not know is called by
 its own name.
@@ -31,47 +31,47 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of figures; one column of figures has no name."""
+    """Rows of metrics; one column of metrics has no name."""
 
     title: str
     columns: tuple[Label, ...]
     rows: tuple[Row, ...]
 
 
-def sequence_tables(figures: Mapping[str, Any]) -> list[Table]:
+def sequence_tables(metrics: Mapping[str, Any]) -> list[Table]:
     """Return the tables of what was measured.
 
     Args:
-        figures: the content of report.json. `trajectory`, `depth`, `map` and `runtime` are
-            mappings of figures by name; numbers that are in no mapping belong to the run. Such a
+        metrics: the content of report.json. `trajectory`, `depth`, `map` and `runtime` are
+            mappings of metrics by name; numbers that are in no mapping belong to the run. Such a
             mapping may hold mappings by a name or distance that all columns of a table have, of
             which `alignments` come first, and lists of mappings whose first figure is the distance.
     """
     tables: list[Table] = []
     for key, title in _COMPARED.items():
-        if figures.get(key):
-            tables += _tables_of(title, figures[key])
-    run = {key: value for key, value in figures.items() if _is_figure(value)}
-    return [*tables, *_tables_of("Images and time", {**run, **figures.get(_RUN, {})})]
+        if metrics.get(key):
+            tables += _tables_of(title, metrics[key])
+    run = {key: value for key, value in metrics.items() if _is_figure(value)}
+    return [*tables, *_tables_of("Images and time", {**run, **metrics.get(_RUN, {})})]
 
 
-def missing(figures: Mapping[str, Any]) -> list[str]:
+def missing(metrics: Mapping[str, Any]) -> list[str]:
     """Return a line for each thing that is not as it should be."""
-    lines = [f"The recording is damaged: {figures[_DAMAGE]}"] if figures.get(_DAMAGE) else []
-    if count := figures.get(_BEFORE_RESET):
+    lines = [f"The recording is damaged: {metrics[_DAMAGE]}"] if metrics.get(_DAMAGE) else []
+    if count := metrics.get(_BEFORE_RESET):
         lines.append(f"{count} images before a reset are not compared.")
-    reasons = figures.get(_REASONS) or {}
+    reasons = metrics.get(_REASONS) or {}
     for key, title in _COMPARED.items():
-        if not figures.get(key):
+        if not metrics.get(key):
             reason = f", {reasons[key]}" if reasons.get(key) else ""
             lines.append(f"{title}: not compared{reason}.")
     return lines
 
 
-def circumstances(figures: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Return how the figures came about: by group, then by dotted name."""
+def run_metadata(metrics: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return how the metrics came about: by group, then by dotted name."""
     groups: dict[str, dict[str, str]] = {}
-    for key, value in figures.items():
+    for key, value in metrics.items():
         if key in (*_COMPARED, _RUN, _DAMAGE, _REASONS) or _is_figure(value):
             continue
         if isinstance(value, Mapping):
@@ -91,7 +91,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def _tables_of(title: str, group: Mapping[str, Any]) -> Iterator[Table]:
-    """Yield the figures of a group: under several alignments, single ones, and by distances."""
+    """Yield the metrics of a group: under several alignments, single ones, and by distances."""
     columns = {key: _columns(value) for key, value in group.items()}
     single = dict(flat({key: group[key] for key in group if not columns[key]}))
     if aligned := columns.pop(ALIGNMENTS, None):
@@ -115,7 +115,7 @@ def _columns(value: Any) -> dict[Label, Mapping[str, Any]]:
 
 
 def _unnamed(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures of a column without the one that its name says."""
+    """Return the metrics of a column without the one that its name says."""
     return {key: value for key, value in entry.items() if _named(key, value) != name}
 
 

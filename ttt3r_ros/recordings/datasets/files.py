@@ -13,8 +13,7 @@ from PIL import Image
 
 from ttt3r_ros.geometry import Intrinsics, Transform
 from ttt3r_ros.recordings.datasets.layout import Depth, StampedPoses
-from ttt3r_ros.recordings.source import SourceError
-from ttt3r_ros.types import FrameRejected
+from ttt3r_ros.types import FrameRejected, SourceError
 
 NO_POSE = np.full((4, 4), np.nan)
 

@@ -18,7 +18,7 @@ from ttt3r_ros.recordings.datasets.folder import FolderRecording
 from ttt3r_ros.recordings.datasets.layout import Format, Options, folders_at, outermost
 from ttt3r_ros.recordings.pose_track import MAX_DIFFERENCE_S
 from ttt3r_ros.recordings.recording import Recording
-from ttt3r_ros.recordings.source import SourceError
+from ttt3r_ros.types import SourceError
 
 _FORMATS = {
     entry.name: entry

@@ -14,8 +14,8 @@ from ttt3r_ros.recordings.datasets.layout import Depth, ImageFile, Options, Sequ
 from ttt3r_ros.recordings.folder_reader import read_image
 from ttt3r_ros.recordings.pose_track import PoseTrack, nearest, time_range, warn_of_other_times
 from ttt3r_ros.recordings.recording import Poses, Recording, Selection, Stamps, Truth
-from ttt3r_ros.recordings.source import Rejection, Source, SourceError
-from ttt3r_ros.types import Frame, FrameRejected
+from ttt3r_ros.recordings.source import Rejection, Source
+from ttt3r_ros.types import Frame, FrameRejected, SourceError
 
 TRUTHS = ("poses", "depth")
 

@@ -35,13 +35,12 @@ from ttt3r_ros.recordings.datasets.layout import (
     folder_name,
     no_poses,
 )
-from ttt3r_ros.recordings.source import SourceError
+from ttt3r_ros.types import NS_PER_S, SourceError
 
 _RATE_HZ = 10.0
 _CAMERAS = {"image_2": "P2", "image_0": "P0"}  # the first one there is taken
 _TRUE_DEPTH = Path("proj_depth", "groundtruth", "image_02")
 _IMAGE_SUFFIXES = (".png", ".jpg")
-_NANOSECONDS = 1_000_000_000
 
 
 def is_sequence(path: Path) -> bool:
@@ -159,7 +158,7 @@ def _seconds(path: Path) -> list[int] | None:
     if not path.is_file():
         return None
     try:
-        return [int(Decimal(word) * _NANOSECONDS) for word in path.read_text("utf-8").split()]
+        return [int(Decimal(word) * NS_PER_S) for word in path.read_text("utf-8").split()]
     except (InvalidOperation, ValueError, OverflowError) as error:
         raise SourceError(f"{path}: expected a number of seconds in each line") from error
 
@@ -178,7 +177,7 @@ def _datetimes(path: Path) -> list[int] | None:
             nanoseconds = int(fraction.ljust(9, "0")[:9])
         except ValueError as error:
             raise SourceError(f"{path}: expected date and time, got {line!r}") from error
-        result.append(int(moment.timestamp()) * _NANOSECONDS + nanoseconds)
+        result.append(int(moment.timestamp()) * NS_PER_S + nanoseconds)
     return result
 
 

@@ -31,7 +31,7 @@ from ttt3r_ros.recordings.datasets.layout import (
     folder_name,
     no_poses,
 )
-from ttt3r_ros.recordings.source import SourceError
+from ttt3r_ros.types import NS_PER_S, SourceError
 
 IMAGES, DEPTH, POSES = "rgb.txt", "depth.txt", "groundtruth.txt"
 BONN = "rgbd_bonn_"  # how the folders begin that `bonn` reads
@@ -111,7 +111,7 @@ def _lines(path: Path) -> list[str]:
 def _nanoseconds(seconds: str) -> int | None:
     try:
         number = Decimal(seconds)
-        return int(number * 1_000_000_000) if abs(number) < _MOST_S else None
+        return int(number * NS_PER_S) if abs(number) < _MOST_S else None
     except InvalidOperation:
         return None
 

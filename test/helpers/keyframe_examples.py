@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a snapshot store is offered, without a network's step."""
+"""What a keyframe store is offered, without a network's step."""
 
 from __future__ import annotations
 
