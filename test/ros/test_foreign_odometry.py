@@ -164,7 +164,7 @@ def test_without_odometry_at_the_stamp_the_last_map_to_odom_stays(robot, wheels,
     robot.send(at_s=0.9)
     drive(robot, wheels, [1.0])
     kept = wheels.correction(1.0)
-    assert "no odom -> base of the image's time, 900000000 ns" in capfd.readouterr().err
+    assert "no odom -> base at the time of the image, 900000000 ns" in capfd.readouterr().err
     assert set(wheels.edges("odom")) == {1.0}  # nothing was made up for the first image
     robot.send(at_s=1.5)  # nothing heard since 1.03
     robot.send(at_s=1.8)
