@@ -71,12 +71,6 @@ def _layout(image: Image) -> tuple[str, int, int, int, int, Any]:
     )
 
 
-def pixels_of(image: Image, pixel: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Return the pixels [H, W, ...] of an image whose rows are not padded."""
-    values = np.frombuffer(image.data, pixel)
-    return values.reshape(image.height, image.width, *pixel.shape)
-
-
 def points_of(cloud: PointCloud2) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
     """Return points [N, 3] and colours [N, 3] of the node's map, whatever else it says of them."""
     fields = {field.name: field.offset for field in cloud.fields if field.name in _XYZ_RGB}
