@@ -171,13 +171,13 @@ def make_environment(ros: RosSource) -> None:
 
 def install_packages(ros: RosSource, dev: bool) -> None:
     """Install the project, editable, with all that it needs to run, or to be tested as well."""
-    extras = ["ros"] if ros == "wheels" else []
+    extras = ["recordings", *(["ros"] if ros == "wheels" else [])]
     if dev:
         # What benchmarks compare with is not made for older systems, nor tried beside ROS's NumPy.
         compared = ros == "wheels" and glibc() >= PEERS_GLIBC
         extras += ["evaluation", "view", *(["benchmark"] if compared else []), "dev"]
     versions = ["--constraint", "constraints.txt"] if ros == "wheels" else fitting_numpy()
-    project = f".[{','.join(extras)}]" if extras else "."
+    project = f".[{','.join(extras)}]"
     run(VENV / "bin/python", "-m", "pip", "install", *versions, "--editable", project)
 
 

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -276,30 +277,33 @@ def _evaluate_live(args: argparse.Namespace) -> int:
 
 def _evaluate_recordings(args: argparse.Namespace) -> int:
     from ttt3r_ros.evaluation.command import EvaluationRequest, evaluate_all
+    from ttt3r_ros.recordings.datasets.find import find_recordings
 
     values = _assignments(args.set)
     file, flags = _file_and_flags(args)
     request = EvaluationRequest(
-        input=args.input,
+        title=args.input.resolve().name,
+        find=partial(
+            find_recordings,
+            args.input,
+            sequences=tuple(args.sequences),
+            rate_hz=args.rate,
+            topic=args.topic,
+            camera_info_topic=args.camera_info_topic,
+            ground_truth_topic=args.ground_truth_topic,
+            ground_truth_frames=args.ground_truth_frames and tuple(args.ground_truth_frames),
+            depth_topic=args.depth_topic,
+        ),
         output=args.output,
         file=file,
         settings=flags,
         values=values,
         protocol=args.protocol,
         format=args.format,
-        sequences=tuple(args.sequences),
         limit=args.limit,
         start=args.start,
         every=args.every,
         max_frames=args.max_frames,
-        rate_hz=args.rate,
-        bag={
-            "topic": args.topic,
-            "camera_info_topic": args.camera_info_topic,
-            "ground_truth_topic": args.ground_truth_topic,
-            "ground_truth_frames": args.ground_truth_frames and tuple(args.ground_truth_frames),
-            "depth_topic": args.depth_topic,
-        },
         alignment=args.alignment,
         depth_images=args.depth,
         map_format=args.map_format,

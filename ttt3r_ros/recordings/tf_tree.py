@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rosbags.rosbag2 import Reader
 
 from ttt3r_ros.geometry import Transform, between, inverse, transform_from_quaternion
 from ttt3r_ros.recordings.bag_reader import read_whole
 from ttt3r_ros.recordings.recorded_span import EVERYTHING, RecordedSpan
+from ttt3r_ros.recordings.rosbag2 import Reader
 from ttt3r_ros.types import NS_PER_S, SourceError
 
 TF_TYPE = "tf2_msgs/msg/TFMessage"
