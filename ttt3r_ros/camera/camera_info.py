@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _View:
+class _Pinhole:
     """A pinhole camera, and how its picture comes from the raw one."""
 
     intrinsics: Intrinsics
@@ -44,7 +44,7 @@ class CameraModel:
         """
         self._is_rectified = is_rectified(image_topic)
         self._values: tuple[Any, ...] = ()
-        self._view: _View | None = None
+        self._view: _Pinhole | None = None
         self._heard = threading.Event()
         self._warned_shape: tuple[int, ...] = ()
 
@@ -109,15 +109,15 @@ class CameraModel:
             return raw_m
         return view.rectification.depth(raw_m)
 
-    def _understood(self, info: Any) -> _View:
+    def _understood(self, info: Any) -> _Pinhole:
         """Raise ValueError if that is not possible."""
         K, P = _adjusted(np.reshape(info.k, (3, 3)), info), np.reshape(info.p, (3, 4))[:, :3]
         P = _adjusted(P, info)
         if self._is_rectified:
-            return _View(_intrinsics(P, info), None)
+            return _Pinhole(_intrinsics(P, info), None)
         raw = _intrinsics(K, info)
         if not any(info.d):
-            return _View(raw, None)
+            return _Pinhole(raw, None)
         R = np.reshape(info.r, (3, 3))
         R = R if R.any() else np.eye(3)
         try:
@@ -129,8 +129,8 @@ class CameraModel:
             lens = Rectification(info.distortion_model, info.d, K, R, pinhole.matrix(), *size)
         except ValueError as error:
             _log.warning("camera_info: images are used with their distortion: %s", error)
-            return _View(raw, None)
-        return _View(pinhole, lens)
+            return _Pinhole(raw, None)
+        return _Pinhole(pinhole, lens)
 
 
 def is_rectified(topic: str) -> bool:

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+from ttt3r_ros.simulation.camera_path import Trajectory, make_trajectory
 from ttt3r_ros.simulation.renderer import Rendering, add_noise, render
 from ttt3r_ros.simulation.room import Rooms, make_rooms
-from ttt3r_ros.simulation.trajectory import Trajectory, make_trajectory
 
 __all__ = [
     "Rendering",
