@@ -84,6 +84,7 @@ class Relocalization:
     median_confidence: float
     T_map_camera: Transform  # metres
     T_map_segment: Transform  # metres
+    T_segment_camera: Transform  # metres
     evidence: Evidence
 
 
@@ -213,6 +214,7 @@ def _answer(
         median_confidence=median,
         T_map_camera=T_map_camera,
         T_map_segment=T_map_camera @ inverse(T_segment_camera),
+        T_segment_camera=T_segment_camera,
         evidence=Evidence(
             photometric_correlation=photometric_correlation,
             disagreement=max(forth, back),
