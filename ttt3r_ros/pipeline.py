@@ -16,7 +16,7 @@ from ttt3r_ros.geometry import Transform
 from ttt3r_ros.io.trajectory import BoundedTrajectory
 from ttt3r_ros.loading import Model, load_model
 from ttt3r_ros.mapping.filters import flying_pixel_mask, within_range
-from ttt3r_ros.mapping.grouping import moved_points
+from ttt3r_ros.mapping.grouping import transform_points
 from ttt3r_ros.mapping.voxel_map import VoxelMap
 from ttt3r_ros.session import Session, load_session, made_for
 from ttt3r_ros.tracking.time_guard import StampStep, TimeGuard
@@ -39,7 +39,7 @@ class Pipeline:
     """
 
     def __init__(self, model: Model, config: Config) -> None:
-        """Begin in front of the first image, with an empty map or that of a session.
+        """Set up the tracker with an empty map, or with the map of a session.
 
         Raises:
             SessionError: the session that the settings name cannot be used.
@@ -209,7 +209,7 @@ class Pipeline:
         # Errors of depth grow with its square, so weights fall with it.
         weights = result.confidence[stride, stride][good]
         weights = weights / camera_points[:, 2].clamp(min=_NEAR_M).square()
-        points = moved_points(camera_points, result.T_map_camera)
+        points = transform_points(camera_points, result.T_map_camera)
         self.map.insert(points, colours, weights, result.segment, result.T_map_camera[:3, 3])
 
     def _empty_map(self) -> VoxelMap:

@@ -37,14 +37,6 @@ _MOST_SHRUNK = 32  # on a GPU: torch's filter keeps its weights in a block's mem
 RgbImage = npt.NDArray[np.uint8]  # [H, W, 3]
 
 
-def network_size(
-    width: int, height: int, image_size: int, *, patch_size: int = 16, fit: str = "crop"
-) -> tuple[int, int]:
-    """Return (width, height) of the network's image; arguments as `crop_transform`."""
-    plan = crop_transform(width, height, image_size, patch_size=patch_size, fit=fit)
-    return plan.width, plan.height
-
-
 @lru_cache(maxsize=16)  # of an image whose way was planned to see whether it can be used
 def crop_transform(
     width: int, height: int, image_size: int, *, patch_size: int = 16, fit: str = "crop"

@@ -35,7 +35,7 @@ class LiveDepth:
     """
 
     def __init__(self, comparison: DepthComparison) -> None:
-        """Begin without images; pairs go to `comparison`."""
+        """Start with no image pairs; they go to `comparison`."""
         self.sampler = ViewSampler()
         self.expects_truth = False  # whether the node's depth waits for true depth
         self.rectified: Callable[[Floats], Floats] = lambda true_m: true_m  # of true depth

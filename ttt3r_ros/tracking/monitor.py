@@ -47,7 +47,7 @@ class Monitor:
     """
 
     def __init__(self, config: TrackingConfig | None = None) -> None:
-        """Begin in front of the first image."""
+        """Start with an empty history."""
         limits = self._limits = config or TrackingConfig()
         self._below = {  # odd below the first, LOST below the second
             "contrast": (0.0, limits.lost_contrast),

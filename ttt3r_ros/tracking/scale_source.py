@@ -57,7 +57,7 @@ class ScaleSource:
     observes_shared_image = False
 
     def __init__(self, window: int, fewest: int) -> None:
-        """Begin without samples.
+        """Start with no samples.
 
         Args:
             window: samples kept, the last ones.
@@ -119,7 +119,7 @@ class HeightScale(ScaleSource):
         fewest: int = 10,
         min_confidence: float = 1.0,
     ) -> None:
-        """Begin without samples; a sample is an image that shows the floor.
+        """Start with no samples; a sample is an image that shows the floor.
 
         Args:
             camera_height_m: of the camera above the floor.
@@ -194,7 +194,7 @@ class OdometryScale(ScaleSource):
         window: int = 41,
         fewest: int = 8,
     ) -> None:
-        """Begin without samples; a sample is a chord.
+        """Start with no samples; a sample is a chord.
 
         Args:
             chord_m: length of a chord, at least, in metres.
@@ -289,7 +289,7 @@ class MetricScale:
     """The scale that segments take from the source which the settings name, once it is trusted."""
 
     def __init__(self, config: Config) -> None:
-        """Begin without samples.
+        """Start with no samples.
 
         Raises:
             ConfigError: `scale_source` needs a setting that is not given.

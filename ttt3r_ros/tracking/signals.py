@@ -136,7 +136,7 @@ class SignalMeter:
     """Compares each image with the last one, of which it keeps what it needs."""
 
     def __init__(self) -> None:
-        """Begin in front of the first image."""
+        """Start with an empty history."""
         self.reset()
 
     def reset(self) -> None:
