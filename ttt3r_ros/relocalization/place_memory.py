@@ -76,7 +76,7 @@ class PlaceMemory:
     def find(
         self, features: Tensor, rgb: npt.NDArray[np.uint8], intrinsics: Intrinsics | None
     ) -> Relocalization | None:
-        """Look for the camera once; arguments are those of `relocalize`."""
+        """Look for the camera once; features [1, gh, gw, E] and all else as in `relocalize`."""
         self._tries += 1
         with torch.inference_mode():
             found = relocalize(

@@ -129,7 +129,7 @@ def attempts(
     store: KeyframeStore,
     candidates: int,
 ) -> list[Relocalization]:
-    """Step the most promising keyframes with an image; as `relocalize`, but without judging."""
+    """Step the most promising keyframes with an image, features [1, gh, gw, E], without judging."""
     descriptor = describe(features, network.config.enc_embed_dim).cpu().numpy()
     small = subsample_picture(rgb)
     tried = [s for s in store.most_alike(descriptor, candidates) if s.rgb.shape == small.shape]
