@@ -102,7 +102,7 @@ class Monitor:
         median_confidence: float,
         intrinsics: Intrinsics | None,
     ) -> Signals:
-        """Measure and judge the next image; points [H, W, 3], all else as in `SignalMeter.measure`."""
+        """Measure and judge the next image; points [H, W, 3], the rest as in `SignalMeter`."""
         signals = self._meter.measure(
             stamp_ns, rgb, T_odom_camera, points, confidence, median_confidence, intrinsics
         )
