@@ -128,7 +128,7 @@ def parts_timed(pipeline: Pipeline) -> Iterator[dict[str, float]]:
         (tracker._network, "encode", "network"),
         (tracker._network, "advance", "network"),
         (tracker, "_download", "download"),
-        (tracker._meter, "measure", "tracking state"),
+        (tracker.monitor, "observe", "tracking state"),
         (pipeline, "_merge", "map"),
     )
     originals = [getattr(owner, name) for owner, name, _ in found]

@@ -80,7 +80,7 @@ def test_everything_comes_back_to_the_last_bit(folder):
 
 def test_the_folder_holds_the_files_that_other_programs_read(folder):
     assert sorted(file.name for file in folder.iterdir()) == [
-        "map.ply", "map.safetensors", "session.json", "keyframes.safetensors", "trajectory.tum"
+        "keyframes.safetensors", "map.ply", "map.safetensors", "session.json", "trajectory.tum"
     ]  # fmt: skip
     assert (folder / "map.ply").read_bytes().startswith(b"ply\nformat binary_little_endian")
     assert len((folder / "trajectory.tum").read_text().splitlines()) == 4
@@ -203,8 +203,8 @@ def edited(folder, **changes):
 
 
 def test_another_version_is_refused(folder):
-    edited(folder, format="ttt3r_ros session 2")
-    with pytest.raises(SessionError, match=r"'format' must be 'ttt3r_ros session 2', got .* 2'"):
+    edited(folder, format="ttt3r_ros session 1")
+    with pytest.raises(SessionError, match=r"'format' must be 'ttt3r_ros session 2', got .* 1'"):
         load(folder)
 
 

@@ -236,7 +236,7 @@ class TimeConfig:
 
 @dataclass(frozen=True, slots=True)
 class TrackingConfig:
-    """Where a signal of an image is odd, or tells that all is lost; see `tracking_state`.
+    """Where a signal of an image is odd, or tells that all is lost; see `tracking.monitor`.
 
     The figures behind each are printed by `benchmarks/evaluate_faults.py`.
     """

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ttt3r_ros.camera.rectification import Matrix, Rectification
 from ttt3r_ros.geometry import Intrinsics
-from ttt3r_ros.types import Frame
+from ttt3r_ros.types import Mask
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +27,15 @@ class _Pinhole:
 
     intrinsics: Intrinsics
     rectification: Rectification | None  # None: the picture is the camera's own
+
+
+class PinholeImage(NamedTuple):
+    """An image as a camera without distortion sees it; named as the fields of `Frame`."""
+
+    rgb: npt.NDArray[np.uint8]  # [H, W, 3]
+    intrinsics: Intrinsics | None  # None: not known
+    mask: Mask | None = None  # [H, W] pixels left out of the map
+    outside_fov: Mask | None = None  # [H, W] pixels that the lens does not show
 
 
 class CameraModel:
@@ -74,16 +83,20 @@ class CameraModel:
         """Let nobody wait from now on."""
         self._heard.set()
 
-    def apply(self, raw: Frame) -> Frame:
-        """Return a frame as a pinhole camera's, with intrinsics, as far as the camera is known.
+    def apply(self, rgb: npt.NDArray[np.uint8], mask: Mask | None = None) -> PinholeImage:
+        """Return an image as a pinhole camera's, with intrinsics, as far as the camera is known.
 
         Distortion is taken out of image and mask. A camera info for another size is not used, with
         a warning.
+
+        Args:
+            rgb: uint8 [H, W, 3] as the camera sent it.
+            mask: bool [H, W] of the same pixels.
         """
         view = self._view
         if view is None:
-            return raw
-        known, shape = view.intrinsics, raw.rgb.shape
+            return PinholeImage(rgb, None, mask)
+        known, shape = view.intrinsics, rgb.shape
         if (known.height, known.width) != shape[:2]:
             if shape != self._warned_shape:
                 self._warned_shape = shape
@@ -91,16 +104,11 @@ class CameraModel:
                     "camera_info: not used: is for %dx%d, the images have %dx%d",
                     *(known.width, known.height, shape[1], shape[0]),
                 )
-            return raw
-        if view.rectification is None:
-            return replace(raw, intrinsics=known)
-        return replace(
-            raw,
-            rgb=view.rectification.image(raw.rgb),
-            mask=view.rectification.mask(raw.mask),
-            outside_fov=view.rectification.outside,
-            intrinsics=known,
-        )
+            return PinholeImage(rgb, None, mask)
+        lens = view.rectification
+        if lens is None:
+            return PinholeImage(rgb, known, mask)
+        return PinholeImage(lens.image(rgb), known, lens.mask(mask), lens.outside)
 
     def apply_to_depth(self, raw_m: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return depth [h, w] that is registered to raw images as one of what `apply` returns."""

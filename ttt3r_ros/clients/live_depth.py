@@ -35,7 +35,7 @@ class LiveDepth:
     """
 
     def __init__(self, comparison: DepthComparison, examples: int, step: int) -> None:
-        """Begin without images.
+        """Start with no image pairs.
 
         Args:
             comparison: gets the pairs.

@@ -59,7 +59,7 @@ class Collector:
 
     @property
     def stamps_ns(self) -> npt.NDArray[np.int64]:
-        """Of the images with a pose."""
+        """Stamps [N] of the images with a pose."""
         return np.array([i.stamp_ns for i in self.images if i.T_map_camera is not None], np.int64)
 
     @property

@@ -74,7 +74,7 @@ class BoundedTrajectory:
     """Poses with their stamps, a bounded number of them, spread evenly over the images."""
 
     def __init__(self, max_poses: int) -> None:
-        """Begin empty.
+        """Start empty.
 
         Raises:
             ValueError: `max_poses` is below 2.

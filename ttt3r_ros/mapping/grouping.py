@@ -68,7 +68,7 @@ def weighted_mean(
     return torch.stack(sums, dim=1) / weight_sum[:, None], weight_sum
 
 
-def moved_points(points: Tensor, T: Transform) -> Tensor:
+def transform_points(points: Tensor, T: Transform) -> Tensor:
     """Move points [N, 3] by a rigid or similarity transform [4, 4]: T · p, [N, 3].
 
     Not by a matrix product: a GPU may round its factors to the 10 bits of TF32, by a switch that

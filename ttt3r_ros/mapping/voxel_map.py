@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ttt3r_ros.geometry import Intrinsics, Transform, Vector
 from ttt3r_ros.mapping.carving import is_free_space
-from ttt3r_ros.mapping.grouping import group_equal, group_sum, moved_points, weighted_mean
+from ttt3r_ros.mapping.grouping import group_equal, group_sum, transform_points, weighted_mean
 from ttt3r_ros.mapping.voxel_table import SLOTS_PER_ROW, VoxelTable
 from ttt3r_ros.mapping.voxels import COLUMNS, Voxels, eviction_score, merge_equal_keys
 
@@ -282,7 +282,7 @@ class VoxelMap:
         rows = (self._voxels.segment[: self._count] == segment).nonzero()[:, 0]
         voxels = self._voxels[rows]
         self._remove(rows)
-        points = moved_points(voxels.mean[:, :3], T)
+        points = transform_points(voxels.mean[:, :3], T)
         keys, inside = self._keys_of(points.T)
         mean = torch.cat([points, voxels.mean[:, 3:]], dim=1)
         return merge_equal_keys(replace(voxels, key=keys, mean=mean)[inside.nonzero()[:, 0]])

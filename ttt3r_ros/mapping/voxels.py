@@ -75,7 +75,7 @@ class Voxels:
                 column.index_copy_(0, rows, getattr(new, name))
 
     def fade(self, rows: Tensor) -> None:
-        """Let old weight fade where a voxel has many hits, so that an old map still follows."""
+        """Let the weight of rows [N] with many hits fade, so that an old map still follows."""
         old = rows[self.hits.index_select(0, rows) >= MOST_HITS]
         self.weight[old] *= 1 - 1 / MOST_HITS
 

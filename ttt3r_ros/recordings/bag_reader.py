@@ -283,7 +283,8 @@ class BagSource(Source):
                 )
             else:
                 rgb = decode_compressed(message.data, message.format)
-            return self.camera.apply(Frame(stamp_ns, rgb, frame_id=message.header.frame_id))
+            image = self.camera.apply(rgb)
+            return Frame(stamp_ns, frame_id=message.header.frame_id, **image._asdict())
         except FrameRejected as error:
             return Rejection(stamp_ns, str(error))
 

@@ -95,7 +95,7 @@ class TfTree:
         return sorted({*self._edges, *(edge.parent for edge in self._edges.values())})
 
     def stamps_ns(self) -> npt.NDArray[np.int64]:
-        """Return the stamps of all transforms that change."""
+        """Return the stamps [N] of all transforms that change."""
         moving = [edge for edge in self._edges.values() if not edge.static]
         return np.array([stamp for edge in moving for stamp in edge.stamps_ns], np.int64)
 
@@ -137,7 +137,7 @@ class TfTree:
         stamps_ns: npt.NDArray[np.int64],
         span: RecordedSpan = EVERYTHING,
     ) -> tuple[list[int], list[Transform]]:
-        """Return the pose of `child` in `parent` at these times, as it was recorded in a span.
+        """Return the pose [4, 4] of `child` in `parent` at these times, as recorded in a span.
 
         Returns:
             The places in `stamps_ns` where the pose is known, and the poses. Between two

@@ -115,7 +115,7 @@ class KeyframeStore:
     """
 
     def __init__(self, capacity: int = 64, novelty: Novelty | None = None) -> None:
-        """Begin empty.
+        """Start empty.
 
         Raises:
             ValueError: `capacity` is below 1.

@@ -84,6 +84,7 @@ class Relocalization:
     median_confidence: float
     T_map_camera: Transform  # metres
     T_map_segment: Transform  # metres
+    T_segment_camera: Transform  # metres
     evidence: Evidence
 
 
@@ -128,7 +129,7 @@ def attempts(
     store: KeyframeStore,
     candidates: int,
 ) -> list[Relocalization]:
-    """Step the most promising keyframes with an image; as `relocalize`, but without judging."""
+    """Step the most promising keyframes with an image, features [1, gh, gw, E], without judging."""
     descriptor = describe(features, network.config.enc_embed_dim).cpu().numpy()
     small = subsample_picture(rgb)
     tried = [s for s in store.most_alike(descriptor, candidates) if s.rgb.shape == small.shape]
@@ -213,6 +214,7 @@ def _answer(
         median_confidence=median,
         T_map_camera=T_map_camera,
         T_map_segment=T_map_camera @ inverse(T_segment_camera),
+        T_segment_camera=T_segment_camera,
         evidence=Evidence(
             photometric_correlation=photometric_correlation,
             disagreement=max(forth, back),

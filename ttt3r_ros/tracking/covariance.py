@@ -97,7 +97,7 @@ class PoseCovariance:
     """
 
     def __init__(self) -> None:
-        """Begin in front of the first image."""
+        """Start with an empty history."""
         self.reset()
 
     def reset(self) -> None:

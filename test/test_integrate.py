@@ -7,28 +7,27 @@ import numpy as np
 from tracked_frames import frames, pipeline
 
 
-def test_tracking_and_merging_later_is_what_process_does():
+def test_tracking_and_integrating_later_is_what_process_does():
     whole, halves = pipeline(), pipeline()
-    merge = None
+    waiting = None
     for frame in frames(4):
         expected = whole.process(frame)
-        result, merge_next = halves.track(frame)
+        result = halves.track(frame)
         np.testing.assert_array_equal(result.T_odom_camera, expected.T_odom_camera)
-        if merge is not None:  # of the image before, as in the node's second thread
-            merge()
+        if waiting is not None:  # the image before, as in the node's second thread
+            halves.integrate(waiting)
         assert len(halves.map) < len(whole.map)
-        merge = merge_next
-    merge()
+        waiting = result
+    halves.integrate(waiting)
     np.testing.assert_array_equal(halves.map.cloud().values, whole.map.cloud().values)
 
 
 def test_what_was_seen_before_a_reset_does_not_come_into_the_map_after_it():
     subject = pipeline()
     first, second = frames(2)
-    _, merge = subject.track(first)
+    result = subject.track(first)
     subject.reset("a test")
-    merge()
+    subject.integrate(result)
     assert len(subject.map) == 0
-    _, merge = subject.track(second)
-    merge()
+    subject.integrate(subject.track(second))
     assert len(subject.map) > 0
