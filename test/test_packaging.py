@@ -218,6 +218,17 @@ def test_every_subpackage_is_installed_by_pip(setup_arguments):
     assert set(setup_arguments["packages"]) == names
 
 
+def test_every_file_beside_the_modules_is_installed_by_pip(setup_arguments):
+    files = {path for path in PACKAGE.rglob("*.*") if path.suffix not in (".py", ".pyc")}
+    installed = {
+        path
+        for package, patterns in setup_arguments["package_data"].items()
+        for pattern in patterns
+        for path in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    assert files == installed
+
+
 @pytest.mark.parametrize(
     ("origin", "expected"),
     [
@@ -272,8 +283,8 @@ def test_what_works_without_ros_does_not_import_the_node(part):
     assert violations(PACKAGE / part, lambda m: is_of(m, "ttt3r_ros.ros")) == []
 
 
-@pytest.mark.parametrize("library", OPTIONAL.values())
-def test_what_is_optional_is_imported_in_one_place_at_most(library):
+@pytest.mark.parametrize("library", [*OPTIONAL.values(), "jinja2", "matplotlib"])
+def test_what_not_everybody_needs_is_imported_in_one_place_at_most(library):
     found = violations(PACKAGE, lambda m: is_of(m, library))
     assert len({line.split(":")[0] for line in found}) <= 1, found
 
