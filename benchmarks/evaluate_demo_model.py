@@ -6,16 +6,13 @@
 
 Every room is filmed once, as long as the longest of the lengths; shorter ones are its beginnings.
 The network is stepped for several rooms at once, which changes nothing but the speed. Rooms, images
-and weights are fixed, so the numbers can be had again. Before that, the steps of one stream are
-timed under every rule.
+and weights are fixed, so the numbers can be had again.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +26,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the packa
 
 from benchmarks import harness
 from benchmarks.harness import Context, Numbers, cell, mean, option, ratio, table
-from benchmarks.streams import RATE_HZ, BatchTracker, Studio, find_rule, network_input
+from benchmarks.streams import RATE_HZ, BatchTracker, Studio, network_input
 from ttt3r_ros.evaluation.metrics.drift import motion_errors
 from ttt3r_ros.evaluation.metrics.trajectory import trajectory_errors
 from ttt3r_ros.loading import Model
-from ttt3r_ros.network.state import RecurrentState
 
 FIRST_SEED = 1_000_000  # training and the choice of settings use smaller ones
 REFERENCE = "cut3r"  # the other rules are compared with it
@@ -53,8 +49,6 @@ _DEPTH_STRIDE = 4  # of the rows and columns in which the constant guess of dept
 _LEAST_M = 1e-3
 _BINS = 10
 _OTHER_INTERVAL = 100  # images, beside no resets and the recommended ones
-_WARM_UP = 20  # steps of each rule that are not timed
-_SAMPLES = 10  # of the process's memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +58,6 @@ class Options:
     lengths: tuple[int, ...] = option((8, 16, 32, 64, 150, 300, 600), "images")
     rules: tuple[str, ...] = option(("cut3r", "ttt3r"), "also brake, filt3r, ttt3r:DAMPING")
     supersampling: int = option(2, "of the images, as render")
-    timed: int = option(300, "steps of one stream, under each rule")
 
 
 def intervals(model: Model) -> tuple[int, ...]:
@@ -211,6 +204,8 @@ def summarize(context: Context[Options], results: Sequence[RoomResult]) -> dict[
                     to_reference.append({**name, **_means(paired, guess)})
     gains = {rule: np.sum([r.gains[rule] for r in results], axis=0) for rule in options.rules}
     return {
+        "intervals": intervals(context.model),
+        "gain_interval": recommended(context.model),
         "rows": rows,
         f"minus_{REFERENCE}": to_reference,
         "minus_constant": to_guess,
@@ -242,67 +237,6 @@ def _means(
     """Means with standard errors, and the ATE's ratio to that of the constant guess."""
     means = {metric: mean(values) for metric, values in numbers.items()}
     return {**means, "ate_by_guess": ratio(numbers["ate_m"], guess["ate_m"])}
-
-
-@torch.inference_mode()
-def measure_steps(context: Context[Options]) -> dict[str, Any]:
-    """Time the steps of one stream under each rule in turn, and watch the memory.
-
-    Whatever else the machine does meets all rules alike. The first steps are not counted.
-
-    Returns:
-        What is evaluated, `intervals` and `gain_interval`, and of the `steps` `by_rule`: median
-        milliseconds, the image's encoding included, and the bytes of the state after the first and
-        after the last image; `rss_bytes`: memory of this process, for all rules together, at even
-        distances from the end of the warm-up to the last image.
-    """
-    model, steps = context.model, context.options.timed
-    network = model.network
-    rules = {name: find_rule(name) for name in context.options.rules}
-    states: dict[str, RecurrentState] = {}
-    times: dict[str, list[float]] = {name: [] for name in rules}
-    first_bytes: dict[str, int] = {}
-    rss_bytes = []
-    images = _WARM_UP + steps
-    for index, shot in enumerate(Studio([FIRST_SEED], model.image_size).film(images)):
-        pixels = network_input(shot.rgb, model.device)
-        for name, rule in rules.items():
-            network.update_rule = rule
-            if name not in states:
-                states[name] = network.initial_state()
-            began_s = time.perf_counter()
-            states[name], prediction = network.step(states[name], pixels)
-            prediction.pose.cpu()  # waits for the device
-            if index >= _WARM_UP:
-                times[name].append(time.perf_counter() - began_s)
-            first_bytes.setdefault(name, _state_bytes(states[name]))
-        if index >= _WARM_UP and (index - _WARM_UP) % max(1, steps // _SAMPLES) == 0:
-            rss_bytes.append(_resident_bytes())
-    by_rule = {
-        name: {
-            "step_ms_median": 1e3 * float(np.median(times[name])),
-            "state_bytes_first": first_bytes[name],
-            "state_bytes_last": _state_bytes(states[name]),
-        }
-        for name in rules
-    }
-    rss_bytes.append(_resident_bytes())
-    load = os.getloadavg()[0]
-    cost = {"by_rule": by_rule, "rss_bytes": rss_bytes, "steps": steps, "load_average": load}
-    return {
-        "intervals": intervals(model),
-        "gain_interval": recommended(model),
-        "steps": cost,
-    }
-
-
-def _state_bytes(state: RecurrentState) -> int:
-    return sum(tensor.nbytes for tensor in state.to_tensors().values())
-
-
-def _resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def markdown(report: dict[str, Any]) -> list[str]:
@@ -339,23 +273,8 @@ def markdown(report: dict[str, Any]) -> list[str]:
         f"Gain, {_reset(report['gain_interval'])}, the first image left out: share of the "
         "state's tokens",
     )
-    steps = report["steps"]
-    names = ("state_bytes_first", "state_bytes_last")
-    lines += table(
-        ["rule", "step, median [ms]", "state, first image [bytes]", "state, last image"],
-        (
-            [rule, f"{cost['step_ms_median']:.2f}", *(cost[name] for name in names)]
-            for rule, cost in steps["by_rule"].items()
-        ),
-        "One stream",
-    )
-    memory = steps["rss_bytes"]
     return [
         *lines,
-        f"Steps: {steps['steps']} of each rule in turn, encoder included, load average "
-        f"{steps['load_average']:.1f}. Memory of the process meanwhile: "
-        f"{memory[0] / 2**20:.1f} MiB at the first of these images, "
-        f"{memory[-1] / 2**20:.1f} MiB at the last. "
         f"Means over {report['rooms']} rooms ± their standard errors; seeds from "
         f"{report['first_seed']}, {report['size']} at {RATE_HZ:g} Hz, nothing scaled. ATE after "
         f"SE(3) unless named. Per metre: over {DRIFT_OVER_M:g} m of the true path. "
@@ -382,7 +301,6 @@ PROGRAM = harness.Evaluation(
     markdown=markdown,
     rooms=50,
     batch=5,
-    before=measure_steps,
 )
 
 if __name__ == "__main__":
