@@ -36,7 +36,8 @@ ROS_WHEELS = [
     )
 ]
 
-# What benchmarks/bench_map.py compares the map with; there are wheels for these machines.
+# What benchmarks/bench_map.py compares the map with. `make` does not install it; there are wheels
+# for these machines, with glibc 2.35 or newer.
 PEERS = [
     f"{name}; sys_platform == 'linux' and platform_machine == 'x86_64'"
     for name in (

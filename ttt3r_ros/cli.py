@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from ttt3r_ros import __version__
 from ttt3r_ros.cli_evaluate import add_evaluate
-from ttt3r_ros.cli_settings import add_recording, add_ros_arguments, add_settings, offline_settings
+from ttt3r_ros.cli_settings import (
+    add_recording,
+    add_ros_arguments,
+    add_settings,
+    file_and_flags,
+)
 from ttt3r_ros.config import Config, ConfigError, settings
 from ttt3r_ros.simulation.scene_options import add_scene_arguments, scene_options
 
@@ -103,13 +108,21 @@ def _open(args: argparse.Namespace) -> Source:
     )
 
 
+def _config(args: argparse.Namespace) -> Config:
+    """Return the settings that `ttt3r run` uses."""
+    from ttt3r_ros.run import offline_config
+
+    file, flags = file_and_flags(args)
+    return offline_config(file, flags, every=args.every or 1)
+
+
 def _run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from ttt3r_ros.pipeline import Pipeline
     from ttt3r_ros.run import run
 
-    config = offline_settings(args)
+    config = _config(args)
     with _open(args) as source:
         pipeline = Pipeline.from_config(config)
         images = tqdm(source, unit=" images", total=len(source))

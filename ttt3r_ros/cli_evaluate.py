@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The subcommand `ttt3r evaluate`; it opens the recordings that `evaluation` compares."""
+"""The subcommand `ttt3r evaluate`: its flags, and what they ask for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LIVE_FLAGS = {"live", "output", "topic", "ground_truth_topic", "depth_topic", "
 
 
 def add_evaluate(commands: Any) -> None:
-    """Add the subcommand to those of the parser."""
+    """Add the subcommand."""
     parser = commands.add_parser(
         "evaluate",
         help="process recordings and compare with the truth in them",
@@ -35,6 +35,14 @@ def add_evaluate(commands: Any) -> None:
         help="rosbag2, or a data set's folder in its published layout; none with --live",
     )
     add_recording(parser)
+    _add_live(parser)
+    _add_which(parser)
+    _add_truth(parser)
+    _add_how(parser)
+    add_settings(parser)
+
+
+def _add_live(parser: argparse.ArgumentParser) -> None:
     live = parser.add_argument_group("a running node instead of a recording")
     live.add_argument(
         "--live", action="store_true", help="listen to the node and to the truth until all is quiet"
@@ -44,11 +52,17 @@ def add_evaluate(commands: Any) -> None:
     live.add_argument(
         "--against", type=Path, metavar="DIR", help="compare with the report of a recording"
     )
+
+
+def _add_which(parser: argparse.ArgumentParser) -> None:
     which = parser.add_argument_group("which recordings")
     which.add_argument("--format", default="", help="of the data set; default: what fits")
     which.add_argument("--sequences", nargs="+", default=(), metavar="NAME", help="default: all")
     which.add_argument("--limit", type=int, metavar="N", help="the first n sequences only")
     which.add_argument("--start", type=int, metavar="N", help="leave out n images at the beginning")
+
+
+def _add_truth(parser: argparse.ArgumentParser) -> None:
     truth = parser.add_argument_group(
         "ground truth of a bag", "found by type where there is only one topic"
     )
@@ -67,8 +81,6 @@ def add_evaluate(commands: Any) -> None:
     truth.add_argument(
         "--depth-topic", default="", metavar="TOPIC", help="16UC1, 32FC1 or PNG; none: poses alone"
     )
-    _add_how(parser)
-    add_settings(parser)
 
 
 def _add_how(parser: argparse.ArgumentParser) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Flags that several subcommands of `ttt3r` share, and the pipeline's settings that they give."""
+"""Flags that several subcommands of `ttt3r` share: settings, which images, where results go."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ def add_recording(parser: argparse.ArgumentParser) -> None:
 
 
 def add_ros_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add a place for what is meant for ROS."""
-    # rclpy reads them itself.
+    """Add the flag for what rclpy reads itself."""
     parser.add_argument(
         "--ros-args", nargs=argparse.REMAINDER, help="what follows is for ROS: -r /image:=/camera"
     )
@@ -54,14 +53,6 @@ def _metavar(setting: Setting) -> str:
     if setting.choices:
         return "{" + ",".join(setting.choices) + "}"
     return setting.unit or type(setting.default).__name__.upper()
-
-
-def offline_settings(args: argparse.Namespace) -> Config:
-    """Return the settings that `ttt3r run` uses."""
-    from ttt3r_ros.run import offline_config
-
-    file, flags = file_and_flags(args)
-    return offline_config(file, flags, every=args.every or 1)
 
 
 def file_and_flags(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
