@@ -68,6 +68,7 @@ setup(
         "safetensors>=0.4",
         "pyyaml>=5.4",
         "rosbags>=0.11",
+        "scipy>=1.8",
         "tqdm>=4",
         "transforms3d>=0.4.2",
     ],

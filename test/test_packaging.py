@@ -50,6 +50,7 @@ ROSDEP_KEYS = {
     "numpy": "python3-numpy",
     "PIL": "python3-pil",
     "rosbags": "python3-rosbags-pip",
+    "scipy": "python3-scipy",
     "torch": "python3-torch",
     "tqdm": "python3-tqdm",
     "transforms3d": "python3-transforms3d",

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Solving a graph some of whose loops are false.
+
+Graduated non-convexity with truncated least squares: Yang, Antonante, Tzoumas and Carlone,
+"Graduated Non-Convexity for Robust Spatial Perception" (arXiv:1909.08605), section IV. It begins
+with a cost in which all loops pull, and loops that go on disagreeing lose their weight on the way
+to one in which they are either believed or not. Boundaries and odometry are never doubted.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import chdtri
+
+from ttt3r_ros.geometry import Transform
+from ttt3r_ros.pose_graph.graph import Edge, EdgeKind, PoseGraph
+from ttt3r_ros.pose_graph.residuals import Estimate
+from ttt3r_ros.pose_graph.rotations import Array
+from ttt3r_ros.pose_graph.solver import LeastSquares
+
+_DIMENSIONS = 6  # of an error
+_MOST_SQUARED_ERROR = float(chdtri(_DIMENSIONS, 0.01))  # of a loop that is believed: 16.8
+_GATE = float(chdtri(_DIMENSIONS, 0.001))  # of one that may be looked at: 22.5
+_FACTOR = 1.4  # by which the cost gets steeper from one turn to the next, as in the paper
+_MOST_TURNS = 100
+_STEPS_PER_TURN = 2
+_LAST_STEPS = 20
+_SETTLED = 1e-3  # of weights from 0 and 1
+_TRUSTED = 0.5  # weight above which a loop counts as believed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Solved:
+    """A graph's solution.
+
+    Attributes:
+        poses: T_map_segment of every node.
+        log_scales: what each node's scale is wrong by, as a logarithm; 0 without Sim(3).
+        weights: of each edge in the graph's order, 0 or 1, all but exactly.
+    """
+
+    poses: dict[int, Transform]
+    log_scales: dict[int, float]
+    weights: npt.NDArray[np.float64]  # [E]
+
+
+def squared_distance(error: Array, covariance: Array) -> float:
+    """Mahalanobis' distance, squared, of an error [6] with a covariance [6, 6]."""
+    return float(error @ np.linalg.solve(covariance, error))
+
+
+def passes_gate(graph: PoseGraph, edge: Edge, believed: Array | None = None) -> bool:
+    """Whether a new loop may be true by how uncertain the graph is between its ends.
+
+    Args:
+        graph: without the loop.
+        edge: the loop.
+        believed: weights [E] of the edges; None: all count.
+    """
+    problem = LeastSquares(graph.segments, graph.edges)
+    weights = np.ones(len(graph.edges)) if believed is None else believed
+    at = Estimate.of([graph.pose(s) for s in graph.segments])
+    error, covariance = problem.expected_error(at, weights, edge)
+    return squared_distance(error, covariance) <= _GATE
+
+
+def solve_robustly(
+    graph: PoseGraph,
+    *,
+    scale_sigma: float = math.inf,
+    most_squared_error: float = _MOST_SQUARED_ERROR,
+) -> Solved:
+    """Solve a graph from where it stands, deciding anew which loops are believed.
+
+    Args:
+        graph: it is not changed.
+        scale_sigma: as of `LeastSquares`.
+        most_squared_error: of a loop that is believed, in variances.
+    """
+    problem = LeastSquares(graph.segments, graph.edges, scale_sigma)
+    at = Estimate.of([graph.pose(segment) for segment in graph.segments])
+    doubted = np.array([edge.kind is EdgeKind.LOOP for edge in graph.edges], bool)
+    weights = np.ones(len(graph.edges))
+    at = problem.solve(at, weights, _STEPS_PER_TURN).estimate
+    squared = problem.squared_errors(at)
+    worst = float(squared[doubted].max(initial=0.0))
+    if 2 * worst > most_squared_error:
+        control = most_squared_error / (2 * worst - most_squared_error)
+        for _ in range(_MOST_TURNS):
+            weights[doubted] = _weights(squared[doubted], control, most_squared_error)
+            at = problem.solve(at, weights, _STEPS_PER_TURN).estimate
+            squared = problem.squared_errors(at)
+            control *= _FACTOR
+            if np.minimum(weights, 1 - weights).max() < _SETTLED:
+                break
+    weights[doubted] = squared[doubted] <= most_squared_error
+    return _solved(graph, problem, at, weights)
+
+
+def solve_again(graph: PoseGraph, weights: Array) -> Solved | None:
+    """Solve a graph of which little has changed, with loops believed as before.
+
+    Args:
+        graph: it stands where the last solution put it.
+        weights: [E] of the edges.
+
+    Returns:
+        None if a loop that is believed then disagrees: it has to be decided anew.
+    """
+    problem = LeastSquares(graph.segments, graph.edges)
+    at = Estimate.of([graph.pose(segment) for segment in graph.segments])
+    solution = problem.solve(at, weights, _LAST_STEPS, least_change=1e-3)
+    squared = problem.squared_errors(solution.estimate)
+    loops = np.array([edge.kind is EdgeKind.LOOP for edge in graph.edges], bool)
+    if (squared[loops & (weights > _TRUSTED)] > _MOST_SQUARED_ERROR).any():
+        return None
+    return _named(graph, solution.estimate, weights)
+
+
+def _weights(squared: Array, control: float, most: float) -> Array:
+    """Equation 14 of the paper, [E]."""
+    low, high = control / (control + 1) * most, (control + 1) / control * most
+    between = np.sqrt(most * control * (control + 1) / np.maximum(squared, low)) - control
+    return np.where(squared <= low, 1.0, np.where(squared >= high, 0.0, between.clip(0, 1)))
+
+
+def _solved(graph: PoseGraph, problem: LeastSquares, at: Estimate, weights: Array) -> Solved:
+    return _named(graph, problem.solve(at, weights, _LAST_STEPS).estimate, weights)
+
+
+def _named(graph: PoseGraph, at: Estimate, weights: Array) -> Solved:
+    poses = dict(zip(graph.segments, at.transforms(), strict=True))
+    scales = dict(zip(graph.segments, at.log_scale.tolist(), strict=True))
+    return Solved(poses, scales, weights)
+
+
+def without_doubtful(graph: PoseGraph, weights: Array) -> list[Edge]:
+    """The loops of a graph that a solution did not believe."""
+    return [edge for edge, weight in zip(graph.edges, weights, strict=True) if weight <= _TRUSTED]
