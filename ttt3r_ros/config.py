@@ -257,6 +257,52 @@ class RecoveryConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class LoopConfig:
+    """Places seen again, which correct the map while it grows."""
+
+    enabled: bool = _setting(
+        True, "When a place is seen again, the map is corrected; odom stays as it is."
+    )
+    every_images: int = _setting(
+        10, "Only every so many images it is asked whether their place was seen before.", low=1
+    )
+    budget: float = _setting(
+        0.15,
+        "Questions take at most this share of the time, as one core has it; with every_frame they "
+        "are counted in images alone.",
+        low=0.001,
+        high=1.0,
+    )
+    candidates: int = _setting(
+        3, "For each question so many old places are tried, the most alike ones.", low=1, high=64
+    )
+    min_step: float = _setting(
+        0.05,
+        "A question waits until the camera has gone so far since the last one: shares of the depth "
+        "and radians, added up.",
+        low=0.0,
+    )
+    min_path: float = _setting(
+        1.0,
+        "Places are asked for only when the camera has gone so far since: shares of the depth and "
+        "radians, added up.",
+        low=0.0,
+    )
+    delay_images: int = _setting(
+        5, "With every_frame an answer takes effect so many images after the one asked for.", low=0
+    )
+    max_correction_m: float = _setting(
+        1.0,
+        "A correction that moves the camera farther waits for a second loop that agrees.",
+        unit="m",
+        low=0.0,
+    )
+    max_segments: int = _setting(
+        400, "Of more segments old neighbours become one rigid piece each.", low=2, high=5000
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Settings of the pipeline, with or without ROS."""
 
@@ -326,6 +372,7 @@ class Config:
     segment: SegmentConfig = field(default_factory=SegmentConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
     confidence: ConfidenceConfig = field(default_factory=ConfidenceConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
     map: MapConfig = field(default_factory=MapConfig)

@@ -128,8 +128,22 @@ def attempts(
 ) -> list[Relocalization]:
     """Step the most promising snapshots with an image; as `relocalize`, but without judging."""
     descriptor = describe(features, network.config.enc_embed_dim).cpu().numpy()
+    return attempts_with(
+        network, features, rgb, intrinsics, store.most_alike(descriptor, candidates)
+    )
+
+
+@torch.inference_mode()
+def attempts_with(
+    network: Network,
+    features: Tensor,
+    rgb: npt.NDArray[np.uint8],
+    intrinsics: Intrinsics | None,
+    snapshots: Sequence[Snapshot],
+) -> list[Relocalization]:
+    """Step given snapshots with an image; those of another image size are left out."""
     small = thinned_picture(rgb)
-    tried = [s for s in store.most_alike(descriptor, candidates) if s.rgb.shape == small.shape]
+    tried = [s for s in snapshots if s.rgb.shape == small.shape]
     if not tried:
         return []
     lens = thinned_intrinsics(intrinsics) if intrinsics else tried[0].intrinsics

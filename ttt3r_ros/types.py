@@ -64,6 +64,31 @@ class Frame:
             )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackedView:
+    """What an image that has its place in the map can be recognised by, and where it belongs."""
+
+    stamp_ns: int
+    segment: int
+    T_odom_segment: Transform
+    T_odom_camera: Transform
+    T_map_odom: Transform
+    # [6, 6] how unsure the segment's beginning is in the one before, with the rotations and
+    # translations of that one's last image about the axes of odom; None: there is none before.
+    begin_covariance: Covariance | None
+    is_sure: bool  # whether it was tracked without anything odd
+    recognised_in: int | None  # the segment by a place of which tracking went on here
+    features: Tensor  # [1, gh, gw, E] from `Network.encode`
+    rgb: npt.NDArray[np.uint8]  # [H, W, 3], what the network saw
+    intrinsics: Intrinsics | None  # of that; None: too few good points to tell
+    depth_m: float  # a typical one
+
+    @property
+    def T_map_camera(self) -> Transform:
+        """The camera's pose in the map."""
+        return self.T_map_odom @ self.T_odom_camera
+
+
 @dataclass(frozen=True, slots=True)
 class FrameResult:
     """What is known after one image; tensors are still on the network's device.

@@ -71,7 +71,7 @@ def test_a_loop_more_moves_the_graph_to_where_a_whole_solution_would() -> None:
     add_loops(of, 3, true=10, false=0)
     of.graph.set_poses(solve_robustly(of.graph).poses)
     of.graph.add_edge(of.true_loop(10, 130, np.random.default_rng(4)))
-    again = solve_again(of.graph, np.ones(len(of.graph.edges)))
+    again = solve_again(of.graph)
     whole = solve_robustly(of.graph, most_squared_error=1e9)
     assert again is not None
     places = np.array([again.poses[k][:3, 3] for k in range(180)])
@@ -85,5 +85,5 @@ def test_a_loop_that_disagrees_with_believed_ones_is_decided_anew() -> None:
     of.graph.set_poses(solve_robustly(of.graph).poses)
     of.graph.add_edge(loop(10, 155, np.eye(4)))
     assert of.far_apart(10, 155)
-    assert solve_again(of.graph, np.ones(len(of.graph.edges))) is None
+    assert solve_again(of.graph) is None
     assert solve_robustly(of.graph).weights[-1] == 0

@@ -55,6 +55,7 @@ class Edge:
         log_ratio: logarithm of the factor by which the second segment's scale must be multiplied
             to agree with the first one's, from what both say about one image; 0 if they agree.
         log_ratio_sigma: its standard deviation; infinite where nothing was measured.
+        is_believed: whether it counts, by the last decision; only loops may not.
     """
 
     first: End
@@ -64,6 +65,7 @@ class Edge:
     kind: EdgeKind
     log_ratio: float = 0.0
     log_ratio_sigma: float = math.inf
+    is_believed: bool = True
 
     def __post_init__(self) -> None:
         for name, shape in (("T_first_second", (4, 4)), ("covariance", (6, 6))):
@@ -131,6 +133,20 @@ class PoseGraph:
             raise ValueError(f"T_map_segment: expected finite [4, 4], got {T_map_segment}")
         self._poses[segment] = T_map_segment
         self._merged[segment] = 1
+
+    @property
+    def weights(self) -> npt.NDArray[np.float64]:
+        """1 for edges that are believed, 0 for others, [E]."""
+        return np.array([edge.is_believed for edge in self.edges], np.float64)
+
+    def believe(self, weights: npt.NDArray[np.float64]) -> None:
+        """Say anew which edges, the oldest ones first, are believed: [E], 0 or 1.
+
+        There may be fewer weights than edges; newer ones stay as they are.
+        """
+        for i, weight in enumerate(weights.tolist()):
+            if (weight > 0.5) is not self.edges[i].is_believed:
+                self.edges[i] = replace(self.edges[i], is_believed=weight > 0.5)
 
     def add_edge(self, edge: Edge) -> None:
         """Add what was measured between two nodes.

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import chdtri
 
-from ttt3r_ros.geometry import Transform
-from ttt3r_ros.pose_graph.graph import Edge, EdgeKind, PoseGraph
+from ttt3r_ros.geometry import Transform, inverse
+from ttt3r_ros.pose_graph.graph import Edge, EdgeKind, End, PoseGraph
 from ttt3r_ros.pose_graph.residuals import Estimate
 from ttt3r_ros.pose_graph.rotations import Array
 from ttt3r_ros.pose_graph.solver import LeastSquares
@@ -30,7 +30,6 @@ _MOST_TURNS = 100
 _STEPS_PER_TURN = 2
 _LAST_STEPS = 20
 _SETTLED = 1e-3  # of weights from 0 and 1
-_TRUSTED = 0.5  # weight above which a loop counts as believed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,19 +52,33 @@ def squared_distance(error: Array, covariance: Array) -> float:
     return float(error @ np.linalg.solve(covariance, error))
 
 
-def passes_gate(graph: PoseGraph, edge: Edge, believed: Array | None = None) -> bool:
+def passes_gate(graph: PoseGraph, edge: Edge) -> bool:
     """Whether a new loop may be true by how uncertain the graph is between its ends.
 
     Args:
-        graph: without the loop.
+        graph: without the loop; loops that it does not believe do not count.
         edge: the loop.
-        believed: weights [E] of the edges; None: all count.
     """
-    problem = LeastSquares(graph.segments, graph.edges)
-    weights = np.ones(len(graph.edges)) if believed is None else believed
-    at = Estimate.of([graph.pose(s) for s in graph.segments])
-    error, covariance = problem.expected_error(at, weights, edge)
+    error, covariance = expected_error(graph, edge)
     return squared_distance(error, covariance) <= _GATE
+
+
+def expected_error(graph: PoseGraph, edge: Edge) -> tuple[Array, Array]:
+    """What a new edge says against the graph [6], and the covariance [6, 6] that this has."""
+    problem = LeastSquares(graph.segments, graph.edges)
+    at = Estimate.of([graph.pose(segment) for segment in graph.segments])
+    return problem.expected_error(at, graph.weights, edge)
+
+
+def camera_covariance(graph: PoseGraph, camera: End) -> Array:
+    """How unsure a camera's pose in the map is, [6, 6] in its own axes; the first node is sure."""
+    first = End(graph.segments[0])
+    if camera.segment == first.segment:
+        return np.zeros((6, 6))
+    T_first_camera = inverse(graph.pose(first.segment)) @ graph.pose(camera.segment)
+    T_first_camera = T_first_camera @ camera.T_segment_camera
+    exact = Edge(first, camera, T_first_camera, np.eye(6), EdgeKind.LOOP)
+    return expected_error(graph, exact)[1] - np.eye(6)
 
 
 def solve_robustly(
@@ -98,25 +111,25 @@ def solve_robustly(
             if np.minimum(weights, 1 - weights).max() < _SETTLED:
                 break
     weights[doubted] = squared[doubted] <= most_squared_error
-    return _solved(graph, problem, at, weights)
+    return _named(graph, problem.solve(at, weights, _LAST_STEPS).estimate, weights)
 
 
-def solve_again(graph: PoseGraph, weights: Array) -> Solved | None:
+def solve_again(graph: PoseGraph) -> Solved | None:
     """Solve a graph of which little has changed, with loops believed as before.
 
     Args:
-        graph: it stands where the last solution put it.
-        weights: [E] of the edges.
+        graph: it stands where the last solution put it, and is not changed.
 
     Returns:
         None if a loop that is believed then disagrees: it has to be decided anew.
     """
     problem = LeastSquares(graph.segments, graph.edges)
     at = Estimate.of([graph.pose(segment) for segment in graph.segments])
+    weights = graph.weights
     solution = problem.solve(at, weights, _LAST_STEPS, least_change=1e-3)
     squared = problem.squared_errors(solution.estimate)
     loops = np.array([edge.kind is EdgeKind.LOOP for edge in graph.edges], bool)
-    if (squared[loops & (weights > _TRUSTED)] > _MOST_SQUARED_ERROR).any():
+    if (squared[loops & (weights > 0)] > _MOST_SQUARED_ERROR).any():
         return None
     return _named(graph, solution.estimate, weights)
 
@@ -128,16 +141,7 @@ def _weights(squared: Array, control: float, most: float) -> Array:
     return np.where(squared <= low, 1.0, np.where(squared >= high, 0.0, between.clip(0, 1)))
 
 
-def _solved(graph: PoseGraph, problem: LeastSquares, at: Estimate, weights: Array) -> Solved:
-    return _named(graph, problem.solve(at, weights, _LAST_STEPS).estimate, weights)
-
-
 def _named(graph: PoseGraph, at: Estimate, weights: Array) -> Solved:
     poses = dict(zip(graph.segments, at.transforms(), strict=True))
     scales = dict(zip(graph.segments, at.log_scale.tolist(), strict=True))
     return Solved(poses, scales, weights)
-
-
-def without_doubtful(graph: PoseGraph, weights: Array) -> list[Edge]:
-    """The loops of a graph that a solution did not believe."""
-    return [edge for edge, weight in zip(graph.edges, weights, strict=True) if weight <= _TRUSTED]

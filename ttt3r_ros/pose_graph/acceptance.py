@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an answer must be like to be believed, by what the stream itself shows.
+
+Two kinds of answers are known for free: a keyframe passed a moment ago is in view and where
+odometry says, and one that looks elsewhere is not. How alike and how far apart in depth right and
+wrong answers are differs with weights, rooms and cameras; limits follow what was seen, beginning
+from those of `relocalization`, which count as some samples of each kind.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import replace
+from statistics import NormalDist, fmean, median
+
+import numpy as np
+
+from ttt3r_ros.relocalization import Evidence, Limits
+
+_KEPT = 64  # samples of each kind
+_PRIOR = 10  # samples that the first limits count as
+_WRONG_SHARE = 0.01  # wrong answers that are more alike than what counts as their end
+_DISAGREEMENT = 2.5  # times that of right answers in the median
+_MEDIAN_SQUARED_ERROR = 5.35  # of chi-square with 6 degrees of freedom
+_MOST_DOUBT = 4.0
+_LEAST_LIKENESS, _MOST_LIKENESS = 0.75, 0.97  # bounds of the limits, against odd streams
+_LEAST_DISAGREEMENT, _MOST_DISAGREEMENT = 0.08, 0.3
+
+
+class Acceptance:
+    """The limits of a stream."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        """Begin with limits that are not the stream's own yet."""
+        self._first = limits or Limits()
+        self._right = deque[tuple[float, float]](maxlen=_KEPT)  # disagreement, atanh of likeness
+        self._errors = deque[float](maxlen=_KEPT)  # of right answers, squared, in variances
+        self._wrong = deque[float](maxlen=_KEPT)  # atanh of likenesses
+
+    @property
+    def samples(self) -> tuple[int, int]:
+        """Right and wrong answers seen, of the last ones."""
+        return len(self._right), len(self._wrong)
+
+    def add_right(self, evidence: Evidence, squared_error: float) -> None:
+        """Take an answer that is known to be right.
+
+        Args:
+            evidence: for it.
+            squared_error: Mahalanobis' distance, squared, from where odometry puts the camera.
+        """
+        if math.isfinite(evidence.disagreement) and math.isfinite(squared_error):
+            self._right.append((evidence.disagreement, _straightened(evidence.likeness)))
+            self._errors.append(squared_error)
+
+    def add_wrong(self, evidence: Evidence) -> None:
+        """Take an answer that is known to be wrong."""
+        if math.isfinite(evidence.likeness):
+            self._wrong.append(_straightened(evidence.likeness))
+
+    def limits(self) -> Limits:
+        """What is believed now."""
+        return replace(
+            self._first,
+            least_likeness=self._least_likeness(),
+            most_disagreement=self._most_disagreement(),
+        )
+
+    def doubt(self) -> float:
+        """How many times the usual errors this stream's answers have, at least 1."""
+        count = len(self._errors)
+        if not count:
+            return 1.0
+        share = count / (count + _PRIOR)
+        own = math.sqrt(median(self._errors) / _MEDIAN_SQUARED_ERROR)
+        return min(max(1.0, share * own + 1 - share), _MOST_DOUBT)
+
+    def _least_likeness(self) -> float:
+        """Half way from the end of wrong answers to right ones in the median, in atanh."""
+        count = min(self.samples)
+        if not count:
+            return self._first.least_likeness
+        right = median(likeness for _, likeness in self._right)
+        own = math.tanh((_quantile(self._wrong, 1 - _WRONG_SHARE) + right) / 2)
+        share = count / (count + _PRIOR)
+        limit = share * own + (1 - share) * self._first.least_likeness
+        return min(max(limit, _LEAST_LIKENESS), _MOST_LIKENESS)
+
+    def _most_disagreement(self) -> float:
+        count = len(self._right)
+        if not count:
+            return self._first.most_disagreement
+        share = count / (count + _PRIOR)
+        own = _DISAGREEMENT * median(disagreement for disagreement, _ in self._right)
+        limit = share * own + (1 - share) * self._first.most_disagreement
+        return min(max(limit, _LEAST_DISAGREEMENT), _MOST_DISAGREEMENT)
+
+
+def _straightened(likeness: float) -> float:
+    """Fisher's transformation of a correlation, in which errors are alike everywhere."""
+    return math.atanh(min(max(likeness, -0.999), 0.999))
+
+
+def _quantile(values: deque[float], share: float) -> float:
+    """As if normal: a high quantile of a few samples is otherwise their greatest."""
+    spread = float(np.std(values)) if len(values) > 1 else 0.0
+    return fmean(values) + NormalDist().inv_cdf(share) * spread
