@@ -18,6 +18,7 @@ from ttt3r_ros.mapping.filters import off_edges, within_range
 from ttt3r_ros.mapping.moved_points import moved_points
 from ttt3r_ros.mapping.voxel_map import VoxelMap
 from ttt3r_ros.model import Model, load_model
+from ttt3r_ros.pose_graph.loop_closer import Answer, LoopCloser
 from ttt3r_ros.preprocessing import Mask, resize_mask
 from ttt3r_ros.session import Session, SessionError, load_session, made_for
 from ttt3r_ros.time_guard import StampStep, TimeGuard
@@ -25,6 +26,9 @@ from ttt3r_ros.tracker import Tracker
 from ttt3r_ros.tracking_state import TrackingState
 from ttt3r_ros.trajectory import ThinnedTrajectory
 from ttt3r_ros.types import Frame, FrameResult
+
+# From where segments are in the map to where they shall be, and new numbers by old ones.
+_Moves = tuple[dict[int, Transform], dict[int, int]]
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +43,7 @@ class Pipeline:
         config: the settings in force. It may be replaced between two images; settings that are
             not marked `runtime` keep their first values.
         model: the network, and the device that everything happens on.
+        loops: what is known of places seen again, to be read.
     """
 
     def __init__(self, model: Model, config: Config) -> None:
@@ -51,6 +56,9 @@ class Pipeline:
         self.model = model
         self._guard = TimeGuard()
         self._tracker = Tracker(model, config)
+        self.loops = LoopCloser(model.network, config.loop, config.every_frame)
+        self._answer: tuple[int, Answer] | None = None  # and the image that it takes effect before
+        self._images = 0
         self._lost = False
         self._map_lock = threading.Lock()
         self._resets = 0
@@ -109,21 +117,25 @@ class Pipeline:
             gap_s = self._guard.ahead_s(frame.stamp_ns, left_out_ns)
             self._tracker.start_segment(f"no image for {gap_s:.3f} s")
         self._guard.last_ns = frame.stamp_ns
+        moves = self._close_loops()
         result = self._tracker.step(frame)
+        self._ask_for_loops()
         lost_before, self._lost = self._lost, result.state is TrackingState.LOST
         if self._lost and not lost_before:
             _log.warning("tracking is lost: %s", result.reason)
         if result.seam:
             _log.info("segment %d: %s", result.segment, result.seam)
         if result.is_placed:
-            self._trajectory.append(result.stamp_ns, result.T_map_camera)
-        return result, partial(self._merge, result, frame.mask, self._resets)
+            self._trajectory.append(result.stamp_ns, result.T_map_camera, result.segment)
+        return result, partial(self._merge, result, frame.mask, self._resets, moves)
 
     def reset(self, reason: str) -> None:
         """Forget state, map and time; the next image is the first at a new origin."""
         _log.info("reset: %s", reason)
         self._guard.last_ns = None
         self._tracker.reset()
+        self.loops.reset()
+        self._answer = None
         self._lost = False
         with self._map_lock:
             self._resets += 1
@@ -180,11 +192,44 @@ class Pipeline:
         if back_s > 0 and back_s >= self.config.time.jump_back_s:
             self.reset(f"the clock jumped back by {back_s:.3f} s")
 
-    def _merge(self, result: FrameResult, mask: Mask | None, resets: int) -> None:
+    def _ask_for_loops(self) -> None:
+        self._images += 1
+        view = self._tracker.view
+        if not self.config.loop.enabled or view is None:
+            return
+        if query := self.loops.offer(view, self._tracker.snapshots.snapshots):
+            due = self._images + self.config.loop.delay_images
+            self._answer = due, self.loops.answer(query)
+
+    def _close_loops(self) -> _Moves:
+        """Take an answer that is due; what it moves beside the map moves here.
+
+        The map moves before the next image is merged, after those before.
+        """
+        correction = None
+        if self._answer and self._images >= self._answer[0]:
+            correction = self.loops.apply(self._answer[1])
+            self._answer = None
+        T_by_segment = correction.T_by_segment if correction else {}
+        numbers = self.loops.merge()
+        if T_by_segment or numbers:
+            self._tracker.snapshots.move(T_by_segment, numbers)
+            self._trajectory.move(T_by_segment, numbers)
+        if correction:
+            self._tracker.correct(correction.T_newest, correction.camera_covariance)
+        return T_by_segment, numbers
+
+    def _merge(self, result: FrameResult, mask: Mask | None, resets: int, moves: _Moves) -> None:
         # Nobody else finds the map half written: whatever writes into it ends by reading something
         # back from the device.
         with self._map_lock:
-            if result.is_placed and resets == self._resets:
+            if resets != self._resets:
+                return
+            T_by_segment, numbers = moves
+            if T_by_segment:
+                self.map.move(T_by_segment)
+            self.map.relabel(numbers)
+            if result.is_placed:
                 self._insert(result, mask)
 
     def _insert(self, result: FrameResult, mask: Mask | None) -> None:

@@ -7,8 +7,8 @@ snapshot and judging the answer is `relocalization`'s, files are `session`'s.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from math import ceil, sqrt
 
 import cv2
@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ttt3r_ros.geometry import Intrinsics, Transform
+from ttt3r_ros.geometry import Intrinsics, Transform, orthonormal
 from ttt3r_ros.network.state import RecurrentState
 
 Descriptor = npt.NDArray[np.float32]  # [C], of length 1
@@ -213,6 +213,26 @@ class SnapshotStore:
             )
         )
         return True
+
+    def move(self, T_by_segment: Mapping[int, Transform], numbers: Mapping[int, int]) -> None:
+        """Move the snapshots of segments in the map, then give segments other numbers.
+
+        Args:
+            T_by_segment: [4, 4], from where things are to where they shall be.
+            numbers: the new ones by the old ones.
+        """
+        moved = []
+        for snapshot in self._snapshots:
+            T = T_by_segment.get(snapshot.segment, np.eye(4))
+            moved.append(
+                replace(
+                    snapshot,
+                    segment=numbers.get(snapshot.segment, snapshot.segment),
+                    T_map_segment=orthonormal(T @ snapshot.T_map_segment),
+                    T_map_camera=orthonormal(T @ snapshot.T_map_camera),
+                )
+            )
+        self.restore(moved)
 
     def most_alike(self, descriptor: Descriptor, count: int) -> list[Snapshot]:
         """Return the snapshots that look most like a descriptor, at most `count`, best first."""

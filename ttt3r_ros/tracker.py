@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ttt3r_ros.appearance import Thumbnail, thumbnail
 from ttt3r_ros.config import Config, ConfigError
-from ttt3r_ros.covariance import UNKNOWN, PoseCovariance, recognised_covariance
+from ttt3r_ros.covariance import UNKNOWN, Covariance, PoseCovariance, recognised_covariance
 from ttt3r_ros.floor import floor_height
 from ttt3r_ros.focal import robust_focal
 from ttt3r_ros.geometry import Intrinsics, Transform, inverse, optical_mount, orthonormal
@@ -46,7 +46,7 @@ from ttt3r_ros.seam import seam_scale
 from ttt3r_ros.signals import SignalMeter
 from ttt3r_ros.snapshots import Snapshot, SnapshotStore, describe
 from ttt3r_ros.tracking_state import TrackingMonitor, TrackingState
-from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError
+from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackedView, TrackingError
 
 _UNRECOGNISED = "no place of the session has been recognised yet"
 _TRIES = 5  # images of a segment in which a place is looked for
@@ -74,6 +74,7 @@ class _Segment:
     images: int = 0  # tracked, the shared one included
     written: int = 0  # into the state, the shared one not counted
     tries: int = 0  # at recognising a place
+    begin_covariance: Covariance | None = None  # see `TrackedView`
     is_recognised: bool = False
 
 
@@ -85,6 +86,7 @@ class Tracker:
             +x of the odometry frame unless set. Takes effect at the next `reset`.
         monitor: what judged the last image, to be read.
         snapshots: the places that a lost camera is looked for in, to be read; see `recognise`.
+        view: the last image as loops need it; None: it has no place.
     """
 
     def __init__(self, model: Model, config: Config) -> None:
@@ -116,6 +118,7 @@ class Tracker:
         self.monitor = TrackingMonitor(config.tracking)
         self._meter = SignalMeter()
         self._covariance, self._map_covariance = PoseCovariance(), PoseCovariance()
+        self._segment_covariance = PoseCovariance()  # since the segment began
         self.snapshots = SnapshotStore(max(1, config.recovery.snapshots))
         self._unseen: tuple[Mask | None, Tensor | None] = None, None  # of camera and network
         self.T_odom_first_camera = optical_mount()
@@ -151,6 +154,8 @@ class Tracker:
         self.monitor.reset()
         self._covariance.reset()
         self._map_covariance.reset()
+        self._segment_covariance.reset()
+        self.view: TrackedView | None = None
         self._size: tuple[int, ...] | None = None  # of the network's image
         self._written: Thumbnail | None = None  # of the last image in the state, with motion_gate
         self._focals: deque[float] = deque(maxlen=_FOCALS)
@@ -273,6 +278,24 @@ class Tracker:
             self._map_covariance.set(T_map_camera, recognised_covariance(found.snapshot.depth_m))
         elif self._unrecognised:
             self._map_covariance.set(T_map_camera, UNKNOWN)
+        self._segment_covariance.update(self._T_odom_camera, signals, state, depth)
+        self._note_beginnings(segment, state)
+        self.view = None
+        if is_placed:
+            self.view = TrackedView(
+                stamp_ns=frame.stamp_ns,
+                segment=segment.number,
+                T_odom_segment=segment.T_odom_segment,
+                T_odom_camera=self._T_odom_camera,
+                T_map_odom=self._T_map_odom,
+                begin_covariance=segment.begin_covariance,
+                is_sure=state is TrackingState.TRACKING,
+                recognised_in=found.snapshot.segment if found else None,
+                features=features,
+                rgb=rgb,
+                intrinsics=intrinsics,
+                depth_m=depth,
+            )
         known = self._scale_source.estimate() if self._scale_source else None
         return FrameResult(
             stamp_ns=frame.stamp_ns,
@@ -300,6 +323,28 @@ class Tracker:
             scale_spread=known.spread if known else math.nan,
             step_s=time.perf_counter() - started,
         )
+
+    def correct(self, T_new_old: Transform, covariance: Covariance) -> None:
+        """Move the camera in the map between two images; odom stays as it is.
+
+        Args:
+            T_new_old: [4, 4], from where things of the segment are in the map to where they
+                shall be.
+            covariance: [6, 6] of the camera's pose in the map from now on.
+        """
+        self._T_map_odom = orthonormal(T_new_old @ self._T_map_odom)
+        self._map_covariance.set(self._T_map_odom @ self._T_odom_camera, covariance)
+
+    def _note_beginnings(self, segment: _Segment, state: TrackingState) -> None:
+        """Say how sure the beginning of a segment is: of this image's own, or of the next one's."""
+        begun = None
+        if state is not TrackingState.LOST and segment.images == 1 and segment.seam:
+            begun = segment  # alone: what was not seen of the way is in it by now
+        elif self._segment is not segment and not self._segment.seam:
+            begun = self._segment  # with this image
+        if begun:
+            begun.begin_covariance = self._segment_covariance.pose
+            self._segment_covariance.set(self._T_odom_camera, np.zeros((6, 6)))
 
     def _unseen_by_network(self, frame: Frame, crop: CropTransform) -> Tensor | None:
         """Bring `unseen` to the network's image, once as long as the lens stays the same."""

@@ -184,6 +184,16 @@ class VoxelMap:
         for voxels in moved:
             self._merge(voxels)
 
+    def relabel(self, numbers: Mapping[int, int]) -> None:
+        """Let the voxels of some segments belong to others from now on, as given for each."""
+        if not numbers:
+            return
+        segment = self._voxels.segment[: self._count]
+        old = torch.tensor(sorted(numbers), dtype=segment.dtype, device=segment.device)
+        new = old.new_tensor([numbers[number] for number in sorted(numbers)])
+        place = torch.searchsorted(old, segment).clamp(max=len(old) - 1)
+        segment.copy_(torch.where(old[place] == segment, new[place], segment))
+
     def carve(
         self, depth: Tensor, intrinsics: Intrinsics, T_map_camera: Transform, margin: float = 0.05
     ) -> None:
