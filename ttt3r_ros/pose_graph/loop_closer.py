@@ -31,8 +31,8 @@ from ttt3r_ros.pose_graph.graph import Covariance, Edge, PoseGraph
 from ttt3r_ros.pose_graph.robust import (
     Solved,
     camera_covariance,
-    expected_error,
-    passes_gate,
+    expected_errors,
+    passing,
     solve_again,
     solve_robustly,
     squared_distance,
@@ -48,6 +48,9 @@ _SETTLED_M, _SETTLED_RAD = 0.005, 0.002  # smaller corrections wait until they a
 _MERGED_AT_ONCE = 8  # that part of all segments
 _MOST_PENDING = 8  # loops that wait for a second one
 _MOST_DOUBTED = 50  # loops that are kept though they are not believed
+# Share of the depth between two views: answers across more, though they look alike, were as often
+# wrong as right.
+_FARTHEST = 0.6
 # Answers of known truth, as shares of the depth and in radians.
 _RIGHT = (0.1, 0.1)
 _WRONG = (0.3, 0.35)
@@ -221,9 +224,13 @@ class LoopCloser:
         self._calibrate(query, [answer for answer in answers if id(answer.snapshot) not in old])
         acceptance, graph = self._stream.acceptance, query.graph
         limits, doubt = acceptance.limits(), acceptance.doubt()
-        believed = [answer for answer in asked if answer.evidence.suffices(limits)]
+        believed = [
+            answer
+            for answer in asked
+            if answer.evidence.suffices(limits) and _distance(answer) <= _FARTHEST
+        ]
         edges = [loop_edge(graph, query.view, answer, doubt) for answer in believed]
-        loops = tuple(edge for edge in edges if passes_gate(graph, edge))
+        loops = tuple(passing(graph, edges))
         solved, covariance = None, np.zeros((6, 6))
         if loops:
             for edge in (*query.pending, *loops):
@@ -312,7 +319,8 @@ class LoopCloser:
             metres = float(np.linalg.norm(error[:3])) / self._depth_m(view)
             turned = float(np.linalg.norm(error[3:]))
             if metres < _RIGHT[0] and turned < _RIGHT[1]:
-                expected = expected_error(query.graph, loop_edge(query.graph, view, found))
+                edge = loop_edge(query.graph, view, found)
+                (expected,) = expected_errors(query.graph, [edge])
                 acceptance.add_right(found.evidence, squared_distance(*expected))
             elif metres > _WRONG[0] or turned > _WRONG[1]:
                 acceptance.add_wrong(found.evidence)
@@ -366,6 +374,13 @@ class LoopCloser:
             moved_m=moved_m,
             loops=answer.loops,
         )
+
+
+def _distance(answer: Relocalization) -> float:
+    """Between the two views, as a share of the depth."""
+    keyframe = answer.snapshot
+    between = inverse(keyframe.T_map_camera) @ answer.T_map_camera
+    return float(np.linalg.norm(between[:3, 3])) / keyframe.depth_m
 
 
 def _moved(T_new_old: Transform, T: Transform) -> tuple[float, float]:

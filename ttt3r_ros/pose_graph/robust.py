@@ -10,6 +10,7 @@ to one in which they are either believed or not. Boundaries and odometry are nev
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,22 +53,24 @@ def squared_distance(error: Array, covariance: Array) -> float:
     return float(error @ np.linalg.solve(covariance, error))
 
 
-def passes_gate(graph: PoseGraph, edge: Edge) -> bool:
-    """Whether a new loop may be true by how uncertain the graph is between its ends.
+def passing(graph: PoseGraph, edges: Sequence[Edge]) -> list[Edge]:
+    """Those of some new loops that may be true by how uncertain the graph is between their ends.
 
     Args:
-        graph: without the loop; loops that it does not believe do not count.
-        edge: the loop.
+        graph: without these loops; loops that it does not believe do not count.
+        edges: each is judged alone.
     """
-    error, covariance = expected_error(graph, edge)
-    return squared_distance(error, covariance) <= _GATE
+    errors = expected_errors(graph, edges)
+    return [
+        edge for edge, error in zip(edges, errors, strict=True) if squared_distance(*error) <= _GATE
+    ]
 
 
-def expected_error(graph: PoseGraph, edge: Edge) -> tuple[Array, Array]:
-    """What a new edge says against the graph [6], and the covariance [6, 6] that this has."""
+def expected_errors(graph: PoseGraph, edges: Sequence[Edge]) -> list[tuple[Array, Array]]:
+    """What new edges say against the graph [6], and the covariances [6, 6] that this has."""
     problem = LeastSquares(graph.segments, graph.edges)
     at = Estimate.of([graph.pose(segment) for segment in graph.segments])
-    return problem.expected_error(at, graph.weights, edge)
+    return problem.expected_errors(at, graph.weights, edges)
 
 
 def camera_covariance(graph: PoseGraph, camera: End) -> Array:
@@ -78,7 +81,7 @@ def camera_covariance(graph: PoseGraph, camera: End) -> Array:
     T_first_camera = inverse(graph.pose(first.segment)) @ graph.pose(camera.segment)
     T_first_camera = T_first_camera @ camera.T_segment_camera
     exact = Edge(first, camera, T_first_camera, np.eye(6), EdgeKind.LOOP)
-    return expected_error(graph, exact)[1] - np.eye(6)
+    return expected_errors(graph, [exact])[0][1] - np.eye(6)
 
 
 def solve_robustly(

@@ -98,22 +98,34 @@ class LeastSquares:
                 break
         return Solution(at, cost, steps)
 
-    def expected_error(self, at: Estimate, weights: Array, edge: Edge) -> tuple[Array, Array]:
-        """What a new edge says against the graph, and how wrong both may be; SE(3) only.
+    def expected_errors(
+        self, at: Estimate, weights: Array, edges: Sequence[Edge]
+    ) -> list[tuple[Array, Array]]:
+        """What new edges say against the graph, and how wrong both may be; SE(3) only.
 
         Returns:
-            The new edge's error [6], and the covariance [6, 6] that it should have: the graph's
-            of the pose between its cameras, and its own.
+            For each new edge its error [6], and the covariance [6, 6] that it should have: the
+            graph's of the pose between its cameras, and its own.
         """
-        new = Edges([edge], self.row_of)
-        errors, by_first, by_second = new.unwhitened(at)
-        columns = np.zeros((self._count, 6))
-        for row, jacobian in ((new.first[0], by_first[0]), (new.second[0], by_second[0])):
-            free = self._unknowns[row] >= 0
-            columns[self._unknowns[row][free]] += jacobian.T[free]
-        system, _ = self._normal_equations(at, weights)
-        spread = _solver(system)(columns) if self._count else columns
-        return errors[0], columns.T @ spread + edge.covariance
+        if not edges:
+            return []
+        new = Edges(edges, self.row_of)
+        errors, *derivatives = new.unwhitened(at)
+        columns = np.zeros((self._count, len(edges), 6))
+        for rows, jacobians in zip((new.first, new.second), derivatives, strict=True):
+            for k, (unknowns, jacobian) in enumerate(
+                zip(self._unknowns[rows], jacobians, strict=True)
+            ):
+                free = unknowns >= 0
+                columns[unknowns[free], k] += jacobian.T[free]
+        spread = columns
+        if self._count:
+            system, _ = self._normal_equations(at, weights)
+            spread = _solver(system)(columns.reshape(self._count, -1)).reshape(columns.shape)
+        return [
+            (errors[k], columns[:, k].T @ spread[:, k] + edge.covariance)
+            for k, edge in enumerate(edges)
+        ]
 
     def _cost(self, at: Estimate, weights: Array) -> float:
         own = self._scale_weight * float(at.log_scale @ at.log_scale) if self._with_scale else 0.0
