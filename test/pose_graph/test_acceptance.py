@@ -56,7 +56,7 @@ def test_where_right_answers_look_less_alike_less_likeness_is_asked_for() -> Non
         subject = Acceptance()
         for _ in range(64):
             subject.add_right(evidence(likeness=likeness), squared_error=5.35)
-            subject.add_wrong(evidence(likeness=0.4))
+            subject.add_wrong(evidence(likeness=0.7))
         limits.append(subject.limits().least_likeness)
     assert limits[0] < limits[1] - 0.05
 

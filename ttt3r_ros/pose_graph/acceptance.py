@@ -21,7 +21,7 @@ from ttt3r_ros.relocalization import Evidence, Limits
 _KEPT = 64  # samples of each kind
 _PRIOR = 10  # samples that the first limits count as
 # Of 982 answers in simulated rooms (900104, 900105, 900107, 900108, two files of weights) half way,
-# 0.85, lets through none that is wrong; a third, 0.8, only such as `loop_closer` calls too far away.
+# 0.85, lets through none that is wrong; a third, 0.8, only such as `loop_closer` holds too far off.
 _TOWARDS_RIGHT = 1 / 3
 _WRONG_SHARE = 0.01  # wrong answers that are more alike than what counts as their end
 _DISAGREEMENT = 2.5  # times that of right answers in the median
