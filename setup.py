@@ -67,6 +67,7 @@ setup(
         "opencv-python-headless>=4.5",
         "pillow>=9",
         "safetensors>=0.4",
+        "scipy>=1.8",
         "pyyaml>=5.4",
         "jinja2>=3.0",
         "matplotlib>=3.5",

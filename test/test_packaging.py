@@ -51,6 +51,7 @@ ROSDEP_KEYS = {
     "matplotlib": "python3-matplotlib",
     "numpy": "python3-numpy",
     "PIL": "python3-pil",
+    "scipy": "python3-scipy",
     "torch": "python3-torch",
     "tqdm": "python3-tqdm",
     "transforms3d": "python3-transforms3d",

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +20,11 @@ from ttt3r_ros.loading import Model, load_model
 from ttt3r_ros.mapping.filters import flying_pixel_mask, within_range
 from ttt3r_ros.mapping.grouping import transform_points
 from ttt3r_ros.mapping.voxel_map import VoxelMap
-from ttt3r_ros.session import Session, load_session, made_for
+from ttt3r_ros.pose_graph.loop_closer import Answer, LoopCloser, Query
+from ttt3r_ros.session import SESSION_SEGMENT, Session, load_session, made_for
 from ttt3r_ros.tracking.time_guard import StampStep, TimeGuard
 from ttt3r_ros.tracking.tracker import Tracker
-from ttt3r_ros.types import Frame, FrameResult, SessionError, TrackingState
+from ttt3r_ros.types import Frame, FrameResult, MapMoves, SessionError, TrackingState
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +39,7 @@ class Pipeline:
         config: the settings in force. It may be replaced between two images; settings that are
             not marked `runtime` keep their first values.
         model: the network, and the device that everything happens on.
+        loops: what is known of places seen again, to be read.
     """
 
     def __init__(self, model: Model, config: Config) -> None:
@@ -48,6 +52,11 @@ class Pipeline:
         self.model = model
         self._guard = TimeGuard()
         self._tracker = Tracker(model, config)
+        self.loops = LoopCloser(model.network, config.loop, config.process_all_images)
+        self._query: Query | None = None  # about the last image
+        self._answer: tuple[int, Answer] | None = None  # and the image before which it takes effect
+        self._moves: list[MapMoves] = []  # of the map, for the next result
+        self._images = 0
         self._lost = False
         self._map_lock = threading.Lock()
         self._map_resets = 0  # of the tracker when the map was last empty
@@ -78,6 +87,7 @@ class Pipeline:
         """
         result = self.track(frame, left_out_ns)
         self.integrate(result)
+        self.ask_for_loops()
         return result
 
     def track(self, frame: Frame, left_out_ns: int | None = None) -> FrameResult:
@@ -101,30 +111,54 @@ class Pipeline:
             gap_s = self._guard.ahead_s(frame.stamp_ns, left_out_ns)
             self._tracker.start_segment(f"no image for {gap_s:.3f} s")
         self._guard.accept(frame.stamp_ns)
+        self._close_loops()
         result = self._tracker.step(frame)
+        self._images += 1
         self._tell(result)
         if result.is_localized:
-            self._trajectory.append(result.stamp_ns, result.T_map_camera)
+            self._trajectory.append(result.stamp_ns, result.T_map_camera, result.segment)
+        view = self._tracker.view
+        self._query = None
+        if view is not None and self.config.loop.enabled:
+            self._query = self.loops.offer(view, self._tracker.places.keyframes.keyframes)
+        if self._moves:
+            result = replace(result, moves=tuple(self._moves))
+            self._moves.clear()
         return result
 
     def integrate(self, result: FrameResult) -> None:
         """Do the second half of `process`: merge an image's points into the map.
 
         To be called once for each image, in order; it may be called in another thread while the
-        next image is tracked. It does nothing if the image's place in the map is not known, or if
-        there has been a reset since the image.
+        next image is tracked. It does nothing if there has been a reset since the image.
         """
         # Nobody else finds the map half written: whatever writes into it ends by reading something
         # back from the device.
         with self._map_lock:
-            if result.is_localized and result.resets == self._map_resets:
+            if result.resets != self._map_resets:
+                return
+            self._move_map(result.moves)
+            if result.is_localized:
                 self._insert(result)
+
+    def ask_for_loops(self) -> None:
+        """Find out whether the last image's place was seen before, if it is worth asking.
+
+        To be called after each image, by whoever tracks, once its pose is out: it takes the time
+        of some steps, but not often (`loop.budget`).
+        """
+        if self._query is not None:
+            due = self._images + self.config.loop.delay_images
+            self._answer, self._query = (due, self.loops.answer(self._query)), None
 
     def reset(self, reason: str) -> None:
         """Forget state, map and time; the next image is the first at a new origin."""
         _log.info("reset: %s", reason)
         self._guard.reset()
         self._tracker.reset()
+        self.loops.reset()
+        self._query = self._answer = None
+        self._moves.clear()
         self._lost = False
         with self._map_lock:
             self._map_resets = self._tracker.resets
@@ -151,6 +185,9 @@ class Pipeline:
         Raises:
             SessionError: no place is remembered yet.
         """
+        with self._map_lock:
+            self._move_map(self._moves)  # as keyframes and path have moved already
+            self._moves.clear()
         keyframes = self._tracker.places.keyframes.keyframes
         if not keyframes:
             raise SessionError("no place is remembered yet that one could come back to")
@@ -167,9 +204,10 @@ class Pipeline:
         voxel_size_m, device = self.config.map.voxel_size_m, self.model.device
         session = load_session(path, owner, state, voxel_size_m, device)
         self._tracker.resume_from(session.keyframes)
+        self.loops.resume(SESSION_SEGMENT)
         self._map_resets = self._tracker.resets
         for stamp_ns, T_map_camera in session.trajectory:
-            self._trajectory.append(stamp_ns, T_map_camera)
+            self._trajectory.append(stamp_ns, T_map_camera, SESSION_SEGMENT)
         _log.info("%s: looking for one of its %d places", path, len(session.keyframes))
         return VoxelMap.from_tensors(session.map_tensors, self.config.map.max_points, device)
 
@@ -181,6 +219,28 @@ class Pipeline:
         back_s = -self._guard.ahead_s(now_ns)
         if back_s > 0 and back_s >= self.config.time.jump_back_s:
             self.reset(f"the clock jumped back by {back_s:.3f} s")
+
+    def _close_loops(self) -> None:
+        """Take an answer that is due.
+
+        Keyframes, path and camera move now, the map before the next image comes into it.
+        """
+        correction = None
+        if self._answer and self._images >= self._answer[0]:
+            correction = self.loops.apply(self._answer[1])
+            self._answer = None
+        moves = MapMoves(correction.T_by_segment if correction else {}, self.loops.merge())
+        if moves.T_by_segment or moves.numbers:
+            self._tracker.places.keyframes.move(moves.T_by_segment, moves.numbers)
+            self._trajectory.move(moves.T_by_segment, moves.numbers)
+            self._moves.append(moves)
+        if correction:
+            self._tracker.correct(correction.T_newest, correction.camera_covariance)
+
+    def _move_map(self, moves: Iterable[MapMoves]) -> None:
+        for each in moves:
+            self.map.move(each.T_by_segment)
+            self.map.relabel(each.numbers)
 
     def _tell(self, result: FrameResult) -> None:
         """Log what a user should know of an image."""

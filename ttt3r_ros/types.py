@@ -7,7 +7,7 @@ but the ground floor, and neither torch nor OpenCV, so that every part can know 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -107,6 +107,44 @@ class Frame:
             )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class MapMoves:
+    """How the map's segments move between two images, after a loop.
+
+    Attributes:
+        T_by_segment: [4, 4] from where things of a segment are in the map to where they shall be.
+        numbers: segments that are known by another one's number from then on.
+    """
+
+    T_by_segment: Mapping[int, Transform]
+    numbers: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackedView:
+    """What an image that has its place in the map can be recognised by, and where it belongs."""
+
+    stamp_ns: int
+    segment: int
+    T_odom_segment: Transform
+    T_odom_camera: Transform
+    T_map_odom: Transform
+    # [6, 6] how unsure the segment's beginning is in the one before, with the rotations and
+    # translations of that one's last image about the axes of odom; None: there is none before.
+    begin_covariance: Covariance | None
+    is_sure: bool  # whether it was tracked without anything odd
+    relocalized_in: int | None  # the segment by a keyframe of which tracking went on here
+    features: Tensor  # [1, gh, gw, E] from `Network.encode`
+    rgb: npt.NDArray[np.uint8]  # [H, W, 3], what the network saw
+    intrinsics: Intrinsics | None  # of that; None: too few good points to tell
+    depth_m: float  # a typical one
+
+    @property
+    def T_map_camera(self) -> Transform:
+        """The camera's pose in the map."""
+        return self.T_map_odom @ self.T_odom_camera
+
+
 @dataclass(frozen=True, slots=True)
 class FrameResult:
     """What is known after one image; tensors are still on the network's device.
@@ -141,6 +179,7 @@ class FrameResult:
     scale: float  # metres per unit of the network
     scale_log_spread: float  # of log(scale) by `scale_source`; NaN: nothing known, or fixed
     step_s: float  # time in the tracker, the device's work included
+    moves: tuple[MapMoves, ...] = ()  # of the map, before the image's points come into it
     _computed: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     @property

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,8 +15,9 @@ from ttt3r_ros.camera.preprocessing import NetworkImage
 from ttt3r_ros.geometry import Intrinsics, Transform, orthonormal
 from ttt3r_ros.network.prediction import Prediction
 from ttt3r_ros.relocalization.relocalize import Relocalization
+from ttt3r_ros.tracking.scale_source import ScaleObservation
 from ttt3r_ros.tracking.segment import Segment
-from ttt3r_ros.types import Frame, TrackingState
+from ttt3r_ros.types import Frame, TrackedView, TrackingState
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +46,39 @@ class Observation:
     def confidence(self) -> Tensor:
         """[H, W], 1 to infinity."""
         return self.prediction.confidence[0]
+
+    def view(
+        self, T_odom_camera: Transform, T_map_odom: Transform, depth_m: float | None
+    ) -> TrackedView | None:
+        """What loops need to know of the image; None: it has no place in the map."""
+        if not self.is_localized:
+            return None
+        return TrackedView(
+            stamp_ns=self.frame.stamp_ns,
+            segment=self.segment.number,
+            T_odom_segment=self.segment.T_odom_segment,
+            T_odom_camera=T_odom_camera,
+            T_map_odom=T_map_odom,
+            begin_covariance=self.segment.begin_covariance,
+            is_sure=self.state is TrackingState.TRACKING,
+            relocalized_in=self.found.keyframe.segment if self.found else None,
+            features=self.features,
+            rgb=self.image.rgb,
+            intrinsics=self.intrinsics,
+            depth_m=math.nan if depth_m is None else depth_m,
+        )
+
+    def scale_observation(self, segment: Segment, T_map_camera: Transform) -> ScaleObservation:
+        """What the image shows of a segment's scale, in the network's unit."""
+        return ScaleObservation(
+            stamp_ns=self.frame.stamp_ns,
+            segment=segment.number,
+            p_segment_camera=self.T_segment_camera[:3, 3] / segment.scale,
+            T_odometry_camera=self.frame.T_odometry_camera,
+            T_map_camera=T_map_camera,
+            points=self.prediction.points[0],
+            confidence=self.prediction.confidence[0],
+        )
 
 
 class Answer(NamedTuple):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ttt3r_ros.geometry import Transform
 from ttt3r_ros.network.state import RecurrentState
+from ttt3r_ros.types import Covariance
 
 
 @dataclass(slots=True, eq=False)
@@ -24,6 +25,7 @@ class Segment:
     boundary_reason: str = ""  # why it shares no image with the segment before; empty: it does
     images: int = 0  # tracked, the shared one included
     written: int = 0  # images written into the state, the shared one not counted
+    begin_covariance: Covariance | None = None  # see `TrackedView`
 
     @property
     def is_alone(self) -> bool:

@@ -7,10 +7,10 @@ for the camera among them, `Monitor` what is usual for the stream, `MetricScale`
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ import torch
 from ttt3r_ros.camera.focal import FocalEstimator, robust_focal
 from ttt3r_ros.camera.preprocessing import NetworkImage, Preprocessor
 from ttt3r_ros.config import Config, ConfigError
-from ttt3r_ros.geometry import Transform, inverse, optical_extrinsics
+from ttt3r_ros.geometry import Transform, inverse, optical_extrinsics, orthonormal
 from ttt3r_ros.loading import Model
 from ttt3r_ros.network.acceleration import accelerated
 from ttt3r_ros.network.prediction import Prediction
@@ -26,14 +26,22 @@ from ttt3r_ros.network.state import RecurrentState
 from ttt3r_ros.relocalization.keyframes import Keyframe
 from ttt3r_ros.relocalization.place_memory import PlaceMemory
 from ttt3r_ros.relocalization.relocalize import Relocalization
-from ttt3r_ros.tracking.covariance import UNKNOWN, PoseCovariance, recognised_covariance
+from ttt3r_ros.tracking.covariance import UNKNOWN, Uncertainty, recognised_covariance
 from ttt3r_ros.tracking.monitor import Monitor
 from ttt3r_ros.tracking.observation import Answer, Observation, read_answer
-from ttt3r_ros.tracking.scale_source import MetricScale, ScaleObservation
+from ttt3r_ros.tracking.scale_source import MetricScale
 from ttt3r_ros.tracking.segment import Segment
 from ttt3r_ros.tracking.segment_scale import boundary_scale
 from ttt3r_ros.tracking.signals import MotionGate, Signals
-from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError, TrackingState
+from ttt3r_ros.types import (
+    Covariance,
+    Frame,
+    FrameRejected,
+    FrameResult,
+    TrackedView,
+    TrackingError,
+    TrackingState,
+)
 
 _NOT_RELOCALIZED = "no place of the session has been recognized yet"
 _WARM_UP_HEIGHT = 480  # of an image, in pixels
@@ -47,6 +55,7 @@ class Tracker:
             +x of the odometry frame unless set. Takes effect at the next `reset`.
         monitor: what judged the last image, to be read.
         places: the keyframes that a lost camera is looked for in, to be read; see `resume_from`.
+        view: the last image as loops need it; None: it has no place in the map.
         resets: how often everything was forgotten.
     """
 
@@ -78,7 +87,7 @@ class Tracker:
         self._scale = MetricScale(config)
         self._focal = FocalEstimator()
         self._motion_gate = MotionGate(config.motion_gate)
-        self._covariance, self._map_covariance = PoseCovariance(), PoseCovariance()
+        self._uncertainty = Uncertainty()
         self.T_odom_first_camera = optical_extrinsics()
         self.resets = -1
         self.reset()
@@ -108,10 +117,8 @@ class Tracker:
         self._T_map_odom = np.eye(4)
         self._images = 0  # that were not LOST
         self._size: tuple[int, ...] | None = None  # of the network's image
-        for part in (
-            *(self.monitor, self._scale, self._motion_gate),
-            *(self._covariance, self._map_covariance),
-        ):
+        self.view: TrackedView | None = None
+        for part in (self.monitor, self._scale, self._motion_gate, self._uncertainty):
             part.reset()
         self.places.clear()
         self._focal.clear()
@@ -141,6 +148,17 @@ class Tracker:
         self.places.begin_segment(is_alone=self._segment.is_alone)
         self._take_scale()
 
+    def correct(self, T_new_old: Transform, covariance: Covariance) -> None:
+        """Move the camera in the map between two images; odom stays as it is.
+
+        Args:
+            T_new_old: [4, 4], from where things of the segment are in the map to where they
+                shall be.
+            covariance: [6, 6] of the camera's pose in the map from now on.
+        """
+        self._T_map_odom = orthonormal(T_new_old @ self._T_map_odom)
+        self._uncertainty.map.set(self._T_map_odom @ self._T_odom_camera, covariance)
+
     def check(self, frame: Frame) -> None:
         """Check that an image can be brought to the network's size; nothing else happens.
 
@@ -169,6 +187,7 @@ class Tracker:
         else:
             self._go_on(seen)
         self._update_covariances(seen, signals)
+        self.view = seen.view(self._T_odom_camera, self._T_map_odom, signals.depth)
         return self._result(seen, time.perf_counter() - started)
 
     def _prepare(self, frame: Frame) -> NetworkImage:
@@ -259,7 +278,8 @@ class Tracker:
         segment.images += 1
         segment.written += seen.is_written
         self._focal.add(seen.focal)
-        self._scale.observe(self._scale_observation(seen, seen.prediction, seen.T_segment_camera))
+        T_map_camera = self._T_map_odom @ self._T_odom_camera
+        self._scale.observe(seen.scale_observation(segment, T_map_camera))
         if seen.state is TrackingState.TRACKING and seen.is_localized and seen.is_written:
             self._remember(seen)
         is_full = seen.is_written and segment.written == self._reset_interval
@@ -309,21 +329,9 @@ class Tracker:
         with suppress(TrackingError):
             T_segment_camera, _, _ = self._download(again)
             segment.T_odom_segment = self._T_odom_camera @ inverse(T_segment_camera)
-            self._scale.observe_shared(self._scale_observation(seen, again, T_segment_camera))
-
-    def _scale_observation(
-        self, seen: Observation, prediction: Prediction, T_segment_camera: Transform
-    ) -> ScaleObservation:
-        """What the image shows of the scale in the present segment, in the network's unit."""
-        return ScaleObservation(
-            stamp_ns=seen.frame.stamp_ns,
-            segment=self._segment.number,
-            p_segment_camera=T_segment_camera[:3, 3] / self._segment.scale,
-            T_odometry_camera=seen.frame.T_odometry_camera,
-            T_map_camera=self._T_map_odom @ self._T_odom_camera,
-            points=prediction.points[0],
-            confidence=prediction.confidence[0],
-        )
+            again_seen = replace(seen, prediction=again, T_segment_camera=T_segment_camera)
+            T_map_camera = self._T_map_odom @ self._T_odom_camera
+            self._scale.observe_shared(again_seen.scale_observation(segment, T_map_camera))
 
     def _take_scale(self) -> None:
         """Let the segment that begins have the scale that is known by now."""
@@ -333,15 +341,19 @@ class Tracker:
             self._segment.scale = scale
 
     def _update_covariances(self, seen: Observation, signals: Signals) -> None:
-        depth = math.nan if signals.depth is None else signals.depth
-        self._covariance.update(self._T_odom_camera, signals, seen.state, depth)
         T_map_camera = self._T_map_odom @ self._T_odom_camera
-        self._map_covariance.update(T_map_camera, signals, seen.state, depth)
+        self._uncertainty.update(self._T_odom_camera, T_map_camera, signals, seen.state)
         if seen.found:
             known = recognised_covariance(seen.found.keyframe.depth_m)
-            self._map_covariance.set(T_map_camera, known)
+            self._uncertainty.map.set(T_map_camera, known)
         elif self.places.must_relocalize:
-            self._map_covariance.set(T_map_camera, UNKNOWN)
+            self._uncertainty.map.set(T_map_camera, UNKNOWN)
+        segment, now = seen.segment, self._segment
+        if seen.state is not TrackingState.LOST and segment.images == 1 and segment.is_alone:
+            # What was not seen of the way is in it by now.
+            segment.begin_covariance = self._uncertainty.begin_segment(self._T_odom_camera)
+        elif now is not segment and not now.is_alone:  # it begins with this image
+            now.begin_covariance = self._uncertainty.begin_segment(self._T_odom_camera)
 
     def _result(self, seen: Observation, step_s: float) -> FrameResult:
         segment = seen.segment
@@ -354,9 +366,9 @@ class Tracker:
             T_odom_camera=self._T_odom_camera,
             T_map_odom=self._T_map_odom,
             is_localized=seen.is_localized,
-            pose_covariance=self._covariance.pose,
-            map_pose_covariance=self._map_covariance.pose,
-            twist_covariance=self._covariance.twist,
+            pose_covariance=self._uncertainty.odom.pose,
+            map_pose_covariance=self._uncertainty.map.pose,
+            twist_covariance=self._uncertainty.odom.twist,
             points=seen.points,
             confidence=seen.confidence,
             outside_fov=self._preprocessor.outside_fov(seen.frame.outside_fov, seen.image.crop),
