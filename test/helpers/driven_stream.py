@@ -73,7 +73,7 @@ class Drive:
             true = inverse(self.truth[known.stamp_ns]) @ self.truth[image]
             found, evidence = self.say(known, self._view, true)
             T = known.T_map_camera @ found
-            answers.append(Relocalization(known, None, None, 2.0, T, T, evidence))  # type: ignore[arg-type]
+            answers.append(Relocalization(known, None, None, 2.0, T, T, np.eye(4), evidence))
         return answers
 
     def go(self, images: int) -> None:
