@@ -77,16 +77,34 @@ def test_what_cannot_run_says_why_and_the_others_go_on(folder, capsys):
     ]
 
 
-def test_when_the_time_is_over_what_runs_is_ended_and_the_rest_is_named(folder, capsys):
-    # Long enough for Python to start, and far less than the program sleeps.
-    assert subject.run_all([benchmark("good.py", "slow"), benchmark("good.py")], 0.25, None) == 0
-    assert capsys.readouterr().out.splitlines()[2:] == [
-        "| a | 1 | `good.py slow` |",
-        "| not done | the time is over | `good.py slow` |",
-        "| not done | the time was over before it began | `good.py` |",
-    ]
+def test_when_the_time_is_over_what_runs_is_ended(folder, monkeypatch):
+    timers = []
+
+    class Timer:
+        def __init__(self, limit_s, function):
+            timers.append((limit_s, function))
+
+        def start(self): ...
+
+        def cancel(self): ...
+
+    monkeypatch.setattr(subject.threading, "Timer", Timer)
+    rows = subject.rows_of(benchmark("good.py", "slow"), 7.0)
+    assert next(rows) == {"a": 1}
+    ((limit_s, end),) = timers
+    assert limit_s == 7.0
+    end()
+    with pytest.raises(TimeoutError, match="the time is over"):
+        next(rows)
 
 
+def test_what_the_time_did_not_suffice_for_is_named(folder, capsys):
+    assert subject.run_all([benchmark("good.py")], 0.0, None) == 0
+    late = "the time was over before it began"
+    assert capsys.readouterr().out.splitlines()[2:] == [f"| not done | {late} | `good.py` |"]
+
+
+@pytest.mark.timeout(300)  # two of them start processes of their own
 def test_what_is_run_on_a_gpu_runs(monkeypatch, capsys):
     """On the CPU, with tiny networks, each program in this process."""
     threads = torch.get_num_threads()

@@ -18,6 +18,7 @@ from benchmarks.streams import BatchTracker, Studio, find_rule, frames, lengths,
 from ttt3r_ros.config import Config, with_values
 from ttt3r_ros.geometry import optical_extrinsics, transform
 from ttt3r_ros.loading import load_model
+from ttt3r_ros.network.state import Ttt3r
 from ttt3r_ros.tracking.tracker import Tracker
 
 CONFIG = Config(checkpoint=small_checkpoint(), device="cpu", process_all_images=True)
@@ -88,7 +89,7 @@ def test_films_are_the_same_at_every_length(shots):
 
 
 def test_a_damping_is_for_ttt3r_alone_and_a_rule_must_be_known():
-    assert find_rule("ttt3r:0.5").damping == 0.5
+    assert isinstance(find_rule("ttt3r:0.5"), Ttt3r)
     with pytest.raises(ValueError, match=r"brake:0\.5"):
         find_rule("brake:0.5")
     with pytest.raises(ValueError, match="kalman"):
