@@ -11,6 +11,8 @@ from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.run import run
 from ttt3r_ros.types import Frame
 
+PATHS = ["trajectory.tum", "trajectory_online.tum"]
+
 
 def test_a_run_writes_what_the_pipeline_says(tmp_path):
     images = frames(3)
@@ -36,13 +38,13 @@ def test_a_run_writes_what_the_pipeline_says(tmp_path):
 
 def test_without_being_asked_no_depth_is_written(tmp_path):
     run(frames(1), Pipeline.from_config(CONFIG), tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.ply", "trajectory.tum"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.ply", *PATHS]
 
 
 def test_the_map_may_be_a_pcd_file(tmp_path):
     subject = Pipeline.from_config(CONFIG)
     run(frames(1), subject, tmp_path, map_format="pcd")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.pcd", "trajectory.tum"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.pcd", *PATHS]
     assert f"\nPOINTS {len(subject.map)}\n".encode() in (tmp_path / "map.pcd").read_bytes()
 
 
@@ -64,5 +66,5 @@ def test_a_run_that_is_broken_off_keeps_trajectory_and_map(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         run(broken_off(), Pipeline.from_config(CONFIG), tmp_path)
-    assert len(read_tum(tmp_path / "trajectory.tum")[0]) == 2
+    assert [len(read_tum(tmp_path / name)[0]) for name in PATHS] == [2, 2]
     assert b"element vertex 0\n" not in (tmp_path / "map.ply").read_bytes()

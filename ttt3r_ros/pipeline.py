@@ -20,7 +20,8 @@ from ttt3r_ros.loading import Model, load_model
 from ttt3r_ros.mapping.filters import flying_pixel_mask, within_range
 from ttt3r_ros.mapping.grouping import transform_points
 from ttt3r_ros.mapping.voxel_map import VoxelMap
-from ttt3r_ros.pose_graph.loop_closer import Answer, LoopCloser, Query
+from ttt3r_ros.pose_graph.exchange import Answer, Correction, Query
+from ttt3r_ros.pose_graph.loop_closer import LoopCloser
 from ttt3r_ros.session import SESSION_SEGMENT, Session, load_session, made_for
 from ttt3r_ros.tracking.time_guard import StampStep, TimeGuard
 from ttt3r_ros.tracking.tracker import Tracker
@@ -151,6 +152,25 @@ class Pipeline:
             due = self._images + self.config.loop.delay_images
             self._answer, self._query = (due, self.loops.answer(self._query)), None
 
+    def finish(self) -> tuple[MapMoves, ...]:
+        """Close loops once more after the last image: with all of them, and from anew.
+
+        Map, keyframes and path move; nothing else changes, and more images may follow.
+
+        Returns:
+            What has moved since the last result, in order; whoever keeps poses of earlier results
+            has to move them alike.
+        """
+        if self._answer:
+            self._answer = (self._images, self._answer[1])
+        self._close_loops()
+        self._take(self.loops.finish())
+        moves = tuple(self._moves)
+        self._moves.clear()
+        with self._map_lock:
+            self._move_map(moves)
+        return moves
+
     def reset(self, reason: str) -> None:
         """Forget state, map and time; the next image is the first at a new origin."""
         _log.info("reset: %s", reason)
@@ -229,6 +249,10 @@ class Pipeline:
         if self._answer and self._images >= self._answer[0]:
             correction = self.loops.apply(self._answer[1])
             self._answer = None
+        self._take(correction)
+
+    def _take(self, correction: Correction | None) -> None:
+        """Move keyframes, path and camera, and let old segments become one."""
         moves = MapMoves(correction.T_by_segment if correction else {}, self.loops.merge())
         if moves.T_by_segment or moves.numbers:
             self._tracker.places.keyframes.move(moves.T_by_segment, moves.numbers)

@@ -71,7 +71,10 @@ class TumWriter:
 
 
 class BoundedTrajectory:
-    """Poses with their stamps, a bounded number of them, spread evenly over the images."""
+    """Poses with their stamps, a bounded number of them, spread evenly over the images.
+
+    Each moves with its segment, if it has one.
+    """
 
     def __init__(self, max_poses: int) -> None:
         """Start empty.
@@ -85,9 +88,9 @@ class BoundedTrajectory:
         self._every = 1  # so many images to a pose
         self._images = 0
         self._poses: list[tuple[int, Transform]] = []
-        self._segments: list[int] = []
+        self._segments: list[int | None] = []
 
-    def append(self, stamp_ns: int, T: Transform, segment: int = -1) -> None:
+    def append(self, stamp_ns: int, T: Transform, segment: int | None = None) -> None:
         """Take the pose [4, 4] of the next image; every second one goes whenever it is full."""
         if self._images % self._every == 0:
             if len(self._poses) == self._max_poses:
@@ -104,7 +107,14 @@ class BoundedTrajectory:
             (stamp_ns, T_by_segment[segment] @ T if segment in T_by_segment else T)
             for (stamp_ns, T), segment in zip(self._poses, self._segments, strict=True)
         ]
-        self._segments = [numbers.get(segment, segment) for segment in self._segments]
+        self._segments = [
+            segment if segment is None else numbers.get(segment, segment)
+            for segment in self._segments
+        ]
+
+    def settle(self) -> None:
+        """Let the poses so far belong to no segment any more: they do not move."""
+        self._segments = [None] * len(self._segments)
 
     def poses(self) -> list[tuple[int, Transform]]:
         """Return a copy: stamps in nanoseconds and poses, in order."""
