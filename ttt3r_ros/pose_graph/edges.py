@@ -18,7 +18,7 @@ _PLACE, _TURN_RAD = 0.015, 0.015
 # 0.04 m and 0.013 rad up to 0.2 m, 0.12 m and 0.043 rad at 0.85 m, with a depth of 2.5 m (142 right
 # answers in simulated rooms 900104, 900105, 900107 and 900108).
 _PLACE_BY_DISTANCE, _TURN_BY_DISTANCE = 0.11, 0.1
-# How many times the tracker's own standard deviations a segment's beginning is given, for drift comes
+# How many times the tracker's own standard deviations a segment's beginning is given: drift comes
 # in bursts that these do not know of. With 1 the gate refused a sixth of true loops in simulated
 # rooms (900104 to 900109), with 1.5 a hundredth.
 _BURSTS = 1.5
