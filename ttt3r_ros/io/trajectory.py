@@ -104,7 +104,10 @@ class BoundedTrajectory:
     def move(self, T_by_segment: Mapping[int, Transform], numbers: Mapping[int, int]) -> None:
         """Move the poses of segments, [4, 4] on their left, then give segments other numbers."""
         self._poses = [
-            (stamp_ns, T_by_segment[segment] @ T if segment in T_by_segment else T)
+            (
+                stamp_ns,
+                T_by_segment[segment] @ T if segment is not None and segment in T_by_segment else T,
+            )
             for (stamp_ns, T), segment in zip(self._poses, self._segments, strict=True)
         ]
         self._segments = [
