@@ -67,7 +67,7 @@ def intervals(model: Model) -> tuple[int, ...]:
 
 def recommended(model: Model) -> int:
     """The interval that the weights recommend; its gains are counted."""
-    return int(model.settings.get("segment.reset_interval", 0))
+    return model.reset_interval
 
 
 @dataclass(frozen=True, slots=True)

@@ -505,6 +505,13 @@ class Config:
     map: MapConfig = field(default_factory=MapConfig)
     time: TimeConfig = field(default_factory=TimeConfig)
 
+    @property
+    def resize_method(self) -> str:
+        """What `preprocessing` means: exact or fast."""
+        if self.preprocessing != "auto":
+            return self.preprocessing
+        return "exact" if self.process_all_images else "fast"
+
 
 @dataclass(frozen=True, slots=True)
 class PathConfig:

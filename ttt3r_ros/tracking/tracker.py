@@ -72,16 +72,16 @@ class Tracker:
             self._network = accelerated(model.network, config.acceleration, model.device)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        method = config.preprocessing
-        if method == "auto":
-            method = "exact" if config.process_all_images else "fast"
-        patch_size = model.network.config.patch_size
         self._preprocessor = Preprocessor(
-            model.device, model.image_size, patch_size=patch_size, fit=config.fit, method=method
+            model.device,
+            model.image_size,
+            patch_size=model.network.config.patch_size,
+            fit=config.fit,
+            method=config.resize_method,
         )
         self._reset_interval = config.segment.reset_interval
         if self._reset_interval < 0:
-            self._reset_interval = int(model.settings.get("segment.reset_interval", 0))
+            self._reset_interval = model.reset_interval
         self.monitor = Monitor(config.tracking)
         self.places = PlaceMemory(model.network, config.recovery)
         self._scale = MetricScale(config)
