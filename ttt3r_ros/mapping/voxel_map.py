@@ -19,7 +19,13 @@ from torch import Tensor
 
 from ttt3r_ros.geometry import Intrinsics, Transform, Vector
 from ttt3r_ros.mapping.carving import is_free_space
-from ttt3r_ros.mapping.grouping import group_equal, group_sum, transform_each, weighted_mean
+from ttt3r_ros.mapping.grouping import (
+    check_similarity,
+    group_equal,
+    group_sum,
+    transform_each,
+    weighted_mean,
+)
 from ttt3r_ros.mapping.voxel_table import SLOTS_PER_ROW, VoxelTable
 from ttt3r_ros.mapping.voxels import COLUMNS, Voxels, eviction_score, merge_within_segments
 

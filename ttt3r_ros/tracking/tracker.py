@@ -95,8 +95,7 @@ class Tracker:
     def warm_up(self) -> None:
         """Let libraries choose, compile and record what they will, so that no image waits for it.
 
-        It is done for images of 4:3; others wait at their first one. Looking for a place, with
-        several streams at once, is not warmed up.
+        It is done for images of 4:3, and not for looking for a place with several streams at once.
         """
         if self._model.device.type == "cpu" and self._config.acceleration != "compile":
             return  # nothing is chosen there
@@ -152,8 +151,7 @@ class Tracker:
         """Move the camera in the map between two images; odom stays as it is.
 
         Args:
-            T_new_old: [4, 4], from where things of the segment are in the map to where they
-                shall be.
+            T_new_old: [4, 4], from where the segment is in the map to where it shall be.
             covariance: [6, 6] of the camera's pose in the map from now on.
         """
         self._T_map_odom = orthonormal(T_new_old @ self._T_map_odom)
@@ -283,8 +281,7 @@ class Tracker:
         if seen.state is TrackingState.TRACKING and seen.is_localized and seen.is_written:
             self._remember(seen)
         is_full = seen.is_written and segment.written == self._reset_interval
-        # A keyframe's state may be an old one: where states are not to grow old, it has said where
-        # the camera is, and a new one goes on.
+        # A keyframe's state may be old: where states are not to grow old, a new one goes on.
         is_old = seen.found and self._reset_interval
         if is_full or is_old or self._scale.is_news:
             self._share_image(seen)
