@@ -21,7 +21,7 @@ help:
 	@echo "make env    only make the environment .venv (the other targets do it by themselves)"
 	@echo "make test   run the tests"
 	@echo "make bench  measure how fast it is, on the CPU; 3 minutes (bench-gpu: on a GPU, see benchmarks/)"
-	@echo "make lint   check style, format and types"
+	@echo "make lint   check style, format, import rules and types"
 	@echo "make clean  remove everything that make has made"
 	@echo "Another Python (3.10 to 3.13): make PYTHON=python3.12 ..."
 
@@ -47,6 +47,7 @@ bench-gpu:
 lint: env-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	.venv/bin/lint-imports --no-cache
 	$(RUN) -m mypy
 
 clean:
