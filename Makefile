@@ -34,8 +34,9 @@ env-dev:
 demo: env
 	$(RUN) -m ttt3r_ros.cli demo --output demo_output
 
+# A file's tests share what they make, and one worker; DDS domains are locked across processes.
 test: env-dev
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 bench: env-dev
 	$(RUN) benchmarks/bench_all.py
