@@ -15,7 +15,7 @@ import torch
 from geometry_msgs.msg import TransformStamped
 from nav_msgs.msg import Odometry
 from rclpy.lifecycle import TransitionCallbackReturn
-from robot import LATCHED, PATIENCE_S, image_message, picture, stamp
+from robot import PATIENCE_S, image_message, picture, stamp
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from small_network import small_checkpoint
@@ -183,7 +183,7 @@ def matrix(pose):
 
 def test_the_pose_is_that_of_the_topmost_frame_above_the_camera(robot):
     robot.publish_tf(("base_link", "arm", (0.1, 0.0, 0.5)), ("arm", "camera", (0.0, 0.2, 0.0)))
-    robot.start(tf_wait_s=1.0)
+    robot.start()
     odometry = robot.listen_to_node(Odometry, "odom")
     robot.send(at_s=1.0)
     message = odometry.wait()
@@ -210,16 +210,6 @@ def test_camera_pose_stands_in_for_tf_and_is_published(robot):
     assert edge.transform.translation.z == 0.5
 
 
-def test_a_pitch_alone_levels_a_tilted_camera_without_a_base(robot):
-    robot.start(camera_pose=[0.0, 0.0, 0.0, 0.0, 0.3, 0.0])
-    odometry = robot.listen_to_node(Odometry, "odom")
-    robot.send(at_s=1.0)
-    message = odometry.wait()
-    assert message.child_frame_id == "camera"
-    expected = first_pose(optical_extrinsics((0, 0, 0, 0, 0.3, 0)))
-    np.testing.assert_allclose(matrix(message.pose.pose), expected, atol=1e-6)
-
-
 def test_a_missing_transform_is_an_error_until_it_comes_never_an_identity(robot):
     robot.start(base_frame="base_link", tf_wait_s=0.1)
     tf = robot.listen(TFMessage, "/tf")
@@ -236,34 +226,26 @@ def test_a_missing_transform_is_an_error_until_it_comes_never_an_identity(robot)
 def test_the_node_never_gives_a_frame_a_second_parent(robot):
     robot.publish_tf(("base_link", "camera", (0.0, 0.0, 0.0)))
     wheel_odometry = robot.client.create_publisher(TFMessage, "/tf", 10)
-    robot.start(tf_wait_s=1.0)
+    robot.start()
     robot.wait_until(lambda: wheel_odometry.get_subscription_count() > 0)
     edge = TransformStamped(child_frame_id="base_link")
     edge.header.frame_id = "odom"
     wheel_odometry.publish(TFMessage(transforms=[edge]))
+    robot.hear_tf(("odom", "base_link"))
     assert "TF has odom -> base_link already" in robot.send(at_s=1.0).message
     robot.wait_until(lambda: robot.images.get_subscription_count() == 0)  # it is inactive
 
 
-def test_camera_pose_and_base_frame_do_not_hide_what_tf_has(robot):
-    robot.publish_tf(("odom", "base_link", (0.0,) * 3), ("base_link", "camera", (0.0,) * 3))
-    tf_static = robot.listen(TFMessage, "/tf_static", LATCHED)
-    robot.start(tf_wait_s=1.0, base_frame="base_link", camera_pose=[1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
-    assert "TF has odom -> base_link already" in robot.send(at_s=1.0).message
-    robot.wait_until(lambda: robot.images.get_subscription_count() == 0)
-    assert len(tf_static.messages) == 1  # the robot's alone
-
-
 def test_the_images_may_come_from_another_camera_on_the_same_base(robot):
     robot.publish_tf(("base_link", "camera", (0.0,) * 3), ("base_link", "other", (0.0,) * 3))
-    robot.start(tf_wait_s=1.0)
+    robot.start()
     assert robot.send(at_s=1.0, frame_id="camera").processed == 1
     assert robot.send(at_s=1.1, frame_id="other").processed == 2
 
 
 def test_with_foreign_odometry_only_map_to_odom_is_published_if_asked_for(robot):
     robot.publish_tf(("odom", "base_link", (1.0, 0.0, 0.0)), ("base_link", "camera", (0.0,) * 3))
-    robot.start(tf_wait_s=1.0, publish_odom_tf=False)
+    robot.start(publish_odom_tf=False)
     tf = robot.listen(TFMessage, "/tf")
     robot.wait_until(lambda: robot.node.count_subscribers("/tf") > 1)
     odometry = robot.listen_to_node(Odometry, "odom")
