@@ -41,7 +41,13 @@ def check_parity() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def build(check_parity):
+def tiny_config():
+    """A function from changed fields of `TINY` to a configuration."""
+    return lambda **changes: NetworkConfig(**TINY | changes)
+
+
+@pytest.fixture(scope="session")
+def build(check_parity, tiny_config):
     """A function from changed fields of `TINY` and arguments of `Network` to a network."""
 
     @cache
@@ -50,7 +56,7 @@ def build(check_parity):
 
     def build_tiny(config: dict | None = None, **arguments) -> Network:
         with torch.device("meta"):
-            network = Network(NetworkConfig(**TINY | (config or {})), **arguments)
+            network = Network(tiny_config(**(config or {})), **arguments)
         weights = {
             name: torch.from_numpy(weight(name, tuple(tensor.shape)).copy())
             for name, tensor in network.state_dict().items()
