@@ -20,7 +20,7 @@ help:
 	@echo "make demo   run the demonstration; its results go to demo_output/"
 	@echo "make env    only make the environment .venv (the other targets do it by themselves)"
 	@echo "make test   run the tests"
-	@echo "make bench  measure how fast it is, on the CPU; 3 minutes (bench-gpu: on a GPU, see benchmarks/)"
+	@echo "make bench  measure how fast it is, on the CPU; 3 minutes (bench-gpu: on a GPU)"
 	@echo "make lint   check style, format, import rules and types"
 	@echo "make clean  remove everything that make has made"
 	@echo "Another Python (3.10 to 3.13): make PYTHON=python3.12 ..."
@@ -43,7 +43,7 @@ bench: env-dev
 
 # With the Python and torch that are there: nothing is made or installed.
 bench-gpu:
-	$(PYTHON) benchmarks/bench_all.py --device cuda
+	$(PYTHON) benchmarks/bench_all.py --device cuda --minutes 8
 
 lint: env-dev
 	$(RUN) -m ruff check .

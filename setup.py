@@ -36,7 +36,8 @@ ROS_WHEELS = [
     )
 ]
 
-# What benchmarks/bench_map.py compares the map with; there are wheels for these machines.
+# What benchmarks/bench_map.py compares the map with. `make` does not install it; there are wheels
+# for these machines, with glibc 2.35 or newer.
 PEERS = [
     f"{name}; sys_platform == 'linux' and platform_machine == 'x86_64'"
     for name in (
@@ -58,7 +59,7 @@ setup(
     # Said explicitly, an editable install is a plain path entry. Otherwise it is an import hook,
     # which comes after the folder of generated messages of the same name and would not be asked.
     package_dir={"": "."},
-    package_data={"ttt3r_ros": ["assets/*"]},
+    package_data={"ttt3r_ros": ["assets/*"], "ttt3r_ros.evaluation.report": ["templates/*"]},
     data_files=[("share/ttt3r_ros", ["package.xml"]), shared("config"), shared("launch")],
     install_requires=[
         "torch>=2.6",
@@ -66,13 +67,16 @@ setup(
         "opencv-python-headless>=4.5",
         "pillow>=9",
         "safetensors>=0.4",
+        "scipy>=1.8",
         "pyyaml>=5.4",
-        "rosbags>=0.11",
+        "jinja2>=3.0",
+        "matplotlib>=3.5",
         "tqdm>=4",
         "transforms3d>=0.4.2",
     ],
     extras_require={
         "ros": ROS_WHEELS,
+        "recordings": ["rosbags>=0.11"],
         "evaluation": ["evo>=1.28"],
         "benchmark": PEERS,
         "view": ["viser>=1.1"],

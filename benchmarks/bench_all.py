@@ -1,50 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmarks that say how fast it is, one after the other, and one table of their results.
 
-    python benchmarks/bench_all.py                  # make bench: on the CPU, 3 minutes
-    python benchmarks/bench_all.py --device cuda    # make bench-gpu
+    python benchmarks/bench_all.py                                    # make bench: 3 minutes
+    python benchmarks/bench_all.py --device cuda --minutes 3 --output rows.jsonl
 
-Nothing is installed: beside torch there have to be NumPy, OpenCV, Pillow, safetensors and tqdm, as
-most machines with torch have. Without ROS the node is left out. What cannot run here has a row that
-says why, and makes the exit status 1.
+Each row is printed, and written to the output, as soon as it is measured. When the minutes are over
+what runs is ended, and what was not begun is named. Nothing is installed: beside torch there have
+to be NumPy, OpenCV, Pillow, safetensors and tqdm, as most machines with torch have. Without ROS the
+node is left out. What cannot run here has a row that says why, and makes the exit status 1.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the package
 
 import torch
 
-from ttt3r_ros.evaluation import run_metadata as run_metadata
+from benchmarks.timing import in_gigabytes, made_with
 
 HERE = Path(__file__).resolve().parent
 STAND_INS = HERE / "stand_ins"
-_LIMIT_S = 240.0  # for one benchmark
 
 Findings = Iterator[tuple[str, str]]  # what, and how much of it
 
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """A program of this folder, and what of its result goes into the table."""
+    """A program of this folder, and what of each of its rows goes into the table."""
 
-    words: tuple[str, ...]  # the command line after the interpreter
+    words: tuple[str, ...]  # the command line after the interpreter, but --json
     findings: Callable[[Any], Findings]
-    json: bool = True  # it prints JSON, with --json; else it writes rows with --csv
 
     @property
     def command(self) -> str:
@@ -52,41 +53,42 @@ class Benchmark:
         return " ".join(self.words)
 
 
-def of_step(result: Any) -> Findings:
-    """One step of a network."""
-    for table in result["tables"]:
-        for name, row in table["rows"].items():
-            if name.partition(",")[0] == "step":
-                what = f"{name}, {table['size']}, {table['dtype']}, random weights"
-                yield what, f"{row['median_ms']:.1f} ms, p95 {row['p95_ms']:.1f}"
+def of_step(table: Any) -> Findings:
+    """Steps of a network of one size and dtype."""
+    for name, row in table["rows"].items():
+        if name.partition(",")[0] == "step":
+            what = f"{name}, {table['size']}, {table['dtype']}, random weights"
+            rate = row["gflop"] / row["median_ms"]
+            times = f"{row['median_ms']:.1f} ms, p95 {row['p95_ms']:.1f}"
+            yield what, f"{times}, {row['gflop']:.1f} GFLOP, {rate:.2f} TFLOP/s"
 
 
 def of_baseline(result: Any) -> Findings:
     """Our step beside the arithmetic as published."""
     what = f"step as published by ours, {result['size']}, {result['dtype']}"
     yield what, f"{result['ratio']['wall_median_s']:.2f} times the time"
-    memory = result["rows"]["ours"]["memory_bytes"]
-    held = ", ".join(f"{count / 1e9:.2f} GB {kind}" for kind, count in memory.items())
-    yield f"memory of our steps, {result['size']}, {result['dtype']}", held
+    held = in_gigabytes(result["rows"]["ours"]["memory_bytes"])
+    yield f"memory of our steps, {result['size']}, {result['dtype']}", f"{held} GB"
 
 
-def of_pipeline(result: Any) -> Findings:
+def of_pipeline(row: Any) -> Findings:
     """Whole images through the pipeline."""
-    for row in result["rows"]:
-        what = f"pipeline, {row['network']} network, {row['network_image']}, {row['dtype']}"
-        beside = row["median_ms"] - row["parts_ms"]["network"]
-        yield what, f"{row['images_per_s']:.1f} images/s, {beside:.1f} ms beside the network"
+    what = f"pipeline, {row['network']} network, {row['network_image']}, {row['dtype']}"
+    beside = row["median_ms"] - row["parts_ms"]["network"]
+    yield what, f"{row['images_per_s']:.1f} images/s, {beside:.1f} ms beside the network"
 
 
-def of_map(result: Any) -> Findings:
+def of_map(row: Any) -> Findings:
     """An image into the map."""
-    for row in result["rows"]:
-        times = next(iter(row["times"].values()))
-        what = f"map, {row['scene']}, stride {row['stride']}, {row['voxels'] / 1e6:g} M voxels"
-        yield what, f"{times['median_ms']:.1f} ms, p95 {times['p95_ms']:.1f}"
-    for peer, ratio in result["speedup_vs"].items():
-        if ratio is not None:
-            yield f"map, time of {peer} by ours", f"{ratio:.1f}"
+    ours, *peers = row["times"].items()
+    what = f"map, {row['scene']}, stride {row['stride']}, {row['voxels'] / 1e6:g} M voxels"
+    yield what, f"{ours[1]['median_ms']:.1f} ms, p95 {ours[1]['p95_ms']:.1f}"
+    for peer, times in peers:
+        if times:
+            yield (
+                f"{what}, time of {peer} by ours",
+                (f"{times['median_ms'] / ours[1]['median_ms']:.1f}"),
+            )
 
 
 def of_node(result: Any) -> Findings:
@@ -94,7 +96,7 @@ def of_node(result: Any) -> Findings:
     parts, load_ms = result["parts_ms"], result["load_ms"]
     name = f"node with a load of {load_ms:g} ms" if load_ms else "node"
     total, rest = parts["stamp to TF"], parts["all but waiting and step"]
-    yield f"{name}, poses on /tf", f"{result['tf_hz']:.1f} /s of {result['rate_hz']:g} images/s"
+    yield f"{name}, poses on /tf", f"{result['tf_hz']:.1f} /s of {result['rate']:g} images/s"
     for what, row in (("stamp to TF", total), ("of it all but waiting and step", rest)):
         yield f"{name}, {what}", f"{row['p50']:.1f} ms, p95 {row['p95']:.1f}, p99 {row['p99']:.1f}"
     slowest = max(row["max"] for row in result["requests_ms"].values())
@@ -102,44 +104,79 @@ def of_node(result: Any) -> Findings:
     yield f"{name}, processor time", f"{result['cpu']:.0%} of a core"
 
 
-def of_long_run(rows: Any) -> Findings:
+def of_long_run(row: Any) -> Findings:
     """Memory and time of many images."""
-    last = rows[-1]
-    what = f"{last['images']} images in a row"
-    yield what, f"step {float(last['step_ms']):.1f} ms, {float(last['host_mib']):.0f} MiB"
+    what = f"{row['images']} images in a row"
+    yield what, f"step {row['step_ms']:.1f} ms, {row['host_mib']:.0f} MiB"
 
 
 def benchmarks(device: str) -> list[Benchmark]:
-    """What is run on a device, in order."""
+    """What is run on a device, in order: what says most comes first."""
     on = ("--device", device)
-    alone = device != "cpu" or not all(map(importlib.util.find_spec, ("open3d", "kiss_icp")))
-    in_map = Benchmark(
-        ("bench_map.py", "--quick", *(("--without-peers",) if alone else ()), *on), of_map
-    )
     node = ("bench_node.py", "--seconds", "15", "--requests", "5", *on)
     in_node = [Benchmark(node, of_node), Benchmark((*node, "--load-ms", "45"), of_node)]
     if not importlib.util.find_spec("rclpy"):
         print("no ROS here: the node is left out", file=sys.stderr)
         in_node = []
-    long_run = Benchmark(("bench_long_run.py", "--images", "1000", *on), of_long_run, json=False)
+    alone = device != "cpu" or not all(map(importlib.util.find_spec, ("open3d", "kiss_icp")))
+    in_map = ("bench_map.py", "--quick", *(("--without-peers",) if alone else ()), *on)
+    rest = [
+        Benchmark(in_map, of_map),
+        Benchmark(("bench_long_run.py", "--images", "1000", *on), of_long_run),
+    ]
     if device == "cpu":
         return [
             Benchmark(("bench_step.py", "--size", "224x224", "--images", "3", *on), of_step),
             Benchmark(("bench_pipeline.py", *on), of_pipeline),
             *in_node,
-            in_map,
-            long_run,
+            *rest,
         ]
-    sizes, dtypes = ("512x384", "224x224"), ("--dtype", "float32", "tf32", "bfloat16", "float16")
-    steps = ("bench_step.py", "--size", *sizes, *dtypes, "--acceleration", "graphs")
-    baseline = ("bench_baseline.py", "--size", "512x384", "--images", "20", "--dtype")
+    return [*on_gpu(on), *rest, *in_node]
+
+
+def on_gpu(
+    on: Sequence[str],
+    sizes: tuple[str, str] = ("512x384", "224x224"),
+    acceleration: str = "graphs",
+    images: int = 20,
+    dtypes: Sequence[str] = ("tf32", "bfloat16", "float32", "float16"),
+) -> list[Benchmark]:
+    """The networks on a GPU, of the larger and the smaller size, in the dtypes, best first."""
+    few = ("--images", str(images), *on)
+    large, small = sizes
+    best, others = dtypes[: len(dtypes) // 2], dtypes[len(dtypes) // 2 :]
+
+    def step(size: str) -> Benchmark:
+        how = ("--dtype", *dtypes, "--acceleration", acceleration)
+        return Benchmark(("bench_step.py", "--size", size, *how, *few), of_step)
+
+    def pipeline(networks: Sequence[str], some: Sequence[str]) -> Benchmark:
+        words = ("bench_pipeline.py", "--network", *networks, "--dtype", *some, *few)
+        return Benchmark(words, of_pipeline)
+
+    def baseline(dtype: str) -> Benchmark:
+        words = ("bench_baseline.py", "--size", large, "--dtype", dtype, *few)
+        return Benchmark(words, of_baseline)
+
     return [
-        Benchmark((*steps, "--images", "50", *on), of_step),
-        *(Benchmark((*baseline, dtype, *on), of_baseline) for dtype in ("tf32", "bfloat16")),
-        Benchmark(("bench_pipeline.py", "--network", "shipped", *sizes, *dtypes, *on), of_pipeline),
-        in_map,
-        long_run,
-        *in_node,
+        step(large),
+        pipeline(("shipped", large), best),
+        *map(baseline, best),
+        step(small),
+        pipeline((small,), dtypes),
+        pipeline((large,), others),
+    ]
+
+
+def rehearsal() -> list[Benchmark]:
+    """What runs on a GPU, on the CPU with tiny networks: whether it runs at all."""
+    on = ("--device", "cpu", "--threads", "1")
+    in_map = ("bench_map.py", "--plan", "tiny", "--without-peers", *on)
+    long_run = ("bench_long_run.py", "--images", "4", "--block", "4", *on)
+    return [
+        *on_gpu(on, ("tiny-dpt", "tiny-linear"), "none", 1, ("bfloat16", "float32")),
+        Benchmark(in_map, of_map),
+        Benchmark(long_run, of_long_run),
     ]
 
 
@@ -151,54 +188,98 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
 
 
-def run(benchmark: Benchmark) -> tuple[list[tuple[str, str]], str]:
-    """Run one; return its rows, and what kept it from ending well."""
-    with tempfile.TemporaryDirectory() as folder:
-        table = Path(folder) / "rows.csv"
-        how = ["--json"] if benchmark.json else ["--csv", str(table)]
-        program, *words = benchmark.words
+def rows_of(benchmark: Benchmark, limit_s: float) -> Iterator[Any]:
+    """Run one and yield its rows as they come.
+
+    Raises:
+        TimeoutError: it was not done in time, and was ended.
+        RuntimeError: it failed; the message is the last that it said.
+    """
+    program, *words = benchmark.words
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            [sys.executable, str(HERE / program), *words, "--json"],
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+            env=environment(),
+            start_new_session=True,  # with what it starts
+        )
+        is_late = threading.Event()
+
+        def end() -> None:
+            is_late.set()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+        timer = threading.Timer(limit_s, end)
+        timer.start()
         try:
-            done = subprocess.run(
-                [sys.executable, str(HERE / program), *words, *how],
-                capture_output=True,
-                text=True,
-                timeout=_LIMIT_S,
-                env=environment(),
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return [], f"not done after {_LIMIT_S:g} s"
-        if done.returncode:
-            said = done.stderr.strip().splitlines()
-            return [], said[-1] if said else f"exit status {done.returncode}"
-        if benchmark.json:
-            result = json.loads(done.stdout)
-        else:
-            with table.open(encoding="utf-8", newline="") as file:
-                result = list(csv.DictReader(file))
-    return list(benchmark.findings(result)), ""
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith("{"):  # else a library speaks
+                    yield json.loads(line)
+            status = process.wait()
+        finally:
+            timer.cancel()
+            if process.poll() is None:
+                end()
+                process.wait()
+        if is_late.is_set():
+            raise TimeoutError("the time is over")
+        if status:
+            said.seek(0)
+            lines = said.read().strip().splitlines()
+            raise RuntimeError(lines[-1] if lines else f"exit status {status}")
 
 
-def made_with(device: str) -> str:
-    """Hardware and versions in words."""
-    hardware = run_metadata.described(torch.device(device))
-    return f"{hardware}, torch {torch.__version__}, {date.today()}, commit {run_metadata.commit()}"
+def run_all(found: Sequence[Benchmark], minutes: float, output: TextIO | None) -> int:
+    """Run them; print and write each row as it comes; return the exit status."""
+    ends_s, status = time.monotonic() + 60 * minutes, 0
+
+    def tell(command: str, found: Sequence[tuple[str, str]], row: Any = None) -> None:
+        for what, how_much in found:
+            print(f"| {what} | {how_much} | `{command}` |", flush=True)
+        if output:
+            content = {"command": command, "found": dict(found), "row": row}
+            print(json.dumps(content), file=output, flush=True)
+
+    print("| | | by `benchmarks/...` |\n|---|---|---|", flush=True)
+    for benchmark in found:
+        print(f"{benchmark.command} ...", file=sys.stderr, flush=True)
+        left_s = ends_s - time.monotonic()
+        try:
+            if left_s <= 0:
+                raise TimeoutError("the time was over before it began")
+            for row in rows_of(benchmark, left_s):
+                tell(benchmark.command, [*benchmark.findings(row)], row)
+        except TimeoutError as late:
+            tell(benchmark.command, [("not done", str(late))])
+        except RuntimeError as error:
+            tell(benchmark.command, [("not run", str(error))])
+            status = 1
+    return status
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Read the command line, run all, print; return the exit status."""
+    """Read the command line, run all; return the exit status."""
     parser = argparse.ArgumentParser(description="Run the benchmarks and print one table.")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    add = parser.add_argument
+    add("--device", default="cpu", help="cpu or cuda")
+    add("--minutes", type=float, default=20.0, help="for all of them; default: %(default)g")
+    add("--output", type=Path, metavar="FILE", help="write rows here as lines of JSON")
+    add("--rehearse", action="store_true", help="only see whether those for a GPU run")
     arguments = parser.parse_args(words)
-    lines, status = ["| | | by `benchmarks/...` |", "|---|---|---|"], 0
-    for benchmark in benchmarks(arguments.device):
-        print(f"{benchmark.command} ...", file=sys.stderr, flush=True)
-        rows, problem = run(benchmark)
-        lines += [f"| {what} | {how_much} | `{benchmark.command}` |" for what, how_much in rows]
-        if problem:
-            lines.append(f"| not run | {problem} | `{benchmark.command}` |")
-            status = 1
-    print("\n".join([*lines, "", f"{made_with(arguments.device)}."]))
+    found = rehearsal() if arguments.rehearse else benchmarks(arguments.device)
+    with ExitStack() as stack:
+        output = arguments.output and stack.enter_context(
+            arguments.output.open("w", encoding="utf-8")
+        )
+        status = run_all(found, arguments.minutes, output)
+        made = made_with(torch.device(arguments.device))
+        print(f"\n{made}")
+        if output:
+            print(json.dumps({"made_with": made}), file=output)
     return status
 
 

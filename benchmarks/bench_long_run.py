@@ -6,21 +6,18 @@
 A simulated robot drives laps through one room at 10 Hz, all through `Pipeline.process` as in the
 node: segments, tracking state, keyframes, map. The pictures of one lap are rendered before, so that
 nothing but the pipeline takes time or memory afterwards; each gets new noise, so that no two laps
-are the same. Every thousandth image a row is printed.
+are the same. With `--json` a row is printed every thousandth image.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
-from datetime import date
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +25,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the package
 
+from benchmarks import timing
+from benchmarks.harness import table
 from ttt3r_ros.config import Config
-from ttt3r_ros.evaluation import run_metadata as run_metadata
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.simulation.scene import Scene
 from ttt3r_ros.simulation.scene_options import SceneOptions
@@ -38,24 +36,9 @@ from ttt3r_ros.types import Frame
 SEED = 2_700_000
 RATE_HZ = 10.0
 LAP_S = 60.0
-_BLOCK = 1000  # images of a row
 _NOISE = 4  # grey levels, uniform, most
 _PERIOD_NS = round(1e9 / RATE_HZ)
 _MIB = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One block of images."""
-
-    images: int  # since the start
-    step_ms: float  # median of the block, the tracker's
-    cpu_ms: float  # mean processor time of the whole process per image
-    host_mib: float  # resident now
-    device_mib: float  # allocated by torch on the GPU, else 0
-    map_points: int
-    segments: int
-    lost: int  # images of the block
 
 
 def lap(images: int, width: int) -> list[npt.NDArray[np.uint8]]:
@@ -72,68 +55,67 @@ def noisy(picture: npt.NDArray[np.uint8], random: np.random.Generator) -> npt.ND
     return added.clip(0, 255).astype(np.uint8)
 
 
-def run(pipeline: Pipeline, pictures: Sequence[npt.NDArray[np.uint8]], images: int) -> list[Row]:
-    """Drive so many images, and print and return a row for each block."""
+def run(
+    pipeline: Pipeline, pictures: Sequence[npt.NDArray[np.uint8]], images: int, block: int
+) -> Iterator[dict[str, Any]]:
+    """Drive so many images and yield a row for each block of them.
+
+    Yields:
+        `images` since the start; of the block `step_ms`, the tracker's median, `cpu_ms`, mean
+        processor time of the whole process per image, and images `lost`; at its end `host_mib`,
+        resident, `device_mib`, allocated by torch on a GPU, `map_points` and `segments`.
+    """
     random = np.random.default_rng(SEED)
-    rows: list[Row] = []
-    print("images | step ms | CPU ms | host MiB | device MiB | map points | segments | LOST")
     steps_s: list[float] = []
     states: Counter[str] = Counter()
+    cuda = pipeline.model.device.type == "cuda"
     cpu_s = time.process_time()
     for i in range(images):
         picture = noisy(pictures[i % len(pictures)], random)
         result = pipeline.process(Frame(i * _PERIOD_NS, picture))
         steps_s.append(result.step_s)
         states[result.state.name] += 1
-        if (i + 1) % _BLOCK == 0:
-            spent_s = time.process_time() - cpu_s
-            row = Row(
-                images=i + 1,
-                step_ms=1e3 * statistics.median(steps_s),
-                cpu_ms=1e3 * spent_s / _BLOCK,
-                host_mib=_resident_mib(),
-                device_mib=torch.cuda.memory_allocated() / _MIB if _cuda(pipeline) else 0.0,
-                map_points=len(pipeline.map),
-                segments=result.segment + 1,
-                lost=states["LOST"],
-            )
-            rows.append(row)
-            print(
-                f"{row.images} | {row.step_ms:.2f} | {row.cpu_ms:.2f} | {row.host_mib:.1f} | "
-                f"{row.device_mib:.1f} | {row.map_points} | {row.segments} | {row.lost}",
-                flush=True,
-            )
+        if (i + 1) % block == 0:
+            yield {
+                "images": i + 1,
+                "step_ms": 1e3 * statistics.median(steps_s),
+                "cpu_ms": 1e3 * (time.process_time() - cpu_s) / block,
+                "host_mib": _resident_mib(),
+                "device_mib": torch.cuda.memory_allocated() / _MIB if cuda else 0.0,
+                "map_points": len(pipeline.map),
+                "segments": result.segment + 1,
+                "lost": states["LOST"],
+            }
             steps_s.clear()
             states.clear()
             cpu_s = time.process_time()
-    return rows
 
 
-def summary(rows: Sequence[Row], lost: int) -> str:
+def markdown(rows: Sequence[dict[str, Any]]) -> list[str]:
     """First and last block side by side."""
     first, second, last = rows[0], rows[min(1, len(rows) - 1)], rows[-1]
-    return "\n".join(
+    names = {
+        "step_ms": "step, median [ms]",
+        "cpu_ms": "processor time per image [ms]",
+        "host_mib": "host memory at their end [MiB]",
+        "device_mib": "device memory at their end [MiB]",
+    }
+    block = first["images"]
+    compared = [
         [
-            "| | first 1000 images | last 1000 | ratio |",
-            "|---|---|---|---|",
-            _compared("step, median [ms]", first.step_ms, last.step_ms),
-            _compared("processor time per image [ms]", first.cpu_ms, last.cpu_ms),
-            _compared("host memory at their end [MiB]", first.host_mib, last.host_mib),
-            _compared("device memory at their end [MiB]", first.device_mib, last.device_mib),
-            "",
-            f"{last.images} images, {last.segments} segments, {lost} images LOST, "
-            f"{last.map_points} points in the map (after 2000: {second.map_points}).",
+            what,
+            f"{first[name]:.2f}",
+            f"{last[name]:.2f}",
+            f"{last[name] / first[name]:.3f}" if first[name] else "-",
         ]
-    )
-
-
-def _compared(name: str, first: float, last: float) -> str:
-    ratio = f"{last / first:.3f}" if first else "-"
-    return f"| {name} | {first:.2f} | {last:.2f} | {ratio} |"
-
-
-def _cuda(pipeline: Pipeline) -> bool:
-    return pipeline.model.device.type == "cuda"
+        for name, what in names.items()
+    ]
+    return [
+        *table(["", f"first {block} images", f"last {block}", "ratio"], compared),
+        f"{last['images']} images, {last['segments']} segments, "
+        f"{sum(row['lost'] for row in rows)} images LOST, {last['map_points']} points in the map "
+        f"(after {second['images']}: {second['map_points']}).",
+    ]
 
 
 def _resident_mib() -> float:
@@ -143,30 +125,19 @@ def _resident_mib() -> float:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Parse the command line, run, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = timing.parser(__doc__)
     add = parser.add_argument
-    add("--images", type=int, default=100_000, help=f"a multiple of {_BLOCK}")
-    add("--device", default="cpu", help="cpu or cuda")
-    add("--csv", type=Path, metavar="FILE", help="write the rows here")
+    add("--images", type=int, default=100_000, help="a multiple of those of a block")
+    add("--block", type=int, default=1000, help="images of a row")
     arguments = parser.parse_args(words)
-    if arguments.images < _BLOCK or arguments.images % _BLOCK:
-        parser.error(f"--images: must be a multiple of {_BLOCK}, got {arguments.images}")
-
-    config = Config(device=arguments.device)
-    pipeline = Pipeline.from_config(config)
-    pictures = lap(round(LAP_S * RATE_HZ), pipeline.model.image_size)
-    began_s = time.perf_counter()
-    rows = run(pipeline, pictures, arguments.images)
-    print(f"\n{summary(rows, sum(row.lost for row in rows))}")
-    print(
-        f"{run_metadata.described(pipeline.model.device)}, {time.perf_counter() - began_s:.0f} s, "
-        f"{date.today().isoformat()}, commit {run_metadata.commit()}"
-    )
-    if arguments.csv:
-        with arguments.csv.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow([entry.name for entry in fields(Row)])
-            writer.writerows(astuple(row) for row in rows)
+    if arguments.images < arguments.block or arguments.images % arguments.block:
+        parser.error(f"--images: must be a multiple of {arguments.block}, got {arguments.images}")
+    torch.set_num_threads(arguments.threads)
+    pipeline = Pipeline.from_config(Config(device=arguments.device))
+    count = min(arguments.images, round(LAP_S * RATE_HZ))
+    pictures = lap(count, pipeline.model.image_size)
+    rows = run(pipeline, pictures, arguments.images, arguments.block)
+    timing.show(rows, markdown, arguments.device, arguments.json)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,6 @@ from __future__ import annotations
 import argparse
 import functools
 import gc
-import json
-import os
 import statistics
 import sys
 import time
@@ -25,8 +23,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import date
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +31,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the packa
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from benchmarks.bench_step import SIZES, in_gigabytes, memory_bytes, random_weights, reset_memory
+from benchmarks import timing
+from benchmarks.harness import table
+from benchmarks.networks import SIZES, random_weights
 from ttt3r_ros.config import (
     ConfidenceConfig,
     Config,
@@ -44,7 +44,6 @@ from ttt3r_ros.config import (
     RecoveryConfig,
     TrackingConfig,
 )
-from ttt3r_ros.evaluation import run_metadata as run_metadata
 from ttt3r_ros.loading import Model, find_device, prepare
 from ttt3r_ros.network.acceleration import ACCELERATIONS
 from ttt3r_ros.network.model import Network
@@ -72,17 +71,26 @@ _NEVER_LOST = TrackingConfig(
 )
 
 
+@functools.cache
+def scene(width: int, height: int) -> Scene:
+    """A robot's camera in a room."""
+    return Scene(SceneOptions(seed=SEED, width=width, height=height))
+
+
+@functools.cache
+def picture(index: int, width: int, height: int) -> npt.NDArray[np.uint8]:
+    """One picture [H, W, 3] of its path, rendered once, at a quarter of the size."""
+    small = scene(width // 4, height // 4).view(index / RATE_HZ).rgb.numpy()
+    return np.asarray(cv2.resize(small, (width, height)), np.uint8)
+
+
 def film(width: int, height: int) -> Iterator[Frame]:
-    """Images of a robot's path, there and back without end; rendered at a quarter of the size."""
-    scene = Scene(SceneOptions(seed=SEED, width=width // 4, height=height // 4))
-    times = np.arange(0.0, _FILM_S, 1 / RATE_HZ)
-    pictures = [cv2.resize(scene.view(t).rgb.numpy(), (width, height)) for t in times]
-    pictures += pictures[-2:0:-1]
-    index = 0
-    while True:
-        rgb = np.asarray(pictures[index % len(pictures)], np.uint8)
+    """Images of the path, there and back without end."""
+    last = round(_FILM_S * RATE_HZ) - 1
+    for index in count():
+        place = index % (2 * last)
+        rgb = picture(min(place, 2 * last - place), width, height)
         yield Frame(round(index * 1e9 / RATE_HZ), rgb)
-        index += 1
 
 
 def make_pipeline(
@@ -121,19 +129,19 @@ def make_pipeline(
 def parts_timed(pipeline: Pipeline) -> Iterator[dict[str, float]]:
     """Add up the seconds of each part while this lasts."""
     spent: dict[str, float] = defaultdict(float)
-    cuda = pipeline.model.device.type == "cuda"
+    device = pipeline.model.device
     tracker = pipeline._tracker
     found: tuple[tuple[Any, str, str], ...] = (
         (tracker_module, "network_image", "preprocessing"),
         (tracker._network, "encode", "network"),
         (tracker._network, "advance", "network"),
         (tracker, "_download", "download"),
-        (tracker._meter, "measure", "tracking state"),
+        (tracker.monitor, "observe", "tracking state"),
         (pipeline, "_merge", "map"),
     )
     originals = [getattr(owner, name) for owner, name, _ in found]
     for (owner, name, part), original in zip(found, originals, strict=True):
-        setattr(owner, name, _timed(original, part, spent, cuda))
+        setattr(owner, name, _timed(original, part, spent, device))
     try:
         yield spent
     finally:
@@ -144,13 +152,12 @@ def parts_timed(pipeline: Pipeline) -> Iterator[dict[str, float]]:
                 delattr(owner, name)  # the class's own is behind it
 
 
-def _timed(original: Any, part: str, spent: dict[str, float], cuda: bool) -> Any:
+def _timed(original: Any, part: str, spent: dict[str, float], device: torch.device) -> Any:
     @functools.wraps(original)
     def timed(*args: Any, **kwargs: Any) -> Any:
         began_s = time.perf_counter()
         result = original(*args, **kwargs)
-        if cuda:
-            torch.cuda.synchronize()
+        timing.synchronize(device)
         spent[part] += time.perf_counter() - began_s
         return result
 
@@ -159,15 +166,14 @@ def _timed(original: Any, part: str, spent: dict[str, float], cuda: bool) -> Any
 
 def run(pipeline: Pipeline, frames: Iterator[Frame], images: int) -> dict[str, Any]:
     """Time so many whole images, then the parts of as many."""
-    reset_memory(pipeline.model.device)
+    timing.reset_memory(pipeline.model.device)
     for frame in islice(frames, _WARM_UP):
         pipeline.process(frame)
     times_ms, lost = [], 0
     for frame in islice(frames, images):
         began_s = time.perf_counter()
         result = pipeline.process(frame)
-        if pipeline.model.device.type == "cuda":
-            torch.cuda.synchronize()
+        timing.synchronize(pipeline.model.device)
         times_ms.append(1e3 * (time.perf_counter() - began_s))
         lost += result.state is TrackingState.LOST
     with parts_timed(pipeline) as spent:
@@ -182,49 +188,13 @@ def run(pipeline: Pipeline, frames: Iterator[Frame], images: int) -> dict[str, A
         "p95_ms": float(np.quantile(times_ms, 0.95)),
         "parts_ms": {part: 1e3 * spent[part] / images for part in PARTS},
         "map_points": len(pipeline.map),
-        "memory_bytes": memory_bytes(pipeline.model.device),
+        "memory_bytes": timing.memory_bytes(pipeline.model.device),
     }
 
 
-def markdown(result: dict[str, Any]) -> str:
-    """The table with its run_metadata below."""
-    heads = ["network", "its image", "dtype", "camera", "images/s", "median (p95) [ms]", *PARTS]
-    heads.append("memory [GB]")
-    lines = [f"| {' | '.join(heads)} | images LOST |", "|---" * (1 + len(heads)) + "|"]
-    for row in result["rows"]:
-        cells = [row["network"], row["network_image"], row["dtype"], row["camera"]]
-        cells.append(f"**{row['images_per_s']:.1f}**")
-        cells.append(f"{row['median_ms']:.1f} ({row['p95_ms']:.1f})")
-        cells += [f"{row['parts_ms'][part]:.2f}" for part in PARTS]
-        cells.append(in_gigabytes(row["memory_bytes"]))
-        lines.append(f"| {' | '.join(cells)} | {row['images_lost']} of {row['images']} |")
-    lines += [
-        "",
-        "Parts: mean ms. Memory: the most so far, on a GPU since the row began. "
-        f"{result['hardware']}, load average {result['load_average']:.1f}, "
-        f"torch {result['torch']}, {result['date']}, commit {result['commit']}.",
-    ]
-    return "\n".join(lines)
-
-
-def main(words: Sequence[str] | None = None) -> None:
-    """Read the command line, measure, print."""
-    parser = argparse.ArgumentParser(description="Time images through the pipeline.")
-    add = parser.add_argument
-    networks = (SHIPPED, *SIZES)
-    add("--network", nargs="+", choices=networks, default=[SHIPPED], help="default: %(default)s")
-    add("--dtype", nargs="+", choices=PRECISIONS, default=["float32"])
-    add("--acceleration", choices=("auto", *ACCELERATIONS), default="auto", help="see config.py")
-    add("--camera", nargs="+", default=["640x480"], metavar="WxH", help="size of the images")
-    add("--images", type=int, default=150, help="that are counted")
-    add("--exact", action="store_true", help="preprocessing as published, as offline runs do it")
-    add("--device", default="cpu", help="cpu or cuda")
-    add("--threads", type=int, default=torch.get_num_threads(), help="of torch")
-    add("--json", action="store_true", help="print JSON instead of a table")
-    arguments = parser.parse_args(words)
-    torch.set_num_threads(arguments.threads)
+def measure(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield a row for each network, dtype and camera."""
     device = find_device(arguments.device)
-    rows = []
     for network in arguments.network:
         for dtype in arguments.dtype:
             for camera in arguments.camera:
@@ -233,18 +203,47 @@ def main(words: Sequence[str] | None = None) -> None:
                     network, dtype, device, arguments.exact, arguments.acceleration
                 )
                 row = run(pipeline, film(width, height), arguments.images)
-                rows.append({"network": network, "dtype": dtype, "camera": camera, **row})
+                yield {"network": network, "dtype": dtype, "camera": camera, **row}
                 del pipeline
                 gc.collect()
-    result = {
-        "rows": rows,
-        "hardware": run_metadata.described(device),
-        "load_average": os.getloadavg()[0],
-        "torch": torch.__version__,
-        "date": date.today().isoformat(),
-        "commit": run_metadata.commit(),
-    }
-    print(json.dumps(result, indent=1) if arguments.json else markdown(result))
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The table."""
+    heads = ["network", "its image", "dtype", "camera", "images/s", "median (p95) [ms]", *PARTS]
+    return [
+        *table(
+            [*heads, "memory [GB]", "images LOST"],
+            (
+                [
+                    *(row[name] for name in ("network", "network_image", "dtype", "camera")),
+                    f"**{row['images_per_s']:.1f}**",
+                    f"{row['median_ms']:.1f} ({row['p95_ms']:.1f})",
+                    *(f"{row['parts_ms'][part]:.2f}" for part in PARTS),
+                    timing.in_gigabytes(row["memory_bytes"]),
+                    f"{row['images_lost']} of {row['images']}",
+                ]
+                for row in rows
+            ),
+        ),
+        "Parts: mean ms. Memory: the most so far, on a GPU since the row began.",
+    ]
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Read the command line, measure, print."""
+    parser = timing.parser("Time images through the pipeline.")
+    add = parser.add_argument
+    networks = (SHIPPED, *SIZES)
+    add("--network", nargs="+", choices=networks, default=[SHIPPED], help="default: %(default)s")
+    add("--dtype", nargs="+", choices=PRECISIONS, default=["float32"])
+    add("--acceleration", choices=("auto", *ACCELERATIONS), default="auto", help="see config.py")
+    add("--camera", nargs="+", default=["640x480"], metavar="WxH", help="size of the images")
+    add("--images", type=int, default=150, help="that are counted")
+    add("--exact", action="store_true", help="preprocessing as published, as offline runs do it")
+    arguments = parser.parse_args(words)
+    torch.set_num_threads(arguments.threads)
+    timing.show(measure(arguments), markdown, arguments.device, arguments.json)
 
 
 if __name__ == "__main__":

@@ -17,48 +17,36 @@ the demo model. Rooms, films and weights are fixed, so the numbers can be had ag
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import runpy
 import sys
 import tempfile
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
-from functools import wraps
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the package
 
-from benchmarks.evaluate_demo_model import RATE_HZ, BatchTracker, Numbers, film, mean
-from benchmarks.tf32_products import Tf32Products
-from ttt3r_ros.config import Config
-from ttt3r_ros.evaluation import run_metadata as run_metadata
+from benchmarks import harness
+from benchmarks.harness import Context, Numbers, cell, mean, option, table
+from benchmarks.lower_precision import CHOICES, DTYPES, FLOAT32, PARTS, computing, covers
+from benchmarks.streams import RATE_HZ, BatchTracker, Step, Studio, network_input
 from ttt3r_ros.evaluation.metrics.trajectory import trajectory_errors
-from ttt3r_ros.loading import Model, load_model
+from ttt3r_ros.loading import Model
 from ttt3r_ros.network.checkpoint import load_network
 from ttt3r_ros.network.model import Network
-from ttt3r_ros.network.precision import LOWER, tf32_products
 from ttt3r_ros.network.prediction import Prediction
 from ttt3r_ros.network.state import RecurrentState
 
 FIRST_SEED = 2_700_000  # training, choices and other reports use smaller ones
 GOLDEN = Path(__file__).resolve().parent.parent / "test" / "data" / "golden"
 GOLDEN_SETS = ("A_dpt_landscape", "B_linear", "C_ttt3r_reset")
-FLOAT32 = "float32"
-TF32 = "tf32"
-DTYPES = (TF32, "bfloat16", "float16")
-PARTS = ("encoder", "decoders", "memory", "heads")
-ALL, ALL_BUT_HEADS = "all", "all but heads"
-CHOICES = (*PARTS, ALL_BUT_HEADS, ALL)
 NOTHING = "-"  # the part that is switched in what others are compared with
 COLUMNS = {  # head, factor and decimals in tables
     "position_m": ("position [mm]", 1e3, 2),
@@ -88,109 +76,50 @@ class Variant(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What is evaluated."""
+class Options:
+    """What is evaluated; without resets only those parts with more than one of PARTS."""
 
-    config: Config  # names the weights and the device
-    images: int  # of each room
-    dtypes: tuple[str, ...]
-    parts: tuple[str, ...]  # without resets only those with more than one of PARTS
-    intervals: tuple[int, ...]  # images in a segment; 0: never reset
+    images: int = option(1000, "of each room")
+    dtypes: tuple[str, ...] = option(DTYPES, "to compare with float32", choices=DTYPES)
+    parts: tuple[str, ...] = option(CHOICES, ", ".join(CHOICES), choices=CHOICES)
+    intervals: tuple[int, ...] = option(
+        (), "images in a segment, 0: no resets; default: as the weights recommend, and 0", type=int
+    )
+    golden: tuple[str, ...] = option(GOLDEN_SETS, "sets", choices=GOLDEN_SETS, nargs="*")
 
     def variants(self, interval: int) -> list[Variant]:
         """Return what is compared with float32."""
         parts = [part for part in self.parts if interval or part not in PARTS]
         return [Variant(dtype, part, interval) for dtype in self.dtypes for part in parts]
 
-
-def methods_of(network: Network, part: str) -> list[tuple[nn.Module, str]]:
-    """The methods that make up a part of the network, each with its owner."""
-    memory = network.pose_retriever
-    methods: dict[str, list[tuple[nn.Module, str]]] = {
-        "encoder": [(network, "encode")],
-        "decoders": [(network, "decode")],
-        "memory": [(memory, "appearance"), (memory, "read"), (memory, "write")],
-        "heads": [(network, "predict")],
-    }
-    return [method for name in PARTS if covers(part, name) for method in methods[name]]
+    def intervals_of(self, model: Model) -> tuple[int, ...]:
+        """Images in a segment; 0: never reset."""
+        recommended = int(model.settings.get("segment.reset_interval", 0))
+        return self.intervals or tuple(dict.fromkeys((recommended, 0)))
 
 
-def covers(part: str, name: str) -> bool:
-    """Whether what is switched as `part` has that one of the PARTS in it."""
-    return part in (name, ALL) or (part == ALL_BUT_HEADS and name != "heads")
-
-
-@contextmanager
-def computing(network: Network, dtype: str, part: str) -> Iterator[None]:
-    """While it lasts, a part of the network computes in a dtype and the rest in float32."""
-    device_type = network.pose_token.device.type
-    lower = LOWER.get(dtype)
-    tf32 = dtype == TF32
-
-    def switched(method: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(method)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            network.tf32 = tf32  # which `encode` looks at
-            try:
-                with (
-                    tf32_products(tf32),
-                    torch.autocast(device_type, lower, enabled=lower is not None),
-                ):
-                    return method(*args, **kwargs)
-            finally:
-                network.tf32 = False
-
-        return call
-
-    methods = methods_of(network, part)
-    for owner, name in methods:
-        setattr(owner, name, switched(getattr(owner, name)))
-    try:
-        with Tf32Products() if tf32 and device_type == "cpu" else nullcontext():
-            yield
-    finally:
-        for owner, name in methods:
-            delattr(owner, name)  # the class's own is behind it
-
-
-class Stream(BatchTracker):
+class Stream:
     """A tracker's segments for B rooms in one way to compute."""
 
     def __init__(self, network: Network, variant: Variant, batch: int) -> None:
         """Begin in front of the first images."""
         self.variant = variant
-        super().__init__(network, "ttt3r", variant.interval, batch)
+        self._network = network
+        self._tracker = BatchTracker(network, "ttt3r", variant.interval, batch)
 
-    def _begin(self) -> None:
-        self._ended = getattr(self, "_state", None)  # none in front of the first images
-        super()._begin()
-
-    def follow(
-        self, features: dict[str, Tensor]
-    ) -> tuple[Tensor, Prediction, RecurrentState | None]:
+    def follow(self, features: dict[str, Tensor]) -> Step:
         """Take one image's features, by the dtype of the encoder.
 
-        Returns:
-            The cameras in the frame of their streams' first ones, float64 [B, 4, 4], what the
-            network said, and at the end of a segment its last state.
-
         Raises:
-            ValueError: the network's answer is not finite.
+            ValueError: the network's pose is not finite.
         """
         dtype, part, _ = self.variant
         encoded = dtype if covers(part, "encoder") else FLOAT32
-        self._ended = None
         with computing(self._network, dtype, part):
             try:
-                T, prediction = self.step(features[encoded])
-            except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
-                raise ValueError(f"{dtype}, {part}: the network's pose is not finite") from error
-        return T, prediction, self._ended
-
-    @property
-    def state(self) -> RecurrentState:
-        """The state after the last image."""
-        return self._state
+                return self._tracker.step(features[encoded])
+            except ValueError as error:
+                raise ValueError(f"{dtype}, {part}: {error}") from error
 
 
 def deviations(seen: Prediction, reference: Prediction) -> dict[str, Tensor]:
@@ -268,56 +197,63 @@ class Record:
 
 @torch.inference_mode()
 def evaluate_rooms(
-    plan: Plan, seeds: Sequence[int], model: Model
-) -> dict[Variant, list[dict[str, float]]]:
+    context: Context[Options], seeds: Sequence[int]
+) -> list[dict[Variant, dict[str, float]]]:
     """Film rooms and follow the cameras in all ways of the plan, side by side.
 
     Returns:
         The numbers of each room, by variant; float32 is among them as the part "-".
     """
-    network, batch, width = model.network, len(seeds), model.image_size
+    options, model = context.options, context.model
+    network, images = model.network, options.images
     streams = {
         interval: [
-            Stream(network, variant, batch)
-            for variant in (Variant(FLOAT32, NOTHING, interval), *plan.variants(interval))
+            Stream(network, variant, len(seeds))
+            for variant in (Variant(FLOAT32, NOTHING, interval), *options.variants(interval))
         ]
-        for interval in plan.intervals
+        for interval in options.intervals_of(model)
     }
     records: dict[Variant, Record] = defaultdict(Record)
     true_poses = []
-    shots = film(seeds, plan.images, width, 3 * width // 4, _SUPERSAMPLING)
-    for rgb, true_m, T_world_camera in shots:
-        true_poses.append(T_world_camera)
-        pixels = rgb.permute(0, 3, 1, 2).to(model.device).float().div_(255).sub_(0.5).div_(0.5)
+    for shot in Studio(list(seeds), model.image_size).film(images, _SUPERSAMPLING):
+        true_poses.append(shot.T_world_camera)
+        pixels = network_input(shot.rgb, model.device)
         features = {}
-        for dtype in dict.fromkeys((FLOAT32, *plan.dtypes)):
+        for dtype in dict.fromkeys((FLOAT32, *options.dtypes)):
             with computing(network, dtype, "encoder"):
                 features[dtype] = network.encode(pixels)
         for interval, some in streams.items():
-            answers = [stream.follow(features) for stream in some]
-            _, usual, usual_end = answers[0]
-            for stream, (T, seen, end) in zip(some, answers, strict=True):
+            steps = [stream.follow(features) for stream in some]
+            usual = steps[0]
+            for stream, step in zip(some, steps, strict=True):
                 record = records[stream.variant]
-                record.add_image(T, seen, usual, true_m)
-                if interval and end and usual_end:
-                    record.add(state_deviations(end, usual_end))
-                elif not interval and len(true_poses) == plan.images:
-                    record.add(state_deviations(stream.state, some[0].state))
+                record.add_image(
+                    step.T_first_camera, step.prediction, usual.prediction, shot.depth_m
+                )
+                if usual.ends_segment or (not interval and len(true_poses) == images):
+                    record.add(state_deviations(step.state, usual.state))
     truth = torch.stack(true_poses, dim=1).numpy()
-    return {variant: record.summary(truth) for variant, record in records.items()}
+    found = {variant: record.summary(truth) for variant, record in records.items()}
+    return [
+        {variant: rooms[room] for variant, rooms in found.items()} for room in range(len(seeds))
+    ]
 
 
-def summarize(rooms: dict[Variant, list[dict[str, float]]]) -> list[dict[str, Any]]:
+def summarize(
+    _: Context[Options], results: Sequence[dict[Variant, dict[str, float]]]
+) -> dict[str, Any]:
     """Means with standard errors over rooms, also of the differences to float32 room by room."""
-    rows = []
-    for variant, found in rooms.items():
-        usual = rooms[Variant(FLOAT32, NOTHING, variant.interval)]
+    rows, by_room = [], []
+    for variant in results[0] if results else ():
+        found = [room[variant] for room in results]
+        usual = [room[Variant(FLOAT32, NOTHING, variant.interval)] for room in results]
         numbers = {name: [room[name] for room in found] for name in found[0]}
         for name, minus in (("ate_m", "ate_minus_m"), ("abs_rel", "abs_rel_minus")):
             numbers[minus] = [a[name] - b[name] for a, b in zip(found, usual, strict=True)]
         means = {name: mean(values) for name, values in numbers.items()}
         rows.append({**variant._asdict(), **means})
-    return rows
+        by_room.append({**variant._asdict(), "rooms": found})
+    return {"rows": rows, "by_room": by_room}
 
 
 def follow_recorded(
@@ -339,13 +275,17 @@ def follow_recorded(
 
 
 def compare_recorded(
-    network: Network, images: Tensor, reset: Sequence[bool], update: Sequence[bool], plan: Plan
+    network: Network,
+    images: Tensor,
+    reset: Sequence[bool],
+    update: Sequence[bool],
+    options: Options,
 ) -> list[dict[str, Any]]:
     """Deviations from float32 on recorded images, means over them: a row for each variant."""
     plain = Variant(FLOAT32, NOTHING, 1)  # resets are recorded
     usual = follow_recorded(network, images, reset, update, plain)
     rows = []
-    for variant in plan.variants(plain.interval):
+    for variant in options.variants(plain.interval):
         found = follow_recorded(network, images, reset, update, variant)
         numbers: dict[str, list[float]] = defaultdict(list)
         for (seen, state), (usually_seen, usual_state) in zip(found, usual, strict=True):
@@ -358,136 +298,77 @@ def compare_recorded(
     return rows
 
 
-def golden_deviations(name: str, plan: Plan, device: torch.device) -> list[dict[str, Any]]:
-    """The same on the recorded images of a golden set, with its weights."""
+def golden_deviations(context: Context[Options]) -> dict[str, Any]:
+    """The same on the recorded images of golden sets, with their weights; and the intervals."""
     recipe = runpy.run_path(str(GOLDEN / "recipe.py"))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{name}.pth"
-        recipe["write_checkpoint"](str(GOLDEN / name / "set.json"), str(path))
-        network = load_network(path, device=device)
-    recorded = np.load(GOLDEN / name / "golden_ttt3r_f32.npz")
-    images = np.load(GOLDEN / name / "inputs.npz")["images"][recorded["order"]]
-    pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
-    rows = compare_recorded(network, pixels, recorded["reset"], recorded["update"], plan)
-    return [{"set": name, "images": len(images), **row} for row in rows]
+    device, found = context.model.device, []
+    for name in context.options.golden:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"{name}.pth"
+            recipe["write_checkpoint"](str(GOLDEN / name / "set.json"), str(path))
+            network = load_network(path, device=device)
+        recorded = np.load(GOLDEN / name / "golden_ttt3r_f32.npz")
+        images = np.load(GOLDEN / name / "inputs.npz")["images"][recorded["order"]]
+        pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        how = (recorded["reset"], recorded["update"], context.options)
+        rows = compare_recorded(network, pixels, *how)
+        found += [{"set": name, "images": len(images), **row} for row in rows]
+    return {"golden": found, "intervals": context.options.intervals_of(context.model)}
 
 
-def markdown(
-    rows: Sequence[dict[str, Any]], golden: Sequence[dict[str, Any]], about: dict[str, Any]
-) -> str:
-    """The tables, with their run_metadata below."""
+def markdown(report: dict[str, Any]) -> list[str]:
+    """The tables, with what they were made with below."""
     lines = []
-    plan = about["plan"]
+    nothing = (math.nan, math.nan)
     shown = [name for name in COLUMNS if name != "points"]
-    for interval in plan["intervals"] if rows else ():
-        title = f"reset every {interval} images" if interval else "no resets"
-        lines += [f"**{title}**", "", *_head("dtype", "part", *(COLUMNS[n][0] for n in shown))]
-        for row in rows:
-            if row["interval"] == interval:
-                cells = [_cell(row.get(name, (math.nan, math.nan)), name) for name in shown]
-                lines.append(_line(row["dtype"], row["part"], *cells))
-        lines.append("")
-    if golden:
+    for interval in report["intervals"] if report["rows"] else ():
+        lines += table(
+            ["dtype", "part", *(COLUMNS[name][0] for name in shown)],
+            (
+                [row["dtype"], row["part"], *(_cell(row.get(n, nothing), n) for n in shown)]
+                for row in report["rows"]
+                if row["interval"] == interval
+            ),
+            f"reset every {interval} images" if interval else "no resets",
+        )
+    if golden := report["golden"]:
         shown = [name for name in COLUMNS if name in golden[0]]
-        heads = [COLUMNS[name][0] for name in shown]
-        lines += ["**Golden sets**", "", *_head("set", "dtype", "part", *heads)]
-        for row in golden:
-            cells = [_cell((row[name], math.nan), name) for name in shown]
-            lines.append(_line(row["set"], row["dtype"], row["part"], *cells))
-        lines.append("")
-    lines.append(
-        f"{about['rooms']} rooms, seeds from {about['first_seed']}, {plan['images']} images of "
-        f"each, {about['size']} at {RATE_HZ:g} Hz; means ± standard errors over rooms, of the "
-        "golden sets over images. Position, rotation: within a segment; state, memory: relative "
-        "norms at the end of segments, without resets after the last image. ATE after SE(3). "
-        f"Weights {about['checkpoint']['name']} (SHA-256 {about['checkpoint']['sha256']}). "
-        f"{about['hardware']['gpu'] or about['hardware']['cpu']}, threads: "
-        f"{about['hardware']['threads']}, {about['seconds']:.0f} s, "
-        f"torch {about['versions']['torch']}, {about['date']}, commit {about['commit']}."
-    )
-    return "\n".join(lines)
-
-
-def _line(*cells: object) -> str:
-    return "| " + " | ".join(map(str, cells)) + " |"
-
-
-def _head(*heads: str) -> list[str]:
-    return [_line(*heads), "|---" * len(heads) + "|"]
+        lines += table(
+            ["set", "dtype", "part", *(COLUMNS[name][0] for name in shown)],
+            (
+                [row["set"], row["dtype"], row["part"]]
+                + [_cell((row[name], math.nan), name) for name in shown]
+                for row in golden
+            ),
+            "Golden sets",
+        )
+    return [
+        *lines,
+        f"{report['rooms']} rooms, seeds from {report['first_seed']}, {report['plan']['images']} "
+        f"images of each, {report['size']} at {RATE_HZ:g} Hz; means ± standard errors over rooms, "
+        "of the golden sets over images. Position, rotation: within a segment; state, memory: "
+        "relative norms at the end of segments, without resets after the last image. ATE after "
+        "SE(3). " + harness.made_with(report),
+    ]
 
 
 def _cell(number: tuple[float, float], name: str) -> str:
     _, factor, decimals = COLUMNS[name]
-    value, error = (factor * x for x in number)
-    if math.isnan(value):
-        return "-"
-    return f"{value:.{decimals}f}" + ("" if math.isnan(error) else f" ± {error:.{decimals}f}")
+    return cell(number, decimals, factor)
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line, evaluate, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add = parser.add_argument
-    add("--checkpoint", default="", help="default: the shipped one")
-    add("--device", default="cpu", help="cpu or cuda")
-    add("--rooms", type=int, default=4, help="0: only the golden sets")
-    add("--first-seed", type=int, default=FIRST_SEED)
-    add("--images", type=int, default=1000, help="of each room")
-    add("--batch", type=int, default=4, help="rooms stepped together")
-    add("--dtypes", nargs="+", choices=DTYPES, default=DTYPES, metavar="DTYPE")
-    add("--parts", nargs="+", choices=CHOICES, default=CHOICES, metavar="PART")
-    add(
-        "--intervals",
-        type=int,
-        nargs="+",
-        metavar="N",
-        help="images in a segment, 0: no resets; default: as the weights recommend, and 0",
-    )
-    add("--golden", nargs="*", choices=GOLDEN_SETS, default=GOLDEN_SETS, metavar="SET")
-    add("--json", type=Path, metavar="FILE", help="write all numbers here")
-    arguments = parser.parse_args(words)
-
-    config = Config(
-        checkpoint=arguments.checkpoint,
-        device=arguments.device,
-        dtype=FLOAT32,
-        process_all_images=True,
-    )
-    model = load_model(config)
-    recommended = int(model.settings.get("segment.reset_interval", 0))
-    plan = Plan(
-        config=config,
-        images=arguments.images,
-        dtypes=tuple(dict.fromkeys(arguments.dtypes)),
-        parts=tuple(dict.fromkeys(arguments.parts)),
-        intervals=tuple(dict.fromkeys(arguments.intervals or (recommended, 0))),
-    )
-    began_s = time.perf_counter()
-    rooms: dict[Variant, list[dict[str, float]]] = defaultdict(list)
-    stop = arguments.first_seed + arguments.rooms
-    for start in range(arguments.first_seed, stop, arguments.batch):
-        seeds = range(start, min(start + arguments.batch, stop))
-        for variant, found in evaluate_rooms(plan, seeds, model).items():
-            rooms[variant] += found
-        print(f"rooms to seed {seeds[-1]}", file=sys.stderr, flush=True)
-    golden = [
-        row for name in arguments.golden for row in golden_deviations(name, plan, model.device)
-    ]
-    rows = summarize(rooms)
-    about = {
-        "rooms": arguments.rooms,
-        "first_seed": arguments.first_seed,
-        "plan": asdict(plan),
-        "size": f"{model.image_size}x{3 * model.image_size // 4}",
-        "seconds": time.perf_counter() - began_s,
-        **run_metadata.of_run(config, model.device),
-    }
-    print(markdown(rows, golden, about))
-    if arguments.json:
-        by_room = [{**variant._asdict(), "rooms": found} for variant, found in rooms.items()]
-        content = {**about, "rows": rows, "golden": golden, "by_room": by_room}
-        arguments.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
+PROGRAM = harness.Evaluation(
+    about=__doc__,
+    options=Options,
+    first_seed=FIRST_SEED,
+    measure=evaluate_rooms,
+    summarize=summarize,
+    markdown=markdown,
+    rooms=4,
+    batch=4,
+    dtype=FLOAT32,
+    before=golden_deviations,
+)
 
 if __name__ == "__main__":
-    main()
+    harness.run(PROGRAM)

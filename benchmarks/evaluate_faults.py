@@ -11,28 +11,26 @@ default seeds. Rooms, films and weights are fixed, so the numbers can be had aga
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the package
 
+from benchmarks import harness, streams
+from benchmarks.harness import Context, Numbers, option, table
+from benchmarks.streams import NOISE, RATE_HZ, Pictures, frames, lengths
 from ttt3r_ros.config import Config, TrackingConfig
-from ttt3r_ros.evaluation import run_metadata as run_metadata
-from ttt3r_ros.geometry import Transform, inverse, rotation_vector
-from ttt3r_ros.loading import Model, load_model
-from ttt3r_ros.simulation import Rooms, Trajectory, add_noise, make_rooms, make_trajectory, render
+from ttt3r_ros.geometry import Transform, inverse
+from ttt3r_ros.loading import Model
+from ttt3r_ros.simulation import Rooms, add_noise
 from ttt3r_ros.simulation.faults import PICTURE_FAULTS, kidnapped, turned
 from ttt3r_ros.simulation.movers import Movers
 from ttt3r_ros.tracking.tracker import Tracker
@@ -42,29 +40,24 @@ FIRST_SEED = 2_000_000  # training, choices and other reports use smaller ones
 CUTS = ("kidnapped", "180 degrees")
 FAULTS = (*PICTURE_FAULTS, *CUTS)
 GOOD = ("robot or hand", "at rest", "at rest, no noise", "moving things", "exposure", "2 Hz")
-DURATION = 12
-_RATE_HZ, _SLOW_HZ = 10.0, 2.0
-_FOCAL_SHARE = 0.75  # of the width
-_NOISE = 0.01  # of the camera, colours being 0 to 1
+_SLOW_HZ = 2.0
 _MOVING, _EXPOSURE, _EXPOSURE_PERIOD_S = 3, 0.4, 8.0
 _WATCHED = 5  # images after a cut in which it should be noticed
 _IN_TIME = 15  # images after a fault in which tracking should be back
 _QUANTILES = (0.0, 0.001, 0.01, 0.5, 0.99, 0.999, 1.0)
 _NS_PER_S = 1_000_000_000
 
-Pictures = npt.NDArray[np.uint8]  # [F, H, W, 3]
-
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Options:
     """What is filmed, in images."""
 
-    config: Config  # names the weights and the device
-    clean: int = 100  # the film of a room
-    good: int = 40  # each of the other good films
-    onset: int = 40  # the first faulty image, a few later in some rooms
-    duration: int = DURATION  # of a fault
-    after: int = 25  # the fault
+    faults: tuple[str, ...] = option(FAULTS, ", ".join(FAULTS), choices=FAULTS, nargs="*")
+    duration: int = option(12, "of a fault [images]")
+    clean: int = option(100, "images of the film of a room")
+    good: int = option(40, "images of each of the other good films")
+    onset: int = option(40, "the first faulty image, a few later in some rooms")
+    after: int = option(25, "images after the fault")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,39 +101,32 @@ class Follower:
 
 
 def follow(
-    follower: Follower, rgb: Pictures, from_ns: int = 0, rate_hz: float = _RATE_HZ
+    follower: Follower, rgb: Pictures, from_ns: int = 0, rate_hz: float = RATE_HZ
 ) -> list[Judged]:
     """Follow pictures [F, H, W, 3] that begin at `from_ns`."""
-    period_ns = round(_NS_PER_S / rate_hz)
-    return [follower.step(Frame(from_ns + i * period_ns, image)) for i, image in enumerate(rgb)]
+    return [follower.step(frame) for frame in frames(rgb, from_ns, rate_hz)]
 
 
-class Studio:
-    """One room with a camera on its path."""
+class Studio(streams.Studio):
+    """One room with a camera on its path; a robot's in even ones, a hand's in odd ones."""
 
     def __init__(self, seed: int, width: int) -> None:
         """Build it for pictures of `width` times three quarters of that."""
+        super().__init__(seed, width, style="handheld" if seed % 2 else "robot")
         self.seed = seed
-        self.room: Rooms = make_rooms(seed)
-        self.path: Trajectory = make_trajectory(
-            seed, self.room, "handheld" if seed % 2 else "robot"
-        )
-        self._width, self._height = width, 3 * width // 4
 
-    def film(
+    def pictures(
         self,
         poses: Tensor,
         rooms: Rooms | None = None,
-        noise: float = _NOISE,
+        noise: float = NOISE,
         gain: float | Tensor = 1.0,
     ) -> Pictures:
         """Film from poses [1, F, 4, 4], or in rooms [F] of its own for each picture."""
-        focal = _FOCAL_SHARE * self._width
-        lens = (focal, focal, (self._width - 1) / 2, (self._height - 1) / 2)
         if rooms is None:
-            rgb = render(self.room, poses, lens, self._height, self._width).rgb[0]
+            rgb = self.render(poses)[0][0]
         else:
-            rgb = render(rooms, poses[0, :, None], lens, self._height, self._width).rgb[:, 0]
+            rgb = self.render(poses[0, :, None], rooms)[0][:, 0]
         generator = torch.Generator().manual_seed(self.seed)
         rgb = add_noise((gain * rgb).clamp(0, 1), noise, generator)
         pictures: Pictures = (255 * rgb).round().byte().numpy()
@@ -151,44 +137,56 @@ class Studio:
         t_s = _times(images)
         poses = self.path.pose(t_s)
         still = poses[:, :1].expand_as(poses)
-        yield "at rest", self.film(still), _RATE_HZ
-        yield "at rest, no noise", self.film(still, noise=0.0), _RATE_HZ
+        yield "at rest", self.pictures(still), RATE_HZ
+        yield "at rest, no noise", self.pictures(still, noise=0.0), RATE_HZ
         yield (
             "moving things",
-            self.film(poses, Movers(self.seed, self.room, _MOVING).at(t_s)),
-            _RATE_HZ,
+            self.pictures(poses, Movers(self.seed, self.rooms, _MOVING).at(t_s)),
+            RATE_HZ,
         )
         gain = (_EXPOSURE * (2 * torch.pi / _EXPOSURE_PERIOD_S * t_s).sin()).exp().float()
-        yield "exposure", self.film(poses, gain=gain[:, None, None, None]), _RATE_HZ
-        yield "2 Hz", self.film(self.path.pose(_times(images, _SLOW_HZ))), _SLOW_HZ
+        yield "exposure", self.pictures(poses, gain=gain[:, None, None, None]), RATE_HZ
+        yield "2 Hz", self.pictures(self.path.pose(_times(images, _SLOW_HZ))), _SLOW_HZ
 
 
-def _times(images: int, rate_hz: float = _RATE_HZ) -> Tensor:
+def _times(images: int, rate_hz: float = RATE_HZ) -> Tensor:
     return torch.arange(images, dtype=torch.float64) / rate_hz
 
 
-def evaluate_room(
-    plan: Plan, seed: int, model: Model, faults: Sequence[str]
-) -> tuple[dict[str, list[Judged]], dict[str, Run]]:
-    """Follow the good films and the faulty ones of one room, by name."""
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The good films of one room and the faulty ones, by name."""
+
+    good: dict[str, list[Judged]]
+    runs: dict[str, Run]
+
+
+def evaluate_rooms(context: Context[Options], seeds: Sequence[int]) -> list[Room]:
+    """Follow the good films and the faulty ones of some rooms."""
+    return [evaluate_room(context, seed) for seed in seeds]
+
+
+def evaluate_room(context: Context[Options], seed: int) -> Room:
+    """Follow the good films and the faulty ones of one room."""
+    plan, config, model = context.options, context.config, context.model
     studio = Studio(seed, model.image_size)
     first = plan.onset + seed % 8  # anywhere in a segment
     stop = first + plan.duration
     t_s = _times(max(plan.clean, stop + plan.after))
     poses = studio.path.pose(t_s)
-    film = studio.film(poses)
-    follower = Follower(model, plan.config)
+    film = studio.pictures(poses)
+    follower = Follower(model, config)
     before = follow(follower, film[:first])
     good = {GOOD[0]: before + follow(follower.split(), film[first : plan.clean], _stamp_ns(first))}
     for name, pictures, rate_hz in studio.good(plan.good):
-        good[name] = follow(Follower(model, plan.config), pictures, rate_hz=rate_hz)
+        good[name] = follow(Follower(model, config), pictures, rate_hz=rate_hz)
     runs = {}
-    for name in faults:
+    for name in plan.faults:
         cut, truth, end = name in CUTS, poses, stop + plan.after
         if cut:
             end = first + plan.after
             truth = kidnapped(studio.path, t_s, first) if name == CUTS[0] else turned(poses, first)
-            faulty = studio.film(truth[:, first:end])
+            faulty = studio.pictures(truth[:, first:end])
         else:
             faulty = PICTURE_FAULTS[name](film[:end], first, stop, seed)[first:]
         images = before + follow(follower.split(), faulty, _stamp_ns(first))
@@ -201,15 +199,15 @@ def evaluate_room(
             [metres for metres, _ in errors],
             [degrees for _, degrees in errors],
         )
-    return good, runs
+    return Room(good, runs)
 
 
 def _stamp_ns(image: int) -> int:
-    return round(image * _NS_PER_S / _RATE_HZ)
+    return round(image * _NS_PER_S / RATE_HZ)
 
 
 def _step_errors(
-    images: Sequence[Judged], truth: npt.NDArray[np.float64], first: int, stop: int
+    images: Sequence[Judged], truth: Numbers, first: int, stop: int
 ) -> Iterator[tuple[float, float]]:
     """Errors in metres and degrees of the motion since the image before, where both have poses."""
     for i in range(first, stop):
@@ -217,8 +215,7 @@ def _step_errors(
             continue
         step = inverse(images[i - 1].T_odom_camera) @ images[i].T_odom_camera
         error = inverse(inverse(truth[i - 1]) @ truth[i]) @ step
-        angle = float(np.linalg.norm(rotation_vector(error)))
-        yield float(np.linalg.norm(error[:3, 3])), float(np.degrees(angle))
+        yield lengths(error)
 
 
 def summarize_fault(runs: Sequence[Run]) -> dict[str, Any]:
@@ -303,115 +300,80 @@ def signal_quantiles(
     return table
 
 
-def markdown(summary: dict[str, Any], about: dict[str, Any]) -> str:
-    """The tables."""
-    lines = [
-        "| fault | noticed | images to notice, median (most) | LOST | images to LOST | "
-        f"times LOST | back within {_IN_TIME} | images to be back | step error [cm] | [°] |",
-        "|---" * 10 + "|",
+def summarize(_: Context[Options], results: Sequence[Room]) -> dict[str, Any]:
+    """The numbers of the tables."""
+    good = {name: [room.good[name] for room in results] for name in results[0].good}
+    runs = {name: [room.runs[name] for room in results] for name in results[0].runs}
+    return {
+        "thresholds": asdict(TrackingConfig()),
+        "faults": {name: summarize_fault(some) for name, some in runs.items()},
+        "good": {name: summarize_good(films) for name, films in good.items()},
+        "signals": signal_quantiles(good, runs),
+        "states": {
+            name: ["".join(image.state.name[0] for image in run.images) for run in some]
+            for name, some in runs.items()
+        },
+    }
+
+
+def markdown(report: dict[str, Any]) -> list[str]:
+    """The tables, with what they were made with below."""
+    rows: list[list[object]] = [
+        [
+            name,
+            f"{row['noticed']:.0%}",
+            f"{_cell(row['images_to_notice'])} ({_cell(row['most_images_to_notice'])})",
+            f"{row['lost']:.0%}",
+            _cell(row["images_to_lost"]),
+            f"{row['losses']:.2f}",
+            _cell(row["recovered"], ".0%"),
+            _cell(row["images_to_recover"]),
+            _cell(row["step_error_m"], ".1f", 100),
+            _cell(row["step_error_deg"], ".2f"),
+        ]
+        for name, row in report["faults"].items()
     ]
-    for name, row in summary["faults"].items():
-        notice = f"{_cell(row['images_to_notice'])} ({_cell(row['most_images_to_notice'])})"
-        lines.append(
-            f"| {name} | {row['noticed']:.0%} | {notice} | {row['lost']:.0%} | "
-            f"{_cell(row['images_to_lost'])} | {row['losses']:.2f} | "
-            f"{_cell(row['recovered'], '.0%')} | {_cell(row['images_to_recover'])} | "
-            f"{_cell(row['step_error_m'], '.1f', 100)} | {_cell(row['step_error_deg'], '.2f')} |"
-        )
-    lines += [
-        "",
-        "| good film | images | UNCERTAIN per 1000 | LOST per 1000 | times LOST per 1000 |",
-        "|---" * 5 + "|",
+    heads = ["fault", "noticed", "images to notice, median (most)", "LOST", "images to LOST"]
+    heads += ["times LOST", f"back within {_IN_TIME}", "images to be back", "step error [cm]"]
+    lines = table([*heads, "[°]"], rows)
+    names = ("uncertain_per_1000", "lost_per_1000", "losses_per_1000")
+    lines += table(
+        ["good film", "images", "UNCERTAIN per 1000", "LOST per 1000", "times LOST per 1000"],
+        (
+            [name, row["images"], *(f"{row[n]:.1f}" for n in names)]
+            for name, row in report["good"].items()
+        ),
+    )
+    lines += table(
+        ["signal", "images", "number", *(f"{100 * q:g} %" for q in _QUANTILES)],
+        (
+            [signal, group, row["images"], *(f"{q:.3g}" for q in row["quantiles"])]
+            for signal, groups in report["signals"].items()
+            for group, row in groups.items()
+        ),
+    )
+    return [
+        *lines,
+        f"{report['rooms']} rooms, seeds from {report['first_seed']}, {report['size']} at "
+        f"{RATE_HZ:g} Hz, noise {NOISE:g}; faults last {report['plan']['duration']} images, cuts "
+        "one. The first faulty image is number 1, and so is the first good one after it. Step "
+        "errors: of the motion from image to image while the fault lasts and a pose is given, "
+        f"median. Limits {report['thresholds']}. " + harness.made_with(report),
     ]
-    for name, row in summary["good"].items():
-        rates = (row["uncertain_per_1000"], row["lost_per_1000"], row["losses_per_1000"])
-        lines.append(
-            f"| {name} | {row['images']} | " + " | ".join(f"{r:.1f}" for r in rates) + " |"
-        )
-    heads = " | ".join(f"{100 * q:g} %" for q in _QUANTILES)
-    lines += ["", f"| signal | images | number | {heads} |", "|---" * (3 + len(_QUANTILES)) + "|"]
-    for signal, groups in summary["signals"].items():
-        for group, row in groups.items():
-            cells = " | ".join(f"{q:.3g}" for q in row["quantiles"])
-            lines.append(f"| {signal} | {group} | {row['images']} | {cells} |")
-    plan = about["plan"]
-    lines += [
-        "",
-        f"{about['rooms']} rooms, seeds from {about['first_seed']}, {about['size']} at "
-        f"{_RATE_HZ:g} Hz, noise {_NOISE:g}; faults last {plan['duration']} images, cuts one. The "
-        "first faulty image is number 1, and so is the first good one after it. Step errors: of "
-        "the motion from image to image while the fault lasts and a pose is given, median. "
-        f"Limits {about['thresholds']}. "
-        f"Weights {about['checkpoint']['name']} (SHA-256 {about['checkpoint']['sha256']}). "
-        f"{about['hardware']['gpu'] or about['hardware']['cpu']}, {about['seconds']:.0f} s, "
-        f"torch {about['versions']['torch']}, {about['date']}, commit {about['commit']}.",
-    ]
-    return "\n".join(lines)
 
 
 def _cell(value: float | None, form: str = ".3g", factor: float = 1) -> str:
     return "-" if value is None else format(factor * value, form)
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line, evaluate, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add = parser.add_argument
-    add("--checkpoint", default="", help="default: the shipped one")
-    add("--device", default="cpu", help="cpu or cuda")
-    add("--rooms", type=int, default=16)
-    add("--first-seed", type=int, default=FIRST_SEED)
-    add(
-        "--faults",
-        nargs="*",
-        choices=FAULTS,
-        default=FAULTS,
-        metavar="NAME",
-        help=", ".join(FAULTS),
-    )
-    add("--duration", type=int, default=DURATION, help="of a fault [images]")
-    add("--json", type=Path, metavar="FILE", help="write all numbers here")
-    arguments = parser.parse_args(words)
-
-    config = Config(
-        checkpoint=arguments.checkpoint, device=arguments.device, process_all_images=True
-    )
-    plan = Plan(config, duration=arguments.duration)
-    model = load_model(config)
-    began_s = time.perf_counter()
-    good: dict[str, list[list[Judged]]] = {}
-    runs: dict[str, list[Run]] = {}
-    for number in range(arguments.rooms):
-        seed = arguments.first_seed + number
-        in_room, faulty = evaluate_room(plan, seed, model, arguments.faults)
-        for name, film in in_room.items():
-            good.setdefault(name, []).append(film)
-        for name, run in faulty.items():
-            runs.setdefault(name, []).append(run)
-        print(f"{number + 1} of {arguments.rooms} rooms", file=sys.stderr, flush=True)
-    summary = {
-        "faults": {name: summarize_fault(some) for name, some in runs.items()},
-        "good": {name: summarize_good(films) for name, films in good.items()},
-        "signals": signal_quantiles(good, runs),
-    }
-    about = {
-        "rooms": arguments.rooms,
-        "first_seed": arguments.first_seed,
-        "size": f"{model.image_size}x{3 * model.image_size // 4}",
-        "plan": asdict(plan),
-        "thresholds": asdict(TrackingConfig()),
-        "seconds": time.perf_counter() - began_s,
-        **run_metadata.of_run(config, model.device),
-    }
-    print(markdown(summary, about))
-    if arguments.json:
-        states = {
-            name: ["".join(image.state.name[0] for image in run.images) for run in some]
-            for name, some in runs.items()
-        }
-        content = {**about, **summary, "states": states}
-        arguments.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
+PROGRAM = harness.Evaluation(
+    about=__doc__,
+    options=Options,
+    first_seed=FIRST_SEED,
+    measure=evaluate_rooms,
+    summarize=summarize,
+    markdown=markdown,
+)
 
 if __name__ == "__main__":
-    main()
+    harness.run(PROGRAM)

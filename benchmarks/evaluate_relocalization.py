@@ -11,11 +11,9 @@ fixed, so the numbers can be had again.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,14 +24,15 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the package
 
-from ttt3r_ros.config import Config
-from ttt3r_ros.evaluation import run_metadata as run_metadata
-from ttt3r_ros.geometry import Intrinsics, Transform, inverse, orthonormal, rotation_vector
-from ttt3r_ros.loading import Model, load_model
+from benchmarks import harness, streams
+from benchmarks.harness import Context, option, table
+from benchmarks.streams import NOISE, RATE_HZ, BatchTracker, lengths, network_input
+from ttt3r_ros.geometry import Transform, inverse, orthonormal
+from ttt3r_ros.loading import Model
 from ttt3r_ros.network.state import RecurrentState
 from ttt3r_ros.relocalization.keyframes import KeyframeStore, Novelty, describe
 from ttt3r_ros.relocalization.relocalize import Evidence, Limits, Relocalization, attempts
-from ttt3r_ros.simulation import Rooms, Trajectory, add_noise, make_rooms, make_trajectory, render
+from ttt3r_ros.simulation import add_noise
 
 FIRST_SEED = 2_600_000  # training, choices and other reports use smaller ones
 PLACES = {  # metres and degrees off the path
@@ -45,25 +44,22 @@ PLACES = {  # metres and degrees off the path
     "turned by 180°": (0.0, 180.0),
 }
 OTHER = "another room"
+_RULE = "ttt3r"
 _OTHER_ROOMS = 2  # whose stores are asked for each picture that is on the path or turned by 90°
 _ASKED_OF_OTHERS = ("second round", "turned by 90°")
-_RATE_HZ = 10.0
-_FOCAL_SHARE = 0.75  # of the width
-_NOISE = 0.01  # of the camera, colours being 0 to 1
 _RIGHT = (0.3, 10.0)  # metres and degrees; a pose that is no farther off is one to go on from
 _WRONG = (0.5, 20.0)  # one that is farther off is of another place
 _QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Options:
     """What is evaluated."""
 
-    config: Config  # names the weights and the device
-    loop_s: float = 30.0
-    capacity: int = 64
-    candidates: int = 3
-    pictures: int = 10  # asked for in each room and at each kind of place
+    loop: float = option(30.0, "length of a round [s]")
+    capacity: int = option(64, "keyframes kept, at most")
+    candidates: int = option(3, "keyframes tried")
+    pictures: int = option(10, "asked for in each room and kind of place")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +89,12 @@ class Question:
         return max(some, key=lambda t: t.evidence.photometric_correlation, default=None)
 
 
-class Studio:
+class Studio(streams.Studio):
     """Some rooms with a camera on a closed path in each."""
 
     def __init__(self, seeds: Sequence[int], width: int, loop_s: float) -> None:
         """Build them for pictures of `width` times three quarters of that."""
-        self.rooms: Rooms = make_rooms(list(seeds))
-        self.path: Trajectory = make_trajectory(list(seeds), self.rooms, loop_s=loop_s)
-        height, focal = 3 * width // 4, _FOCAL_SHARE * width
-        self.lens = Intrinsics(focal, focal, (width - 1) / 2, (height - 1) / 2, width, height)
+        super().__init__(list(seeds), width, loop_s)
         self._generator = torch.Generator().manual_seed(seeds[0])
 
     def poses(self, t_s: float) -> Tensor:
@@ -110,17 +103,15 @@ class Studio:
 
     def shoot(self, T_world_camera: Tensor) -> Tensor:
         """Take a picture in each room: uint8 [R, H, W, 3]."""
-        lens = self.lens
-        pinhole = (lens.fx, lens.fy, lens.cx, lens.cy)
-        rgb = render(
-            self.rooms, T_world_camera[:, None].float(), pinhole, lens.height, lens.width
-        ).rgb[:, 0]
-        return (255 * add_noise(rgb, _NOISE, self._generator).clamp(0, 1)).round().byte()
+        rgb = self.render(T_world_camera[:, None].float())[0][:, 0]
+        return (255 * add_noise(rgb, NOISE, self._generator).clamp(0, 1)).round().byte()
 
 
 @torch.inference_mode()
-def drive(plan: Plan, model: Model, studio: Studio) -> tuple[list[KeyframeStore], list[Tensor]]:
-    """Go around once, in all rooms together, with segments as the tracker's.
+def drive(
+    options: Options, model: Model, studio: Studio
+) -> tuple[list[KeyframeStore], list[Tensor]]:
+    """Go around once, in all rooms together.
 
     Returns:
         The store of each room, and the true poses of all images, [R, 4, 4] each; a keyframe's
@@ -128,48 +119,32 @@ def drive(plan: Plan, model: Model, studio: Studio) -> tuple[list[KeyframeStore]
     """
     network, interval = model.network, int(model.settings.get("segment.reset_interval", 0))
     count = len(studio.rooms)
-    stores = [KeyframeStore(plan.capacity) for _ in range(count)]
-    state, in_segment, segment = network.initial_state(count), 0, 0
-    T_map_segment = [np.eye(4)] * count
+    stores = [KeyframeStore(options.capacity) for _ in range(count)]
+    # Its segments are an image shorter than the tracker's; the figures were made so.
+    tracker = BatchTracker(network, _RULE, interval, count, counts_shared=True)
     truth = []
-    for number in range(round(plan.loop_s * _RATE_HZ)):
-        truth.append(studio.poses(number / _RATE_HZ))
+    for number in range(round(options.loop * RATE_HZ)):
+        truth.append(studio.poses(number / RATE_HZ))
         rgb = studio.shoot(truth[-1])
-        features = network.encode(_input(rgb, model.device))
-        state, prediction = network.advance(state, features)
-        in_segment += 1
-        T_segment_camera = [orthonormal(T) for T in prediction.pose_matrix.double().cpu().numpy()]
-        T_map_camera = [a @ b for a, b in zip(T_map_segment, T_segment_camera, strict=True)]
+        features = network.encode(network_input(rgb, model.device))
+        step = tracker.step(features)
+        seen = step.prediction
         for room, store in enumerate(stores):
             store.offer(
                 stamp_ns=number,
-                segment=segment,
-                state=_stream(state, room),
+                segment=step.segment,
+                state=_stream(step.state, room),
                 scale=1.0,
-                T_map_segment=T_map_segment[room],
-                T_map_camera=T_map_camera[room],
-                points=prediction.points[room],
-                confidence=prediction.confidence[room],
+                T_map_segment=step.T_first_segment[room].numpy(),
+                T_map_camera=step.T_first_camera[room].numpy(),
+                points=seen.points[room],
+                confidence=seen.confidence[room],
                 rgb=rgb[room].numpy(),
                 intrinsics=studio.lens,
-                median_confidence=float(prediction.confidence[room].median()),
+                median_confidence=float(seen.confidence[room].median()),
                 descriptor=describe(features[room, None], network.config.enc_embed_dim),
             )
-        if in_segment == interval:
-            state, prediction = network.advance(network.initial_state(count), features)
-            in_segment, segment = 1, segment + 1
-            T_segment_camera = [
-                orthonormal(T) for T in prediction.pose_matrix.double().cpu().numpy()
-            ]
-            T_map_segment = [
-                a @ inverse(b) for a, b in zip(T_map_camera, T_segment_camera, strict=True)
-            ]
     return stores, truth
-
-
-def _input(rgb: Tensor, device: torch.device) -> Tensor:
-    """Pictures uint8 [B, H, W, 3] as the network's images [B, 3, H, W]."""
-    return rgb.permute(0, 3, 1, 2).to(device).float().div_(255).sub_(0.5).div_(0.5)
 
 
 def _stream(state: RecurrentState, k: int) -> RecurrentState:
@@ -191,68 +166,74 @@ def beside(poses: Tensor, metres: float, degrees: float, generator: np.random.Ge
     return moved
 
 
-@torch.inference_mode()
-def evaluate_rooms(
-    plan: Plan, model: Model, seeds: Sequence[int]
-) -> tuple[list[int], list[Question]]:
-    """Drive through some rooms, then ask.
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What was kept of one room, and what was asked of it or with its pictures."""
 
-    Returns:
-        The number of keyframes of each room, and the answers.
-    """
-    studio = Studio(seeds, model.image_size, plan.loop_s)
-    stores, truth = drive(plan, model, studio)
+    keyframes: int
+    questions: list[Question]
+
+
+@torch.inference_mode()
+def evaluate_rooms(context: Context[Options], seeds: Sequence[int]) -> list[Room]:
+    """Drive through some rooms, then ask."""
+    options, model = context.options, context.model
+    studio = Studio(seeds, model.image_size, options.loop)
+    stores, truth = drive(options, model, studio)
     generator = np.random.default_rng(seeds[0])
-    questions = []
+    rooms = [Room(len(store), []) for store in stores]
     for kind, off in PLACES.items():
-        for _ in range(plan.pictures):
-            poses = beside(studio.poses(generator.uniform(0, plan.loop_s)), *off, generator)
+        for _ in range(options.pictures):
+            poses = beside(studio.poses(generator.uniform(0, options.loop)), *off, generator)
             rgb = studio.shoot(poses)
-            features = model.network.encode(_input(rgb, model.device))
-            for room in range(len(seeds)):
+            features = model.network.encode(network_input(rgb, model.device))
+            for number, room in enumerate(rooms):
                 asked = range(1 + (_OTHER_ROOMS if kind in _ASKED_OF_OTHERS else 0))
-                for other in sorted({(room + step) % len(seeds) for step in asked}):
+                for other in sorted({(number + step) % len(rooms) for step in asked}):
                     began_s = time.perf_counter()
                     answers = attempts(
                         model.network,
-                        features[room, None],
-                        rgb[room].numpy(),
+                        features[number, None],
+                        rgb[number].numpy(),
                         studio.lens,
                         stores[other],
-                        plan.candidates,
+                        options.candidates,
                     )
                     asked_ms = 1e3 * (time.perf_counter() - began_s)
-                    own = other == room
-                    tries = [
-                        Try(
-                            answer.evidence,
-                            *(
-                                _errors(
-                                    answer,
-                                    truth[answer.keyframe.stamp_ns][room].numpy(),
-                                    poses[room].numpy(),
-                                )
-                                if own
-                                else (np.nan, np.nan)
-                            ),
-                        )
-                        for answer in answers
-                    ]
-                    questions.append(Question(kind if own else OTHER, tries, asked_ms))
-    return [len(store) for store in stores], questions
+                    own = other == number
+                    tries = []
+                    for answer in answers:
+                        errors = (np.nan, np.nan)
+                        if own:
+                            T_world_keyframe = truth[answer.keyframe.stamp_ns][number].numpy()
+                            errors = pose_errors(answer, T_world_keyframe, poses[number].numpy())
+                        tries.append(Try(answer.evidence, *errors))
+                    room.questions.append(Question(kind if own else OTHER, tries, asked_ms))
+    return rooms
 
 
-def _errors(
+def pose_errors(
     answer: Relocalization, T_world_keyframe: Transform, T_world_camera: Transform
 ) -> tuple[float, float]:
     """Errors of the pose in the keyframe's camera, metres and degrees: drift is not in them."""
     found = inverse(answer.keyframe.T_map_camera) @ answer.T_map_camera
     error = inverse(inverse(T_world_keyframe) @ T_world_camera) @ found
-    angle = float(np.linalg.norm(rotation_vector(orthonormal(error))))
-    return float(np.linalg.norm(error[:3, 3])), float(np.degrees(angle))
+    return lengths(orthonormal(error))
 
 
-def summarize(questions: Sequence[Question], limits: Limits) -> dict[str, Any]:
+def summarize(_: Context[Options], rooms: Sequence[Room]) -> dict[str, Any]:
+    """The numbers of the tables, and all answers."""
+    questions, limits = [question for room in rooms for question in room.questions], Limits()
+    return {
+        "limits": asdict(limits),
+        "novelty": asdict(Novelty()),
+        "keyframes": [room.keyframes for room in rooms],
+        **summary_of(questions, limits),
+        "questions": [asdict(question) for question in questions],
+    }
+
+
+def summary_of(questions: Sequence[Question], limits: Limits) -> dict[str, Any]:
     """Counts and errors by kind of place, and the evidence for right and wrong poses."""
     rows = {}
     for kind in (*PLACES, OTHER):
@@ -283,102 +264,53 @@ def _quantiles(values: Sequence[float], shares: Sequence[float]) -> list[float] 
     return np.quantile(values, shares).tolist() if values and np.isfinite(values).all() else None
 
 
-def markdown(summary: dict[str, Any], about: dict[str, Any]) -> str:
-    """The tables."""
-    lines = [
-        "| picture | asked | accepted | of these right | wrong | a right one was tried | "
-        "error [m], median and 90 % | [°] |",
-        "|---" * 8 + "|",
-    ]
-    for kind, row in summary["places"].items():
+def markdown(report: dict[str, Any]) -> list[str]:
+    """The tables, with what they were made with below."""
+    rows: list[list[object]] = []
+    for kind, row in report["places"].items():
         share = row["accepted"] / max(1, row["asked"])
-        lines.append(
-            f"| {kind} | {row['asked']} | {row['accepted']} ({share:.1%}) | {row['right']} | "
-            f"{row['wrong']} | {row['possible']} | {_pair(row['error_m'], '.3f')} | "
-            f"{_pair(row['error_deg'], '.1f')} |"
-        )
-    heads = " | ".join(f"{100 * q:g} %" for q in _QUANTILES)
-    lines += ["", f"| evidence | pose | tries | {heads} |", "|---" * (3 + len(_QUANTILES)) + "|"]
-    for name, groups in summary["evidence"].items():
-        for group, row in groups.items():
-            cells = " | ".join(f"{q:.3g}" for q in row["quantiles"] or [])
-            lines.append(f"| {name} | {group} | {row['tries']} | {cells} |")
-    plan = about["plan"]
-    lines += [
-        "",
-        f"{about['rooms']} rooms, seeds from {about['first_seed']}, {about['size']} at "
-        f"{_RATE_HZ:g} Hz, noise {_NOISE:g}, one round of {plan['loop_s']:g} s, "
-        f"{min(about['keyframes'])} to {max(about['keyframes'])} keyframes. Errors are those of "
-        "the pose in the keyframe's camera. Right: within "
-        f"{_RIGHT[0]:g} m and {_RIGHT[1]:g}°; wrong: off by more than {_WRONG[0]:g} m or "
-        f"{_WRONG[1]:g}°, and all in another room. {plan['candidates']} keyframes are tried, in "
-        f"{summary['asked_ms'][0]:.0f} ms (median; 95 %: {summary['asked_ms'][1]:.0f} ms). "
-        f"Limits {about['limits']}; novelty {about['novelty']}. "
-        f"Weights {about['checkpoint']['name']} (SHA-256 {about['checkpoint']['sha256']}). "
-        f"{about['hardware']['gpu'] or about['hardware']['cpu']}, threads: "
-        f"{about['hardware']['threads']}, {about['seconds']:.0f} s, "
-        f"torch {about['versions']['torch']}, {about['date']}, commit {about['commit']}.",
+        accepted = f"{row['accepted']} ({share:.1%})"
+        counts = [row["asked"], accepted, row["right"], row["wrong"], row["possible"]]
+        errors = [_pair(row["error_m"], ".3f"), _pair(row["error_deg"], ".1f")]
+        rows.append([kind, *counts, *errors])
+    heads = ["picture", "asked", "accepted", "of these right", "wrong", "a right one was tried"]
+    lines = table([*heads, "error [m], median and 90 %", "[°]"], rows)
+    lines += table(
+        ["evidence", "pose", "tries", *(f"{100 * q:g} %" for q in _QUANTILES)],
+        (
+            [name, group, row["tries"], *(f"{q:.3g}" for q in row["quantiles"] or [])]
+            for name, groups in report["evidence"].items()
+            for group, row in groups.items()
+        ),
+    )
+    plan = report["plan"]
+    return [
+        *lines,
+        f"{report['rooms']} rooms, seeds from {report['first_seed']}, {report['size']} at "
+        f"{RATE_HZ:g} Hz, noise {NOISE:g}, one round of {plan['loop']:g} s, "
+        f"{min(report['keyframes'])} to {max(report['keyframes'])} keyframes. Errors are those "
+        f"of the pose in the keyframe's camera. Right: within {_RIGHT[0]:g} m and "
+        f"{_RIGHT[1]:g}°; wrong: off by more than {_WRONG[0]:g} m or {_WRONG[1]:g}°, and all in "
+        f"another room. {plan['candidates']} keyframes are tried, in "
+        f"{report['asked_ms'][0]:.0f} ms (median; 95 %: {report['asked_ms'][1]:.0f} ms). "
+        f"Limits {report['limits']}; novelty {report['novelty']}. " + harness.made_with(report),
     ]
-    return "\n".join(lines)
 
 
 def _pair(values: Sequence[float] | None, form: str) -> str:
     return "-" if values is None else ", ".join(format(value, form) for value in values)
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Parse the command line, evaluate, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add = parser.add_argument
-    add("--checkpoint", default="", help="default: the shipped one")
-    add("--device", default="cpu", help="cpu or cuda")
-    add("--rooms", type=int, default=20)
-    add("--first-seed", type=int, default=FIRST_SEED)
-    add("--batch", type=int, default=10, help="rooms driven through together, at least 3")
-    add("--pictures", type=int, default=10, help="asked for in each room and kind of place")
-    add("--candidates", type=int, default=3, help="keyframes tried")
-    add("--loop", type=float, default=30.0, help="length of a round [s]")
-    add("--json", type=Path, metavar="FILE", help="write all numbers here")
-    arguments = parser.parse_args(words)
-
-    config = Config(
-        checkpoint=arguments.checkpoint, device=arguments.device, process_all_images=True
-    )
-    plan = Plan(
-        config, arguments.loop, candidates=arguments.candidates, pictures=arguments.pictures
-    )
-    model = load_model(config)
-    limits = Limits()
-    began_s = time.perf_counter()
-    keyframes: list[int] = []
-    questions: list[Question] = []
-    for seeds in _batches(arguments.first_seed, arguments.rooms, arguments.batch):
-        counts, answers = evaluate_rooms(plan, model, seeds)
-        keyframes += counts
-        questions += answers
-        print(f"{len(keyframes)} of {arguments.rooms} rooms", file=sys.stderr, flush=True)
-    summary = summarize(questions, limits)
-    about = {
-        "rooms": arguments.rooms,
-        "first_seed": arguments.first_seed,
-        "size": f"{model.image_size}x{3 * model.image_size // 4}",
-        "plan": asdict(plan),
-        "limits": asdict(limits),
-        "novelty": asdict(Novelty()),
-        "keyframes": keyframes,
-        "seconds": time.perf_counter() - began_s,
-        **run_metadata.of_run(config, model.device),
-    }
-    print(markdown(summary, about))
-    if arguments.json:
-        content = {**about, **summary, "questions": [asdict(question) for question in questions]}
-        arguments.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def _batches(first: int, rooms: int, batch: int) -> Iterator[range]:
-    for start in range(first, first + rooms, batch):
-        yield range(start, min(start + batch, first + rooms))
-
+PROGRAM = harness.Evaluation(
+    about=__doc__,
+    options=Options,
+    first_seed=FIRST_SEED,
+    measure=evaluate_rooms,
+    summarize=summarize,
+    markdown=markdown,
+    rooms=20,
+    batch=10,
+)
 
 if __name__ == "__main__":
-    main()
+    harness.run(PROGRAM)

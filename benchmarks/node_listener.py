@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who listens to the node in `bench_node.py`, as processes of their own that start fast.
 
-python benchmarks/node_listener.py listen REQUESTS
+python benchmarks/node_listener.py listen
 python benchmarks/node_listener.py take
 """
 
@@ -46,6 +46,8 @@ class Listener(Node):
         self.poses: list[tuple[int, int]] = []  # stamp, heard; nanoseconds
         self.statuses: list[dict[str, Any]] = []
         self.requests: defaultdict[str, list[float]] = defaultdict(list)  # round trips in ms
+        self.maps: list[tuple[int, int]] = []  # heard in nanoseconds, points
+        self._map: Any = None
         self.create_subscription(TFMessage, "/tf", self._on_pose, 1000)
         self.create_subscription(TrackingStatus, "ttt3r_node/status", self._on_status, 1000)
         self._reset: Client[Any, Any] = self.create_client(Trigger, "ttt3r_node/reset")
@@ -55,11 +57,24 @@ class Listener(Node):
         self.poses.append((_stamp_ns(message.transforms[0].header.stamp), time.time_ns()))
 
     def _on_status(self, status: TrackingStatus) -> None:
-        names = ("received", "processed", "replaced", "rejected", "lost_estimated")
+        counts = ("received", "processed", "replaced", "rejected", "lost_estimated")
+        names = (*counts, "step_ms", "latency_ms")
         noted = {name: getattr(status, name) for name in names}
         self.statuses.append(
             {"heard": time.time_ns(), "lost": status.state == TrackingStatus.LOST, **noted}
         )
+
+    def _on_map(self, message: PointCloud2) -> None:
+        self.maps.append((time.time_ns(), message.width))
+
+    def take_map(self, wanted: bool) -> None:
+        """Listen to the map from now on, or no longer."""
+        if self._map is not None:
+            self.destroy_subscription(self._map)
+            self._map = None
+        if wanted:
+            topic = "ttt3r_node/cloud_map"
+            self._map = self.create_subscription(PointCloud2, topic, self._on_map, _LATCHED)
 
     async def ask(self, what: str, answered: threading.Event) -> None:
         """Call a service and note how long the answer takes."""
@@ -76,15 +91,24 @@ class Listener(Node):
         answered.set()
 
 
-def listen(requests: int) -> None:
-    """Be the listener: a line on stdin begins the requests; then all notes on stdout."""
+def listen() -> None:
+    """Be the listener, and obey lines on stdin: `map`, `silent`, at the end `requests NUMBER`.
+
+    After the requests all notes go to stdout.
+    """
     rclpy.init()
     node = Listener()
     executor = SingleThreadedExecutor()
     executor.add_node(node)
 
     def obey() -> None:
-        sys.stdin.readline()
+        requests = 0
+        for line in sys.stdin:
+            command, _, number = line.strip().partition(" ")
+            if command == "requests":
+                requests = int(number)
+                break
+            executor.create_task(node.take_map, command == "map")
         for _ in range(requests):
             for what in ("reset", "deactivate", "activate"):
                 answered = threading.Event()
@@ -96,8 +120,8 @@ def listen(requests: int) -> None:
     threading.Thread(target=obey, daemon=True).start()
     with suppress(ExternalShutdownException):
         executor.spin()
-    notes = {"poses": node.poses, "statuses": node.statuses, "requests": node.requests}
-    json.dump(notes, sys.stdout)
+    names = ("poses", "statuses", "maps", "requests")
+    json.dump({name: getattr(node, name) for name in names}, sys.stdout)
 
 
 def take_all() -> None:
@@ -116,6 +140,6 @@ def take_all() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "listen":
-        listen(int(sys.argv[2]))
+        listen()
     else:
         take_all()

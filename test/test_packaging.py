@@ -41,21 +41,24 @@ ROS_LIBRARIES = {
     "tf_transformations",
 }
 SLOW_LIBRARIES = {
-    *("cv2", "evo", "matplotlib", "numpy", "PIL", "rclpy", "rosbags", "torch", "viser"),
+    *("cv2", "evo", "jinja2", "matplotlib", "numpy", "PIL", "rclpy", "rosbags", "torch", "viser"),
 }
 # Import name: name in package.xml.
 ROSDEP_KEYS = {
     "cv2": "python3-opencv",
+    "jinja2": "python3-jinja2",
+    "matplotlib": "python3-matplotlib",
     "numpy": "python3-numpy",
     "PIL": "python3-pil",
-    "rosbags": "python3-rosbags-pip",
+    "scipy": "python3-scipy",
     "torch": "python3-torch",
     "tqdm": "python3-tqdm",
     "transforms3d": "python3-transforms3d",
     "yaml": "python3-yaml",
 }
-NO_ROSDEP_KEY = {"evo", "safetensors", "viser"}
-FOR_TYPES_ONLY = {"typing_extensions"}  # comes with torch, and mypy
+OPTIONAL = {"evaluation": "evo", "recordings": "rosbags", "view": "viser"}  # by extra
+NO_ROSDEP_KEY = {*OPTIONAL.values(), "safetensors"}
+WITH_OTHERS = {"markupsafe", "typing_extensions"}  # come with jinja2 and torch
 PIP_NAMES = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml"}
 WITHOUT_WHEEL = {"cv_bridge", "launch", "launch_ros", "sensor_msgs_py", "tf_transformations"} | {
     "tf2_msgs",  # built by tools/build_interfaces.py
@@ -109,7 +112,7 @@ def dependencies(manifest: ElementTree.Element) -> set[str]:
 def imported() -> set[str]:
     """Return the names of all libraries that the package imports, other than Python's own."""
     names = {module.split(".")[0] for path in PACKAGE.rglob("*.py") for module in imports_of(path)}
-    return names - set(sys.stdlib_module_names) - FOR_TYPES_ONLY - {"ttt3r_ros"}
+    return names - set(sys.stdlib_module_names) - WITH_OTHERS - {"ttt3r_ros"}
 
 
 def constraints() -> list[Requirement]:
@@ -160,11 +163,11 @@ def test_everything_imported_is_declared_to_pip(setup_arguments):
     extras = setup_arguments["extras_require"]
     wheels = {Requirement(line).name for line in extras["ros"]}
     ros = {name for name in imported() if is_ros(name)}
-    other = {PIP_NAMES.get(name, name) for name in imported() - ros - {"evo", "viser"}}
+    other = {PIP_NAMES.get(name, name) for name in imported() - ros - {*OPTIONAL.values()}}
     assert other - needed == set()
     assert {f"ros-{name.replace('_', '-')}" for name in ros - WITHOUT_WHEEL} - wheels == set()
-    assert [Requirement(line).name for line in extras["evaluation"]] == ["evo"]
-    assert [Requirement(line).name for line in extras["view"]] == ["viser"]
+    for extra, library in OPTIONAL.items():
+        assert [Requirement(line).name for line in extras[extra]] == [library]
 
 
 def test_the_tested_versions_are_exact_and_tied_to_no_place():
@@ -203,6 +206,17 @@ def test_every_subpackage_is_installed_by_pip(setup_arguments):
     folders = {path.parent for path in PACKAGE.rglob("*.py")}
     names = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
     assert set(setup_arguments["packages"]) == names
+
+
+def test_every_file_beside_the_modules_is_installed_by_pip(setup_arguments):
+    files = {path for path in PACKAGE.rglob("*.*") if path.suffix not in (".py", ".pyc")}
+    installed = {
+        path
+        for package, patterns in setup_arguments["package_data"].items()
+        for pattern in patterns
+        for path in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    assert files == installed
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_the_keys_that_rosdep_leaves_out_are_in_the_manifest():
     declared = {tag.text for tag in manifest}
     for text in ("\n".join(commands()), DOCKERFILE, (ROOT / "docs/install.md").read_text("utf-8")):
         left_out = re.search(r'--skip-keys "([^"]+)"', text)[1].split()
-        assert set(left_out) == {"python3-torch", "python3-rosbags-pip"} <= declared
+        assert set(left_out) == {"python3-torch"} <= declared
 
 
 def test_the_image_gets_all_that_cmake_installs_and_nothing_else():

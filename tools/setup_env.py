@@ -36,12 +36,11 @@ RosSource = Literal["wheels", "install"]
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
 TOOLS = ("gcc", "g++", "make")
-PEERS_GLIBC = (2, 35)  # of Open3D's wheels
 DOWNLOADS = {  # as measured on x86-64 with Python 3.11
     "torch": "PyTorch (its CPU build 190 MB, its CUDA build several GB)",
     "ros": "ROS 2 wheels (50 MB)",
     "libraries": "other libraries (100 MB)",
-    "dev": "tools for tests, checks and comparisons (250 MB)",
+    "dev": "tools for tests and checks (100 MB)",
 }
 CPU_BUILD_HINT = """\
 Which build of PyTorch comes is decided by pip's own settings; by default it is the one for CUDA.
@@ -171,20 +170,12 @@ def make_environment(ros: RosSource) -> None:
 
 def install_packages(ros: RosSource, dev: bool) -> None:
     """Install the project, editable, with all that it needs to run, or to be tested as well."""
-    extras = ["ros"] if ros == "wheels" else []
+    extras = ["recordings", *(["ros"] if ros == "wheels" else [])]
     if dev:
-        # What benchmarks compare with is not made for older systems, nor tried beside ROS's NumPy.
-        compared = ros == "wheels" and glibc() >= PEERS_GLIBC
-        extras += ["evaluation", "view", *(["benchmark"] if compared else []), "dev"]
+        extras += ["evaluation", "view", "dev"]
     versions = ["--constraint", "constraints.txt"] if ros == "wheels" else fitting_numpy()
-    project = f".[{','.join(extras)}]" if extras else "."
+    project = f".[{','.join(extras)}]"
     run(VENV / "bin/python", "-m", "pip", "install", *versions, "--editable", project)
-
-
-def glibc() -> tuple[int, ...]:
-    """Return the version of the C library, (0,) where it is another one."""
-    name, version = platform.libc_ver()
-    return tuple(map(int, version.split("."))) if name == "glibc" else (0,)
 
 
 def fitting_numpy() -> list[str]:

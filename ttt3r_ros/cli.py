@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttt3r_ros import __version__
-from ttt3r_ros.config import Config, ConfigError, NodeConfig, Setting, settings
+from ttt3r_ros.cli_evaluate import add_evaluate
+from ttt3r_ros.cli_settings import (
+    add_recording,
+    add_ros_arguments,
+    add_settings,
+    file_and_flags,
+)
+from ttt3r_ros.config import Config, ConfigError, settings
 from ttt3r_ros.simulation.scene_options import add_scene_arguments, scene_options
 
 if TYPE_CHECKING:
     from ttt3r_ros.recordings.source import Source
     from ttt3r_ros.run import RunSummary
-
-_FIXED = ("process_all_images",)  # how the offline commands process images is no choice
-
-_LIVE_ONLY = {"node", "seconds", "against"}  # of `ttt3r evaluate`
-_LIVE_FLAGS = {"live", "output", "topic", "ground_truth_topic", "depth_topic", "alignment"}
-
-_SECTIONS = ("**", "ttt3r_node")  # of a ROS parameter file, whatever the namespace
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
-    _add_evaluate(commands)
+    add_evaluate(commands)
     _add_simulate(commands)
     _add_play(commands)
     _add_demo(commands)
@@ -91,23 +91,8 @@ def _add_run(commands: Any) -> None:
     )
     parser.set_defaults(command=_run)
     parser.add_argument("input", type=Path, help="rosbag2 (mcap or sqlite3) or folder of images")
-    _add_recording(parser)
-    _add_settings(parser)
-
-
-def _add_recording(parser: argparse.ArgumentParser) -> None:
-    """Add what says which images are processed and where results go."""
-    parser.add_argument("--output", type=Path, required=True, help="folder to write")
-    parser.add_argument("--topic", default="", help="image topic of a bag with several")
-    parser.add_argument("--camera-info-topic", default="", help="default: beside the image topic")
-    parser.add_argument("--every", type=int, metavar="N", help="take every n-th image")
-    parser.add_argument("--max-frames", type=int, metavar="N", help="stop after n images")
-    parser.add_argument("--rate", type=float, help="images/s of a folder without stamps [Hz]")
-    parser.add_argument("--depth", action="store_true", help="write depth images too")
-    formats = settings(NodeConfig)["map_format"].choices
-    parser.add_argument(
-        "--map-format", choices=formats, default=formats[0], help="default: %(default)s"
-    )
+    add_recording(parser)
+    add_settings(parser)
 
 
 def _open(args: argparse.Namespace) -> Source:
@@ -121,6 +106,14 @@ def _open(args: argparse.Namespace) -> Source:
         max_frames=args.max_frames,
         **{name: value for name, value in given.items() if value is not None},
     )
+
+
+def _config(args: argparse.Namespace) -> Config:
+    """Return the settings that `ttt3r run` uses."""
+    from ttt3r_ros.run import offline_config
+
+    file, flags = file_and_flags(args)
+    return offline_config(file, flags, every=args.every or 1)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -151,178 +144,6 @@ def _tell(source: Source, summary: RunSummary, output: Path) -> int:
     return 0 if summary.processed else 1
 
 
-def _add_evaluate(commands: Any) -> None:
-    parser = commands.add_parser(
-        "evaluate",
-        help="process recordings and compare with the truth in them",
-        description="Do what `ttt3r run` does with recordings that also hold true poses or depth, "
-        "and compare: prints a table and writes report.html, report.md and report.json. Several "
-        "sequences or settings get a folder each, and a report that compares them; those whose "
-        "reports are there already are not made again. docs/evaluation.md says what the numbers "
-        "mean.",
-    )
-    parser.set_defaults(command=_evaluate)
-    parser.add_argument(
-        "input",
-        type=Path,
-        nargs="?",
-        help="rosbag2, or a data set's folder in its published layout; none with --live",
-    )
-    _add_recording(parser)
-    live = parser.add_argument_group("a running node instead of a recording")
-    live.add_argument(
-        "--live", action="store_true", help="listen to the node and to the truth until all is quiet"
-    )
-    live.add_argument("--node", default="ttt3r_node", metavar="NAME", help="default: %(default)s")
-    live.add_argument("--seconds", type=float, metavar="S", help="listen so long")
-    live.add_argument(
-        "--against", type=Path, metavar="DIR", help="compare with the report of a recording"
-    )
-    which = parser.add_argument_group("which recordings")
-    which.add_argument("--format", default="", help="of the data set; default: what fits")
-    which.add_argument("--sequences", nargs="+", default=(), metavar="NAME", help="default: all")
-    which.add_argument("--limit", type=int, metavar="N", help="the first n sequences only")
-    which.add_argument("--start", type=int, metavar="N", help="leave out n images at the beginning")
-    truth = parser.add_argument_group(
-        "ground truth of a bag", "found by type where there is only one topic"
-    )
-    truth.add_argument(
-        "--ground-truth-topic",
-        default="",
-        metavar="TOPIC",
-        help="PoseStamped, Odometry or TransformStamped: camera in the world, optical axes",
-    )
-    truth.add_argument(
-        "--ground-truth-frames",
-        nargs=2,
-        metavar=("PARENT", "CHILD"),
-        help="instead: frames of /tf and /tf_static; the child is the camera's optical frame",
-    )
-    truth.add_argument(
-        "--depth-topic", default="", metavar="TOPIC", help="16UC1, 32FC1 or PNG; none: poses alone"
-    )
-    how = parser.add_argument_group("how")
-    how.add_argument("--protocol", default="", metavar="NAME", help="a paper's way of measuring")
-    how.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SETTING=VALUE,VALUE",
-        help="compare values of a setting, e.g. update_rule=cut3r,ttt3r; may be given again",
-    )
-    how.add_argument(
-        "--alignment",
-        choices=("sim3", "se3", "scale", "none"),
-        default="se3",
-        help="of pictures and map; default: %(default)s",
-    )
-    how.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="sequences at once; GPUs take turns"
-    )
-    how.add_argument(
-        "--threads",
-        type=int,
-        metavar="N",
-        help="of a sequence on the CPU; metrics depend on it in their last digits. "
-        "Default: 1 with several sequences",
-    )
-    _add_settings(parser)
-
-
-def _evaluate(args: argparse.Namespace) -> int:
-    if args.live == bool(args.input):
-        raise ConfigError("evaluate: give a recording, or --live")
-    _refuse_flags_of_the_other(args)
-    return _evaluate_live(args) if args.live else _evaluate_recordings(args)
-
-
-def _refuse_flags_of_the_other(args: argparse.Namespace) -> None:
-    """Refuse what has no meaning for a running node, or for a recording."""
-    defaults = _parser().parse_args(["evaluate", "--live", "--output", ""])
-    given = {name for name, value in vars(args).items() if value != getattr(defaults, name)}
-    wrong = given - _LIVE_FLAGS - _LIVE_ONLY if args.live else given & _LIVE_ONLY
-    if wrong:
-        names = ", ".join("--" + name.removeprefix("setting ") for name in sorted(wrong))
-        raise ConfigError(
-            f"{names.replace('_', '-')}: not with --live, the node has its own settings"
-            if args.live
-            else f"{names}: only with --live"
-        )
-
-
-def _evaluate_live(args: argparse.Namespace) -> int:
-    from ttt3r_ros.clients.live_evaluation import LiveRequest, counts_text, evaluate_live
-    from ttt3r_ros.evaluation.command import command_line, compare_live
-    from ttt3r_ros.evaluation.metrics_json import summary_text
-    from ttt3r_ros.evaluation.report.files import read_sequence
-
-    offline = read_sequence(args.against) if args.against else None
-    request = LiveRequest(
-        output=args.output / "live" if offline else args.output,
-        node=args.node,
-        image_topic=args.topic or "image",
-        pose_topic=args.ground_truth_topic,
-        depth_topic=args.depth_topic,
-        seconds=args.seconds,
-        alignment=args.alignment,
-    )
-    report = evaluate_live(request, about={"command": command_line()})
-    print(summary_text(report.metrics))
-    print(counts_text(report.metrics))
-    if offline:
-        print(compare_live(report, offline, args.against, args.output))
-    return 0 if report.metrics["images"] else 1
-
-
-def _evaluate_recordings(args: argparse.Namespace) -> int:
-    from ttt3r_ros.evaluation.command import EvaluationRequest, evaluate_all
-
-    values = _assignments(args.set)
-    file, flags = _file_and_flags(args)
-    request = EvaluationRequest(
-        input=args.input,
-        output=args.output,
-        file=file,
-        settings=flags,
-        values=values,
-        protocol=args.protocol,
-        format=args.format,
-        sequences=tuple(args.sequences),
-        limit=args.limit,
-        start=args.start,
-        every=args.every,
-        max_frames=args.max_frames,
-        rate_hz=args.rate,
-        bag={
-            "topic": args.topic,
-            "camera_info_topic": args.camera_info_topic,
-            "ground_truth_topic": args.ground_truth_topic,
-            "ground_truth_frames": args.ground_truth_frames and tuple(args.ground_truth_frames),
-            "depth_topic": args.depth_topic,
-        },
-        alignment=args.alignment,
-        depth_images=args.depth,
-        map_format=args.map_format,
-        jobs=args.jobs,
-        threads=args.threads,
-    )
-    return evaluate_all(request)
-
-
-def _assignments(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    result: dict[str, tuple[str, ...]] = {}
-    for text in texts:
-        name, equals, values = text.partition("=")
-        if not equals or not all(values.split(",")):
-            raise ConfigError(f"--set: expected SETTING=VALUE or SETTING=VALUE,VALUE, got {text!r}")
-        if name in result:
-            raise ConfigError(f"--set: {name} is given twice; name all values at once")
-        if name in _FIXED:
-            raise ConfigError(f"--set: {name} is no choice with recordings")
-        result[name] = tuple(values.split(","))
-    return result
-
-
 def _add_simulate(commands: Any) -> None:
     parser = commands.add_parser(
         "simulate",
@@ -339,7 +160,7 @@ def _add_simulate(commands: Any) -> None:
     parser.add_argument("--compressed", action="store_true", help="write images as JPEG")
     parser.add_argument("--depth-encoding", choices=("32FC1", "16UC1"), default="32FC1")
     add_scene_arguments(parser)
-    _add_ros_arguments(parser)
+    add_ros_arguments(parser)
 
 
 def _simulate(args: argparse.Namespace) -> int:
@@ -382,7 +203,7 @@ def _add_play(commands: Any) -> None:
     parser.add_argument(
         "--wait", type=float, default=0.0, metavar="S", help="wait at most so long for a subscriber"
     )
-    _add_ros_arguments(parser)
+    add_ros_arguments(parser)
 
 
 def _play(args: argparse.Namespace) -> int:
@@ -498,80 +319,6 @@ def _view(args: argparse.Namespace) -> int:
     with Page(args.host, args.port, args.max_points) as page, suppress(KeyboardInterrupt):
         view_live(page, args.node or "/ttt3r_node")
     return 0
-
-
-def _add_ros_arguments(parser: argparse.ArgumentParser) -> None:
-    # rclpy reads them itself.
-    parser.add_argument(
-        "--ros-args", nargs=argparse.REMAINDER, help="what follows is for ROS: -r /image:=/camera"
-    )
-
-
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    """Add a flag for every setting of the pipeline."""
-    group = parser.add_argument_group("settings", "as in config/ttt3r.yaml; flags beat the file")
-    group.add_argument("--config", type=Path, metavar="YAML", help="file with settings")
-    for setting in settings(Config).values():
-        if setting.name not in _FIXED:
-            group.add_argument(
-                "--" + setting.name.replace("_", "-"),
-                dest=f"setting {setting.name}",
-                metavar=_metavar(setting),
-                help=f"{setting.help} (default: {setting.default!r})".replace("%", "%%"),
-            )
-
-
-def _metavar(setting: Setting) -> str:
-    if setting.choices:
-        return "{" + ",".join(setting.choices) + "}"
-    return setting.unit or type(setting.default).__name__.upper()
-
-
-def _config(args: argparse.Namespace) -> Config:
-    """Return the settings that `ttt3r run` uses."""
-    from ttt3r_ros.run import offline_config
-
-    file, flags = _file_and_flags(args)
-    return offline_config(file, flags, every=args.every or 1)
-
-
-def _file_and_flags(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the settings of the file, if there is one, and those of flags."""
-    flags = {
-        name.removeprefix("setting "): value
-        for name, value in vars(args).items()
-        if name.startswith("setting ") and value is not None
-    }
-    return (_read_yaml(args.config) if args.config else {}), flags
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    """Return the pipeline's settings of a ROS parameter file, by dotted name."""
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        sections = [content[name] for name in content if name.rpartition("/")[2] in _SECTIONS]
-        nodes = [_flatten(section["ros__parameters"], "") for section in sections]
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a ROS parameter file: {error}") from error
-    values = {name: value for node in nodes for name, value in node}
-    others = {*settings(NodeConfig), "use_sim_time"}
-    return {
-        name: value
-        for name, value in values.items()
-        if name not in others and not name.startswith("qos_overrides.")
-    }
-
-
-def _flatten(tree: dict[str, Any], prefix: str) -> list[tuple[str, Any]]:
-    leaves = []
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            leaves += _flatten(value, f"{prefix}{name}.")
-        else:
-            leaves.append((prefix + name, value))
-    return leaves
 
 
 if __name__ == "__main__":

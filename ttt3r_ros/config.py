@@ -237,7 +237,7 @@ class TimeConfig:
 
 @dataclass(frozen=True, slots=True)
 class TrackingConfig:
-    """Where a signal of an image is odd, or tells that all is lost; see `tracking_state`.
+    """Where a signal of an image is odd, or tells that all is lost; see `tracking.monitor`.
 
     The figures behind each are printed by `benchmarks/evaluate_faults.py`.
     """
@@ -348,6 +348,59 @@ class RecoveryConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class LoopConfig:
+    """Places seen again, which correct the map while it grows."""
+
+    enabled: bool = _setting(
+        True,
+        "Close loops: when a place is seen again, map, path and map -> odom are "
+        "corrected; odom stays as it is.",
+    )
+    every_images: int = _setting(
+        10, "Minimum number of images between two questions whether a place was seen before.", low=1
+    )
+    budget: float = _setting(
+        0.15,
+        "Maximum share of the time of one core that questions take; with "
+        "process_all_images they are counted in images alone.",
+        low=0.001,
+        high=1.0,
+    )
+    candidates: int = _setting(
+        3, "Maximum number of old keyframes tried per question.", low=1, high=64
+    )
+    min_step: float = _setting(
+        0.05,
+        "Minimum motion of the camera between two questions: translation as a share of "
+        "the depth plus rotation in radians.",
+        low=0.0,
+    )
+    min_path: float = _setting(
+        1.0,
+        "Minimum path of the camera since a keyframe before it is asked about: "
+        "translations as shares of the depth plus rotations in radians.",
+        low=0.0,
+    )
+    delay_images: int = _setting(
+        5, "Number of images after which the answer to a question takes effect.", low=0
+    )
+    max_correction_m: float = _setting(
+        1.0,
+        "A correction that would move the camera farther than this waits for a second "
+        "loop that agrees.",
+        unit="m",
+        low=0.0,
+    )
+    max_segments: int = _setting(
+        400,
+        "Maximum number of segments in the pose graph; beyond it old neighbours are "
+        "joined into rigid pieces.",
+        low=2,
+        high=5000,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Settings of the pipeline, with or without ROS."""
 
@@ -447,6 +500,7 @@ class Config:
     segment: SegmentConfig = field(default_factory=SegmentConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
     confidence: ConfidenceConfig = field(default_factory=ConfidenceConfig)
     depth: DepthConfig = field(default_factory=DepthConfig)
     map: MapConfig = field(default_factory=MapConfig)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +61,23 @@ def transform(rotation: npt.ArrayLike, translation: npt.ArrayLike) -> Transform:
 def transform_from_quaternion(translation: npt.ArrayLike, wxyz: npt.ArrayLike) -> Transform:
     """Build a [4, 4] transform from a translation [3] in metres and a quaternion (w, x, y, z)."""
     return transform(quat2mat(np.asarray(wxyz, dtype=np.float64)), translation)
+
+
+def transform_from_message(translation: Any, rotation: Any) -> Transform:
+    """Build a [4, 4] transform from two parts of a ROS message, of rclpy or of rosbags.
+
+    Args:
+        translation: with x, y, z in metres, as geometry_msgs/Vector3 and Point.
+        rotation: with x, y, z, w, as geometry_msgs/Quaternion.
+
+    Returns:
+        NaN everywhere where a number is not finite or the quaternion is zero.
+    """
+    wxyz = (rotation.w, rotation.x, rotation.y, rotation.z)
+    xyz = (translation.x, translation.y, translation.z)
+    if not (any(wxyz) and np.isfinite((*xyz, *wxyz)).all()):
+        return np.full((4, 4), np.nan)
+    return transform_from_quaternion(xyz, wxyz)
 
 
 def quaternion(T: Transform) -> Vector:

@@ -12,7 +12,7 @@ import torch
 from ttt3r_ros.config import Config, ConfigError
 from ttt3r_ros.network.checkpoint import build_network, read_checkpoint
 from ttt3r_ros.network.model import Network
-from ttt3r_ros.network.precision import LOWER, keep_weights_in, precision_of
+from ttt3r_ros.network.precision import LOWER, precision_of
 from ttt3r_ros.network.state import Ttt3r, UpdateRule, find_update_rule
 
 SHIPPED = Path(__file__).parent / "assets" / "demo.safetensors"
@@ -78,7 +78,7 @@ def prepare(network: Network, dtype: str, device: torch.device) -> None:
         raise ConfigError(str(error)) from error
     network.tf32 = device.type == "cuda" and precision != "float32"
     if precision in LOWER:
-        keep_weights_in(LOWER[precision], network)
+        network.keep_weights_in(LOWER[precision])
     if device.type == "cuda":  # as tensor cores want it; oneDNN on a CPU is indifferent
         network.downstream_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -5,25 +5,26 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ttt3r_ros.camera.preprocessing import Mask, resize_mask
+from ttt3r_ros.camera.preprocessing import resize_mask
 from ttt3r_ros.config import Config
 from ttt3r_ros.geometry import Transform
 from ttt3r_ros.io.trajectory import BoundedTrajectory
 from ttt3r_ros.loading import Model, load_model
 from ttt3r_ros.mapping.filters import flying_pixel_mask, within_range
-from ttt3r_ros.mapping.grouping import moved_points
+from ttt3r_ros.mapping.grouping import transform_points
 from ttt3r_ros.mapping.voxel_map import VoxelMap
-from ttt3r_ros.session import Session, load_session, made_for
+from ttt3r_ros.pose_graph.loop_closer import Answer, LoopCloser, Query
+from ttt3r_ros.session import SESSION_SEGMENT, Session, load_session, made_for
 from ttt3r_ros.tracking.time_guard import StampStep, TimeGuard
 from ttt3r_ros.tracking.tracker import Tracker
-from ttt3r_ros.types import Frame, FrameResult, SessionError, TrackingState
+from ttt3r_ros.types import Frame, FrameResult, MapMoves, SessionError, TrackingState
 
 _log = logging.getLogger(__name__)
 
@@ -38,10 +39,11 @@ class Pipeline:
         config: the settings in force. It may be replaced between two images; settings that are
             not marked `runtime` keep their first values.
         model: the network, and the device that everything happens on.
+        loops: what is known of places seen again, to be read.
     """
 
     def __init__(self, model: Model, config: Config) -> None:
-        """Begin in front of the first image, with an empty map or that of a session.
+        """Set up the tracker with an empty map, or with the map of a session.
 
         Raises:
             SessionError: the session that the settings name cannot be used.
@@ -50,9 +52,14 @@ class Pipeline:
         self.model = model
         self._guard = TimeGuard()
         self._tracker = Tracker(model, config)
+        self.loops = LoopCloser(model.network, config.loop, config.process_all_images)
+        self._query: Query | None = None  # about the last image
+        self._answer: tuple[int, Answer] | None = None  # and the image before which it takes effect
+        self._moves: list[MapMoves] = []  # of the map, for the next result
+        self._images = 0
         self._lost = False
         self._map_lock = threading.Lock()
-        self._resets = 0
+        self._map_resets = 0  # of the tracker when the map was last empty
         self.last_reset_reason = ""
         self._trajectory = BoundedTrajectory(_TRAJECTORY)
         self.map = self._go_on_from(config.session) if config.session else self._empty_map()
@@ -78,17 +85,13 @@ class Pipeline:
 
         Arguments and errors are those of `track`; after an error the map has not changed.
         """
-        result, merge = self.track(frame, left_out_ns)
-        merge()
+        result = self.track(frame, left_out_ns)
+        self.integrate(result)
+        self.ask_for_loops()
         return result
 
-    def track(
-        self, frame: Frame, left_out_ns: int | None = None
-    ) -> tuple[FrameResult, Callable[[], None]]:
-        """Do the first half of `process`, and return the result and the second half.
-
-        That is to be called once for each image, in order; it may be called in another thread
-        while the next image is tracked, and does nothing if there has been a reset before it.
+    def track(self, frame: Frame, left_out_ns: int | None = None) -> FrameResult:
+        """Do the first half of `process`: find out where an image was taken.
 
         Args:
             frame: the image.
@@ -107,25 +110,58 @@ class Pipeline:
         elif step is StampStep.GAP:
             gap_s = self._guard.ahead_s(frame.stamp_ns, left_out_ns)
             self._tracker.start_segment(f"no image for {gap_s:.3f} s")
-        self._guard.last_ns = frame.stamp_ns
+        self._guard.accept(frame.stamp_ns)
+        self._close_loops()
         result = self._tracker.step(frame)
-        lost_before, self._lost = self._lost, result.state is TrackingState.LOST
-        if self._lost and not lost_before:
-            _log.warning("tracking is lost: %s", result.reason)
-        if result.boundary_reason:
-            _log.info("segment %d: %s", result.segment, result.boundary_reason)
+        self._images += 1
+        self._tell(result)
         if result.is_localized:
-            self._trajectory.append(result.stamp_ns, result.T_map_camera)
-        return result, partial(self._merge, result, frame.mask, self._resets)
+            self._trajectory.append(result.stamp_ns, result.T_map_camera, result.segment)
+        view = self._tracker.view
+        self._query = None
+        if view is not None and self.config.loop.enabled:
+            self._query = self.loops.offer(view, self._tracker.places.keyframes.keyframes)
+        if self._moves:
+            result = replace(result, moves=tuple(self._moves))
+            self._moves.clear()
+        return result
+
+    def integrate(self, result: FrameResult) -> None:
+        """Do the second half of `process`: merge an image's points into the map.
+
+        To be called once for each image, in order; it may be called in another thread while the
+        next image is tracked. It does nothing if there has been a reset since the image.
+        """
+        # Nobody else finds the map half written: whatever writes into it ends by reading something
+        # back from the device.
+        with self._map_lock:
+            if result.resets != self._map_resets:
+                return
+            self._move_map(result.moves)
+            if result.is_localized:
+                self._insert(result)
+
+    def ask_for_loops(self) -> None:
+        """Find out whether the last image's place was seen before, if it is worth asking.
+
+        To be called after each image, by whoever tracks, once its pose is out: it takes the time
+        of some steps, but not often (`loop.budget`).
+        """
+        if self._query is not None:
+            due = self._images + self.config.loop.delay_images
+            self._answer, self._query = (due, self.loops.answer(self._query)), None
 
     def reset(self, reason: str) -> None:
         """Forget state, map and time; the next image is the first at a new origin."""
         _log.info("reset: %s", reason)
-        self._guard.last_ns = None
+        self._guard.reset()
         self._tracker.reset()
+        self.loops.reset()
+        self._query = self._answer = None
+        self._moves.clear()
         self._lost = False
         with self._map_lock:
-            self._resets += 1
+            self._map_resets = self._tracker.resets
             self.map.clear()
         self._trajectory = BoundedTrajectory(_TRAJECTORY)
         self.last_reset_reason = reason
@@ -137,7 +173,7 @@ class Pipeline:
         """
         if np.array_equal(T_odom_camera, self._tracker.T_odom_first_camera):
             return
-        if self._guard.last_ns is None:
+        if self._guard.is_fresh:
             self._tracker.place_first_camera(T_odom_camera)
         else:
             self._tracker.T_odom_first_camera = T_odom_camera
@@ -149,7 +185,10 @@ class Pipeline:
         Raises:
             SessionError: no place is remembered yet.
         """
-        keyframes = self._tracker.keyframes.keyframes
+        with self._map_lock:
+            self._move_map(self._moves)  # as keyframes and path have moved already
+            self._moves.clear()
+        keyframes = self._tracker.places.keyframes.keyframes
         if not keyframes:
             raise SessionError("no place is remembered yet that one could come back to")
         return Session(keyframes, self.map.to_tensors(), self.trajectory())
@@ -164,9 +203,11 @@ class Pipeline:
         owner = made_for(self.config, self.model.image_size)
         voxel_size_m, device = self.config.map.voxel_size_m, self.model.device
         session = load_session(path, owner, state, voxel_size_m, device)
-        self._tracker.recognise(session.keyframes)
+        self._tracker.resume_from(session.keyframes)
+        self.loops.resume(SESSION_SEGMENT)
+        self._map_resets = self._tracker.resets
         for stamp_ns, T_map_camera in session.trajectory:
-            self._trajectory.append(stamp_ns, T_map_camera)
+            self._trajectory.append(stamp_ns, T_map_camera, SESSION_SEGMENT)
         _log.info("%s: looking for one of its %d places", path, len(session.keyframes))
         return VoxelMap.from_tensors(session.map_tensors, self.config.map.max_points, device)
 
@@ -179,33 +220,56 @@ class Pipeline:
         if back_s > 0 and back_s >= self.config.time.jump_back_s:
             self.reset(f"the clock jumped back by {back_s:.3f} s")
 
-    def _merge(self, result: FrameResult, mask: Mask | None, resets: int) -> None:
-        # Nobody else finds the map half written: whatever writes into it ends by reading something
-        # back from the device.
-        with self._map_lock:
-            if result.is_localized and resets == self._resets:
-                self._insert(result, mask)
+    def _close_loops(self) -> None:
+        """Take an answer that is due.
 
-    def _insert(self, result: FrameResult, mask: Mask | None) -> None:
+        Keyframes, path and camera move now, the map before the next image comes into it.
+        """
+        correction = None
+        if self._answer and self._images >= self._answer[0]:
+            correction = self.loops.apply(self._answer[1])
+            self._answer = None
+        moves = MapMoves(correction.T_by_segment if correction else {}, self.loops.merge())
+        if moves.T_by_segment or moves.numbers:
+            self._tracker.places.keyframes.move(moves.T_by_segment, moves.numbers)
+            self._trajectory.move(moves.T_by_segment, moves.numbers)
+            self._moves.append(moves)
+        if correction:
+            self._tracker.correct(correction.T_newest, correction.camera_covariance)
+
+    def _move_map(self, moves: Iterable[MapMoves]) -> None:
+        for each in moves:
+            self.map.move(each.T_by_segment)
+            self.map.relabel(each.numbers)
+
+    def _tell(self, result: FrameResult) -> None:
+        """Log what a user should know of an image."""
+        lost_before, self._lost = self._lost, result.state is TrackingState.LOST
+        if self._lost and not lost_before:
+            _log.warning("tracking is lost: %s", result.reason)
+        if result.boundary_reason:
+            _log.info("segment %d: %s", result.segment, result.boundary_reason)
+
+    def _insert(self, result: FrameResult) -> None:
         config, limits = self.config, self.config.map
         usable = result.usable(config.confidence.min, config.depth.max_m)  # [H, W]
-        if mask is not None:
-            ignored = torch.from_numpy(resize_mask(mask, result.crop))
-            usable &= ~ignored.to(usable.device)
+        if result.mask is not None:
+            masked = torch.from_numpy(resize_mask(result.mask, result.crop))
+            usable = usable & ~masked.to(usable.device)
         depth = result.points[..., 2]
         if limits.carve and result.intrinsics:
             self.map.carve(depth.where(usable, 0.0), result.intrinsics, result.T_map_camera)
         if limits.edge_filter:
-            usable &= ~flying_pixel_mask(depth, limits.edge_filter)
-        usable &= within_range(result.points, limits.max_range_m)
+            usable = usable & ~flying_pixel_mask(depth, limits.edge_filter)
+        usable = usable & within_range(result.points, limits.max_range_m)
         stride = slice(None, None, limits.pixel_stride)
         good = usable[stride, stride]
         camera_points = result.points[stride, stride][good]  # [N, 3]
-        colours = torch.as_tensor(result.rgb, device=self.model.device)[stride, stride][good]
+        colours = result.pixels[stride, stride][good]
         # Errors of depth grow with its square, so weights fall with it.
         weights = result.confidence[stride, stride][good]
         weights = weights / camera_points[:, 2].clamp(min=_NEAR_M).square()
-        points = moved_points(camera_points, result.T_map_camera)
+        points = transform_points(camera_points, result.T_map_camera)
         self.map.insert(points, colours, weights, result.segment, result.T_map_camera[:3, 3])
 
     def _empty_map(self) -> VoxelMap:

@@ -33,12 +33,14 @@ from ttt3r_ros.network.state import RecurrentState
 from ttt3r_ros.relocalization.keyframes import Keyframe
 from ttt3r_ros.types import SessionError
 
+SESSION_SEGMENT = -1
+"""The segment of all that a session brings: it is one rigid piece, and numbers are given again."""
+
 FORMAT = "ttt3r_ros session 2"
 """The value of `format` in `session.json`."""
 
 _ABOUT, _KEYFRAMES, _MAP = "session.json", "keyframes.safetensors", "map.safetensors"
 _CLOUD, _TRAJECTORY = "map.ply", "trajectory.tum"
-_NO_SEGMENT = -1  # those of before have numbers that will be given again
 _STATE_PREFIX = "state."
 # float64 and int64 go into the JSON file: the values are few and exact there.
 _NUMBERS = ("stamp_ns", "segment", "scale", "median_confidence", "depth_m")
@@ -154,7 +156,7 @@ def load_session(
         for name, found in (("voxels", len(map_tensors["key"])), ("poses", len(stamps))):
             if about[name] != found:
                 raise ValueError(f"{about[name]} {name} expected, {found} found")
-        map_tensors["segment"].fill_(_NO_SEGMENT)
+        map_tensors["segment"].fill_(SESSION_SEGMENT)
     except SessionError:
         raise
     except KeyError as error:
@@ -293,7 +295,7 @@ def _keyframe(
     }
     poses = {key: _pose(name, key, numbers[key]) for key in _POSES}
     return Keyframe(
-        **{key: numbers[key] for key in _NUMBERS},
+        **{key: numbers[key] for key in _NUMBERS} | {"segment": SESSION_SEGMENT},
         T_map_segment=poses["T_map_segment"],
         T_map_camera=poses["T_map_camera"],
         state=RecurrentState.from_tensors(state).to(device),

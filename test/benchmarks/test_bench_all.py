@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import runpy
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from transforms3d import axangles, euler, quaternions
 
 from benchmarks import bench_all as subject
@@ -17,16 +20,12 @@ from benchmarks.stand_ins.transforms3d import euler as own_euler
 from benchmarks.stand_ins.transforms3d import quaternions as own_quaternions
 
 PROGRAM = """
-import argparse, csv, json
-parser = argparse.ArgumentParser()
-parser.add_argument("--json", action="store_true")
-parser.add_argument("--csv")
-arguments = parser.parse_args()
-if arguments.csv:
-    with open(arguments.csv, "w") as file:
-        csv.writer(file).writerows([["images", "step_ms", "host_mib"], [7, 2.5, 100]])
-else:
-    print(json.dumps({"a": 1}))
+import json, sys, time
+print("a library speaks")
+print(json.dumps({"a": 1}), flush=True)
+if "slow" in sys.argv:
+    time.sleep(600)
+print(json.dumps({"a": 2}))
 """
 
 
@@ -35,39 +34,99 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(subject, "HERE", tmp_path)
     (tmp_path / "good.py").write_text(PROGRAM)
     (tmp_path / "bad.py").write_text("import a_module_that_nobody_has")
-    (tmp_path / "slow.py").write_text("import time; time.sleep(60)")
     return tmp_path
+
+
+def benchmark(*words):
+    return subject.Benchmark(words, lambda row: iter([("a", str(row["a"]))]))
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_every_benchmark_exists_and_is_told_the_device(device):
-    for benchmark in subject.benchmarks(device):
-        assert (Path(subject.HERE) / benchmark.words[0]).is_file()
-        assert benchmark.words[-1] == device or "--load-ms" in benchmark.words
+    for one in subject.benchmarks(device):
+        assert (Path(subject.HERE) / one.words[0]).is_file()
+        assert one.words[one.words.index("--device") + 1] == device
 
 
-def test_findings_are_read_from_json_and_from_rows(folder):
-    good = subject.Benchmark(("good.py",), lambda result: iter([("a", str(result["a"]))]))
-    assert subject.run(good) == ([("a", "1")], "")
-    rows = subject.Benchmark(("good.py",), subject.of_long_run, json=False)
-    assert subject.run(rows) == ([("7 images in a row", "step 2.5 ms, 100 MiB")], "")
+def test_rows_are_printed_and_written_as_they_come(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(subject, "benchmarks", lambda device: [benchmark("good.py")])
+    seen = []
+
+    def rows(one, limit_s):
+        for a in (1, 2):
+            yield {"a": a}
+            seen.append((capsys.readouterr().out.splitlines()[-1], file.read_text()))
+
+    monkeypatch.setattr(subject, "rows_of", rows)
+    file = tmp_path / "rows.jsonl"
+    assert subject.main(["--output", str(file)]) == 0
+    assert [line for line, _ in seen] == ["| a | 1 | `good.py` |", "| a | 2 | `good.py` |"]
+    assert [len(written.splitlines()) for _, written in seen] == [1, 2]
+    first, _, made = map(json.loads, file.read_text().splitlines())
+    assert first == {"command": "good.py", "found": {"a": "1"}, "row": {"a": 1}}
+    assert "commit" in made["made_with"]
 
 
-def test_what_cannot_run_says_why_and_the_others_go_on(folder, monkeypatch, capsys):
-    monkeypatch.setattr(subject, "_LIMIT_S", 3.0)
-    found = [
-        subject.Benchmark((name,), lambda result: iter([("a", str(result["a"]))]))
-        for name in ("bad.py", "slow.py", "good.py")
-    ]
-    monkeypatch.setattr(subject, "benchmarks", lambda device: found)
-    assert subject.main([]) == 1
-    lines = capsys.readouterr().out.splitlines()
+def test_what_cannot_run_says_why_and_the_others_go_on(folder, capsys):
+    assert subject.run_all([benchmark("bad.py"), benchmark("good.py")], 2.0, None) == 1
     missing = "ModuleNotFoundError: No module named 'a_module_that_nobody_has'"
-    assert lines[2:5] == [
+    assert capsys.readouterr().out.splitlines()[2:] == [
         f"| not run | {missing} | `bad.py` |",
-        "| not run | not done after 3 s | `slow.py` |",
         "| a | 1 | `good.py` |",
+        "| a | 2 | `good.py` |",
     ]
+
+
+def test_when_the_time_is_over_what_runs_is_ended(folder, monkeypatch):
+    timers = []
+
+    class Timer:
+        def __init__(self, limit_s, function):
+            timers.append((limit_s, function))
+
+        def start(self): ...
+
+        def cancel(self): ...
+
+    monkeypatch.setattr(subject.threading, "Timer", Timer)
+    rows = subject.rows_of(benchmark("good.py", "slow"), 7.0)
+    assert next(rows) == {"a": 1}
+    ((limit_s, end),) = timers
+    assert limit_s == 7.0
+    end()
+    with pytest.raises(TimeoutError, match="the time is over"):
+        next(rows)
+
+
+def test_what_the_time_did_not_suffice_for_is_named(folder, capsys):
+    assert subject.run_all([benchmark("good.py")], 0.0, None) == 0
+    late = "the time was over before it began"
+    assert capsys.readouterr().out.splitlines()[2:] == [f"| not done | {late} | `good.py` |"]
+
+
+@pytest.mark.timeout(300)  # two of them start processes of their own
+def test_what_is_run_on_a_gpu_runs(monkeypatch, capsys):
+    """On the CPU, with tiny networks, each program in this process."""
+    threads = torch.get_num_threads()
+
+    def in_this_process(one, limit_s):
+        program, *words = one.words
+        monkeypatch.setattr(sys, "argv", [program, *words, "--json"])
+        runpy.run_path(str(subject.HERE / program), run_name="__main__")
+        yield from map(json.loads, capsys.readouterr().out.splitlines())
+
+    found = []
+    for one in subject.rehearsal():
+        rows = list(in_this_process(one, 100.0))
+        found += [what for row in rows for what, _ in one.findings(row)]
+    torch.set_num_threads(threads)
+    commands = [one.words[0] for one in subject.rehearsal()]
+    real = [one.words[0] for one in subject.benchmarks("cuda") if "bench_node" not in one.words[0]]
+    assert [*dict.fromkeys(commands)] == [*dict.fromkeys(real)]
+    beginnings = ("step, tiny-dpt dpt, bfloat16", "step as published by ours", "memory of our")
+    beginnings += ("pipeline, shipped", "pipeline, tiny-linear", "map, known room", "4 images in")
+    for beginning in beginnings:
+        assert any(what.startswith(beginning) for what in found), beginning
 
 
 def test_findings_are_of_what_the_benchmarks_print():
@@ -75,23 +134,18 @@ def test_findings_are_of_what_the_benchmarks_print():
     node = {
         "parts_ms": {"stamp to TF": row, "all but waiting and step": row},
         "requests_ms": {"reset": row, "activate": {**row, "max": 5.0}},
-        **{"load_ms": 45.0, "tf_hz": 20.5, "rate_hz": 30.0, "cpu": 0.5},
+        **{"load_ms": 45.0, "tf_hz": 20.5, "rate": 30.0, "cpu": 0.5},
     }
     found = dict(subject.of_node(node))
     assert found["node with a load of 45 ms, poses on /tf"] == "20.5 /s of 30 images/s"
     assert found["node with a load of 45 ms, slowest answer to a request"] == "5.0 ms"
-    times = {"median_ms": 3.0, "p95_ms": 4.0}
+    times = {"median_ms": 3.0, "p95_ms": 4.0, "gflop": 6.0}
     rows = {"step": times, "encode": times, "step, graphs": times}
-    table = {"size": "224x224", "dtype": "tf32", "rows": rows}
-    assert dict(subject.of_step({"tables": [table]})) == {
-        "step, 224x224, tf32, random weights": "3.0 ms, p95 4.0",
-        "step, graphs, 224x224, tf32, random weights": "3.0 ms, p95 4.0",
-    }
-    ours = {"memory_bytes": {"allocated": 2e9, "reserved": 2.5e9}}
-    beside = {"size": "512x384", "dtype": "tf32", "ratio": {"wall_median_s": 8.0}}
-    assert dict(subject.of_baseline({**beside, "rows": {"ours": ours}})) == {
-        "step as published by ours, 512x384, tf32": "8.00 times the time",
-        "memory of our steps, 512x384, tf32": "2.00 GB allocated, 2.50 GB reserved",
+    table = {"size": "224x224 linear", "dtype": "tf32", "rows": rows}
+    said = "3.0 ms, p95 4.0, 6.0 GFLOP, 2.00 TFLOP/s"
+    assert dict(subject.of_step(table)) == {
+        "step, 224x224 linear, tf32, random weights": said,
+        "step, graphs, 224x224 linear, tf32, random weights": said,
     }
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from benchmarks import bench_node as subject
+from benchmarks.node_watch import WAITING, WAY, parts_of
 from ttt3r_ros.config import Config
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.types import Frame
@@ -21,7 +22,7 @@ MS = 1_000_000
 
 
 def moments(*at_ms: float) -> dict[str, int]:
-    return {name: round(at * MS) for name, at in zip(subject.WAY, at_ms, strict=True)}
+    return {name: round(at * MS) for name, at in zip(WAY, at_ms, strict=True)}
 
 
 def test_parts_add_up_and_waiting_is_for_the_step_before_alone():
@@ -31,9 +32,9 @@ def test_parts_add_up_and_waiting_is_for_the_step_before_alone():
         20 * MS: moments(30, 47, 48, 88, 89, 91),
         90 * MS: {"received": 91 * MS},  # replaced
     }
-    parts = subject.parts_of(images)
+    parts = parts_of(images)
     assert parts[subject.TOTAL] == pytest.approx([45, 71])
-    assert parts[subject.WAITING] == pytest.approx([0, 13])
+    assert parts[WAITING] == pytest.approx([0, 13])
     assert parts["queueing"] == pytest.approx([1, 4])
     assert parts["step"] == pytest.approx([40, 40])
     assert parts[subject.REST] == pytest.approx([5, 18])
@@ -59,22 +60,9 @@ def test_the_load_is_tracked_like_a_network():
     assert len(pipeline.map) > 0
 
 
-def test_a_short_run_counts_every_image_and_all_parts(domain):
-    words = [
-        "--load-ms",
-        "20",
-        "--size",
-        "160x120",
-        "--rate",
-        "10",
-        "--seconds",
-        "1",
-        "--settle",
-        "0.5",
-    ]
-    words += ["--requests", "1", "--map-points", "1000", "--threads", "1", "--json"]
+def run(*words):
     done = subprocess.run(
-        [sys.executable, subject.__file__, *words],
+        [sys.executable, subject.__file__, *words, "--size", "160x120", "--rate", "10", "--json"],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -82,14 +70,37 @@ def test_a_short_run_counts_every_image_and_all_parts(domain):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    return [*map(json.loads, done.stdout.splitlines())]
+
+
+def test_a_short_run_counts_every_image_and_all_parts(domain):
+    words = "--load-ms 20 --seconds 1 --settle 0.5 --requests 1 --map-points 1000"
+    (result,) = run(*words.split())
     counted = result["images"]
     assert 0 < counted["processed"] <= counted["received"] and counted["lost"] == 0
     assert result["tf_hz"] > 0 and result["cpu"] > 0
     assert set(result["requests_ms"]) == {"reset", "deactivate", "activate"}
-    for part in (subject.TOTAL, subject.WAITING, subject.REST, *subject.WAY.values()):
+    for part in (subject.TOTAL, WAITING, subject.REST, *WAY.values()):
         assert set(result["parts_ms"][part]) == {*subject.QUANTILES, "max"}
     assert result["parts_ms"]["step"]["p50"] >= 20
     for part in ("map: inserting", "map: publishing", "depth: message", "points: publishing"):
         assert result["beside_ms"][part]
-    assert "poses/s on /tf" in subject.markdown(result)
+    assert "poses/s on /tf" in "\n".join(subject.markdown([result]))
+
+
+def test_the_map_is_heard_in_the_turns_in_which_somebody_listens(domain):
+    words = "--map-publishing --load-ms 20 --seconds 1.5 --settle 1 --rounds 1 --map-points 1000"
+    silent, *heard = run(*words.split())
+    assert (silent["phase"], silent["maps"]) == (subject.SILENT, 0)
+    assert all(row["maps"] > 0 and row["map_points"] > 1000 for row in heard)
+    assert all(row["steps"] > 0 and row["step_ms"]["p50"] >= 20 for row in (silent, *heard))
+    assert subject.markdown([silent, *heard])[2].endswith("| 1.00 |")
+
+
+def test_what_was_noted_counts_where_its_window_is():
+    statuses = [{"heard": at, "step_ms": at, "latency_ms": 2.0 * at} for at in (1, 5, 9, 15)]
+    heard = {"statuses": statuses, "maps": [(2, 100), (16, 300)]}
+    windows = [{"began_ns": 0, "ended_ns": 6}, {"began_ns": 14, "ended_ns": 20}]
+    row = subject.publishing("thinned", heard, windows)
+    assert (row["steps"], row["maps"], row["map_points"]) == (3, 2, 300)
+    assert row["step_ms"]["max"] == 15 and row["latency_ms"]["p50"] == 10

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 
 import numpy as np
 import PIL.Image
 import pytest
 from small_network import small_checkpoint
 
+from benchmarks import covariance_figure, harness
 from benchmarks import evaluate_covariance as subject
 from ttt3r_ros.geometry import inverse, transform
 from ttt3r_ros.tracking.signals import Signals
@@ -49,7 +49,7 @@ def line(length, step):
 
 def test_errors_as_large_as_predicted_are_within_the_gaussian_shares():
     root = np.random.default_rng(1).normal(0, 1, (6, 6))
-    row = subject.summarize(drawn(root @ root.T))
+    row = subject.summary_of(drawn(root @ root.T))
     for part in ("position", "rotation"):
         assert row[part]["in_sigmas"] == pytest.approx(1, abs=0.02)
         assert row[part]["within"] == pytest.approx(subject._GAUSSIAN, abs=0.01)
@@ -57,7 +57,7 @@ def test_errors_as_large_as_predicted_are_within_the_gaussian_shares():
 
 
 def test_errors_twice_as_large_as_predicted_are_told():
-    row = subject.summarize(drawn(np.diag([0.1, 0.2, 0.3, 0.01, 0.02, 0.03]), factor=2.0))
+    row = subject.summary_of(drawn(np.diag([0.1, 0.2, 0.3, 0.01, 0.02, 0.03]), factor=2.0))
     assert row["position"]["in_sigmas"] == pytest.approx(2, abs=0.05)
     assert row["rotation"]["within"][0] == pytest.approx(0.383, abs=0.02)  # within σ/2
 
@@ -65,8 +65,10 @@ def test_errors_twice_as_large_as_predicted_are_told():
 def test_errors_that_are_larger_where_more_is_predicted_lie_on_the_diagonal():
     sure, unsure = drawn(0.01 * np.eye(6)), drawn(np.eye(6))
     compared = subject.joined([sure, unsure])
-    expected, actual = subject.binned(compared, subject.POSITION)
-    np.testing.assert_allclose(expected, np.sqrt(3) * np.repeat([0.1, 1.0], subject._BINS // 2))
+    expected, actual = covariance_figure.binned(compared, subject.POSITION)
+    np.testing.assert_allclose(
+        expected, np.sqrt(3) * np.repeat([0.1, 1.0], covariance_figure._BINS // 2)
+    )
     np.testing.assert_allclose(actual, expected, rtol=0.1)
 
 
@@ -100,13 +102,12 @@ def test_pieces_begin_anew_and_not_at_lost_images():
     np.testing.assert_allclose(compared.covariances[0], compared.covariances[1])
 
 
-def test_the_command_prints_tables_and_draws_a_small_picture(tmp_path, capsys, monkeypatch):
-    small = dict(images=12, special=8, onset=4, dim=2, covered=3)
-    monkeypatch.setattr(subject, "Plan", partial(subject.Plan, **small))
+def test_the_command_prints_tables_and_draws_a_small_picture(tmp_path, capsys):
     numbers, figure = tmp_path / "numbers.json", tmp_path / "figure.png"
     words = ["--checkpoint", small_checkpoint(), "--rooms", "4", "--special-rooms", "1"]
     files = ["--json", str(numbers), "--figure", str(figure)]
-    subject.main([*words, "--first-seed", "2400000", *files])
+    words += ["--images", "12", "--special", "8", "--onset", "4", "--dim", "2", "--covered", "3"]
+    harness.run(subject.PROGRAM, [*words, "--first-seed", "2400000", *files])
     text, found = capsys.readouterr().out, json.loads(numbers.read_text())
     assert list(found["by_length"]) == ["step", "1 s"]
     assert list(found["by_kind"]) == [*subject.CAMERAS, *subject.SPECIAL]

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from small_network import small_checkpoint, small_network, write_small_checkpoint
 
 from benchmarks import evaluate_dtypes as subject
-from benchmarks.tf32_products import rounded
+from benchmarks import harness
+from benchmarks.harness import Context
+from benchmarks.lower_precision import ALL, rounded
 from ttt3r_ros.config import Config
-from ttt3r_ros.loading import load_model
 from ttt3r_ros.network.precision import LOWER
 from ttt3r_ros.network.prediction import Prediction
 
@@ -45,8 +46,8 @@ def images():
     return 2 * torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) - 1
 
 
-def _plan(*dtypes: str, parts: tuple[str, ...] = subject.CHOICES) -> subject.Plan:
-    return subject.Plan(CONFIG, images=3, dtypes=dtypes, parts=parts, intervals=(2, 0))
+def _options(*dtypes: str, parts: tuple[str, ...] = subject.CHOICES) -> subject.Options:
+    return subject.Options(images=3, dtypes=dtypes, parts=parts, intervals=(2, 0))
 
 
 def _answers(prediction: Prediction) -> list[torch.Tensor]:
@@ -54,10 +55,11 @@ def _answers(prediction: Prediction) -> list[torch.Tensor]:
 
 
 def test_float32_deviates_from_float32_by_exactly_nothing():
-    found = subject.evaluate_rooms(_plan("float32"), SEEDS[:1], load_model(CONFIG))
-    compared = [variant for variant in found if variant.part != subject.NOTHING]
+    context = Context(CONFIG, _options("float32"), SEEDS[0], 1)
+    found = subject.evaluate_rooms(context, SEEDS[:1])
+    compared = [variant for variant in found[0] if variant.part != subject.NOTHING]
     assert len(compared) == len(subject.CHOICES) + 2
-    for row in subject.summarize(found):
+    for row in subject.summarize(context, found)["rows"]:
         names = subject.COLUMNS.keys() - {"ate_m", "abs_rel"}
         assert {name: row[name][0] for name in names} == dict.fromkeys(names, 0.0)
         assert row["ate_m"][0] > 0 and row["abs_rel"][0] > 0
@@ -119,7 +121,7 @@ def test_what_is_switched_runs_in_the_dtype_and_nothing_else_does(images, part, 
 
 def test_all_parts_together_compute_as_the_tracker_does(images):
     network = small_network()
-    with torch.inference_mode(), subject.computing(network, "bfloat16", subject.ALL):
+    with torch.inference_mode(), subject.computing(network, "bfloat16", ALL):
         found_state, found = network.step(network.initial_state(batch=4), images)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         state, expected = network.step(network.initial_state(batch=4), images)
@@ -166,8 +168,8 @@ def test_recorded_resets_and_images_that_change_nothing_are_kept_to(images):
     assert torch.equal(found[2][0].points, found[0][0].points)  # a first image again
     assert torch.equal(found[2][1].tokens, network.initial_state().tokens)
     assert not torch.equal(found[3][1].tokens, found[1][1].tokens)
-    plan = _plan(*subject.DTYPES, parts=("decoders", "heads", "all"))
-    rows = subject.compare_recorded(network, again, resets, writes, plan)
+    options = _options(*subject.DTYPES, parts=("decoders", "heads", "all"))
+    rows = subject.compare_recorded(network, again, resets, writes, options)
     by_case = {(row["dtype"], row["part"]): row for row in rows}
     assert len(by_case) == 9
     for name in ("points", "state", "memory"):  # three bits more
@@ -182,7 +184,7 @@ def test_the_command_prints_tables_and_writes_every_number(tmp_path, capsys):
     file = tmp_path / "numbers.json"
     words = ["--checkpoint", str(checkpoint), "--rooms", "3", "--batch", "2", "--images", "2"]
     words += ["--first-seed", str(SEEDS[0]), "--dtypes", "bfloat16", "--parts", "memory", "all"]
-    subject.main([*words, "--golden", "--json", str(file)])
+    harness.run(subject.PROGRAM, [*words, "--golden", "--json", str(file)])
     text, numbers = capsys.readouterr().out, json.loads(file.read_text())
     cases = [("float32", "-", 2), ("bfloat16", "memory", 2), ("bfloat16", "all", 2)]
     cases += [("float32", "-", 0), ("bfloat16", "all", 0)]

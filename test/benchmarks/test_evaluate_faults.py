@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 
 import numpy as np
 import pytest
 from small_network import small_checkpoint
 
 from benchmarks import evaluate_faults as subject
+from benchmarks import harness
+from benchmarks.harness import Context
 from ttt3r_ros.config import Config
 from ttt3r_ros.geometry import transform
 from ttt3r_ros.loading import load_model
@@ -19,6 +20,10 @@ from ttt3r_ros.types import TrackingState
 CONFIG = Config(checkpoint=small_checkpoint(), device="cpu", process_all_images=True)
 SMALL = dict(clean=12, good=4, onset=8, duration=3, after=6)
 INITIALS = {state.name[0]: state for state in TrackingState}
+
+
+def flags(options):
+    return [word for name, value in options.items() for word in (f"--{name}", str(value))]
 
 
 def judged(states, **compared):
@@ -70,12 +75,12 @@ def test_quantiles_tell_good_images_and_the_first_faulty_ones_apart():
 
 @pytest.fixture(scope="module")
 def room():
-    plan = subject.Plan(CONFIG, **SMALL)
-    return subject.evaluate_room(plan, 950_001, load_model(CONFIG), subject.FAULTS)
+    context = Context(CONFIG, subject.Options(**SMALL), 950_001, 1)
+    return subject.evaluate_room(context, 950_001)
 
 
 def test_every_fault_shares_the_run_before_it_and_has_its_length(room):
-    good, runs = room
+    good, runs = room.good, room.runs
     assert tuple(good) == subject.GOOD and tuple(runs) == subject.FAULTS
     before = [image.compared for image in good["robot or hand"][:9]]
     for name, found in runs.items():
@@ -85,7 +90,7 @@ def test_every_fault_shares_the_run_before_it_and_has_its_length(room):
 
 
 def test_faults_are_in_the_pictures_that_are_judged(room):
-    _, runs = room
+    runs = room.runs
     states = {name: found.images[found.first].state for name, found in runs.items()}
     for name in ("covered", "lights off", "noise", *subject.CUTS):
         assert states[name] is TrackingState.LOST, name
@@ -97,7 +102,7 @@ def test_faults_are_in_the_pictures_that_are_judged(room):
 def test_a_split_follower_goes_on_as_the_whole_one():
     model = load_model(CONFIG)
     film = subject.Studio(950_000, 128)
-    pictures = film.film(film.path.pose(subject._times(6)))
+    pictures = film.pictures(film.path.pose(subject._times(6)))
     whole = subject.follow(subject.Follower(model, CONFIG), pictures)
     follower = subject.Follower(model, CONFIG)
     subject.follow(follower, pictures[:3])
@@ -117,14 +122,11 @@ def test_step_errors_are_of_images_that_have_poses():
     assert errors == [pytest.approx((0.2, 0.0))] * 3  # not into the lost image nor out of it
 
 
-def test_the_command_prints_tables_and_writes_every_number(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(subject, "Plan", partial(subject.Plan, **{**SMALL, "duration": 3}))
+def test_the_command_prints_tables_and_writes_every_number(tmp_path, capsys):
     file = tmp_path / "numbers.json"
     words = ["--checkpoint", small_checkpoint(), "--rooms", "1", "--first-seed", "950000"]
-    monkeypatch.setattr(subject, "DURATION", 3)
-    subject.main(
-        [*words, "--duration", "3", "--faults", "covered", "180 degrees", "--json", str(file)]
-    )
+    words += ["--faults", "covered", "180 degrees", "--json", str(file)]
+    harness.run(subject.PROGRAM, [*words, *flags(SMALL)])
     text, numbers = capsys.readouterr().out, json.loads(file.read_text())
     assert list(numbers["faults"]) == ["covered", "180 degrees"]
     assert numbers["states"]["covered"][0][8] == "L"

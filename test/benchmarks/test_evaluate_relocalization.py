@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import math
-from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ import torch
 from small_network import small_checkpoint
 
 from benchmarks import evaluate_relocalization as subject
+from benchmarks import harness
 from ttt3r_ros.geometry import inverse, rotation_vector
 from ttt3r_ros.relocalization.relocalize import Evidence, Limits
 
@@ -40,7 +40,7 @@ def test_right_and_wrong_are_counted_by_kind_of_place():
         question(kind, answer(photometric_correlation=0.2)),  # right, not believed
         question(kind),
     ]
-    row = subject.summarize(questions, Limits())["places"][kind]
+    row = subject.summary_of(questions, Limits())["places"][kind]
     counts = [row[name] for name in ("asked", "accepted", "right", "wrong", "possible")]
     assert counts == [5, 3, 1, 1, 2]
     assert row["error_m"][0] == 0.1
@@ -49,7 +49,7 @@ def test_right_and_wrong_are_counted_by_kind_of_place():
 def test_whatever_is_accepted_in_another_room_is_wrong():
     nowhere = answer(error_m=math.nan, error_deg=math.nan)
     questions = [question(subject.OTHER, nowhere), question(subject.OTHER)]
-    row = subject.summarize(questions, Limits())["places"][subject.OTHER]
+    row = subject.summary_of(questions, Limits())["places"][subject.OTHER]
     assert (row["asked"], row["accepted"], row["right"], row["wrong"]) == (2, 1, 0, 1)
     assert row["error_m"] is None
 
@@ -73,10 +73,10 @@ def test_the_second_round_leads_past_the_same_places():
 
 def test_the_command_prints_tables_and_writes_every_number(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(subject, "PLACES", {"second round": (0, 0), "turned by 90°": (0.0, 90.0)})
-    monkeypatch.setattr(subject, "Plan", partial(subject.Plan, capacity=4))
     file = tmp_path / "numbers.json"
     words = ["--checkpoint", small_checkpoint(), "--rooms", "3", "--first-seed", "950000"]
-    subject.main([*words, "--pictures", "1", "--loop", "0.5", "--json", str(file)])
+    words += ["--pictures", "1", "--loop", "0.5", "--capacity", "4", "--json", str(file)]
+    harness.run(subject.PROGRAM, words)
     text, numbers = capsys.readouterr().out, json.loads(file.read_text())
     assert len(numbers["keyframes"]) == 3 and set(numbers["keyframes"]) <= {1, 2, 3, 4}
     assert len(numbers["questions"]) == 2 * 3 * 3  # places, rooms, the own room and two others

@@ -9,7 +9,6 @@ import pytest
 
 from ttt3r_ros.camera.camera_info import CameraModel
 from ttt3r_ros.geometry import Intrinsics
-from ttt3r_ros.types import Frame
 
 RGB = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 BARREL = dict(distortion_model="plumb_bob", d=[-0.25, 0.06, 0.001, 0.0, 0.0])
@@ -35,7 +34,7 @@ def info(**changes):
 def applied(message, rgb=RGB, mask=None, topic="image"):
     camera = CameraModel(topic)
     camera.update(message)
-    return camera.apply(Frame(0, rgb, mask=mask))
+    return camera.apply(rgb, mask)
 
 
 def rectified(rgb, K, P, d=BARREL["d"]):
@@ -52,9 +51,9 @@ def test_raw_images_have_k_and_rectified_ones_p():
         ("/camera/image_rect_color/compressed", Intrinsics(50, 51, 30, 22, 64, 48)),
     ):
         camera = CameraModel(topic)
-        assert camera.apply(Frame(0, RGB)).intrinsics is None
+        assert camera.apply(RGB).intrinsics is None
         camera.update(info())
-        assert camera.apply(Frame(0, RGB)).intrinsics == expected
+        assert camera.apply(RGB).intrinsics == expected
 
 
 def test_distorted_images_become_those_of_p():
@@ -79,7 +78,7 @@ def test_a_size_that_opencv_cannot_rectify_is_one_warning(caplog):
     for _ in range(2):
         camera.update(info(width=40_000, **BARREL))
     assert caplog.text.count("images are used with their distortion: 40000x48: not possible") == 1
-    assert camera.apply(Frame(0, RGB)).rgb is RGB
+    assert camera.apply(RGB).rgb is RGB
 
 
 def test_depth_of_a_turned_lens_is_along_the_axis_of_the_rectified_image():
@@ -150,26 +149,26 @@ def test_binning_and_region_belong_to_the_images(topic):
 def test_a_new_calibration_is_used_from_then_on():
     camera = CameraModel("image")
     camera.update(info(**BARREL))
-    first = camera.apply(Frame(0, RGB))
+    first = camera.apply(RGB)
     camera.update(info())
-    assert camera.apply(Frame(0, RGB)).rgb is RGB
+    assert camera.apply(RGB).rgb is RGB
     camera.update(info(**BARREL))
-    np.testing.assert_array_equal(camera.apply(Frame(0, RGB)).rgb, first.rgb)
+    np.testing.assert_array_equal(camera.apply(RGB).rgb, first.rgb)
 
 
 def test_a_camera_info_of_another_size_is_not_used_and_said_once(caplog):
     camera = CameraModel("image")
     camera.update(info(width=640, **BARREL))
     for _ in range(2):
-        frame = camera.apply(Frame(0, RGB))
+        frame = camera.apply(RGB)
         assert frame.intrinsics is None and frame.rgb is RGB
     assert caplog.text.count("camera_info: not used: is for 640x48, the images have 64x48") == 1
     camera.update(info())
-    assert camera.apply(Frame(0, RGB)).intrinsics is not None
-    small = Frame(0, np.ascontiguousarray(RGB[::2, ::2]))
+    assert camera.apply(RGB).intrinsics is not None
+    small = np.ascontiguousarray(RGB[::2, ::2])
     assert camera.apply(small).intrinsics is None  # an odd one out costs itself alone
     camera.update(info())
-    assert camera.apply(Frame(0, RGB)).intrinsics is not None
+    assert camera.apply(RGB).intrinsics is not None
 
 
 def test_a_camera_that_was_never_calibrated_has_none(caplog):
@@ -188,7 +187,7 @@ def test_a_lens_that_is_not_understood_is_named_once_and_left_in(changes, reason
     camera = CameraModel("image")
     for _ in range(2):
         camera.update(info(**{**BARREL, **changes}))
-    frame = camera.apply(Frame(0, RGB))
+    frame = camera.apply(RGB)
     assert frame.rgb is RGB and frame.intrinsics == Intrinsics(60, 61, 31, 23, 64, 48)
     assert caplog.text.count("camera_info: images are used with their distortion") == 1
     assert reason in caplog.text

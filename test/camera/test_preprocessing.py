@@ -18,7 +18,6 @@ from ttt3r_ros.camera.preprocessing import (
     METHODS,
     crop_transform,
     network_image,
-    network_size,
     resize_and_crop,
     resize_mask,
     scale_on_device,
@@ -93,7 +92,8 @@ def test_the_fast_path_gives_nearly_the_same_pixels(case):
     ],
 )
 def test_the_size_of_the_networks_image(width, height, image_size, expected):
-    assert network_size(width, height, image_size) == expected
+    plan = crop_transform(width, height, image_size)
+    assert (plan.width, plan.height) == expected
 
 
 def test_every_size_is_a_multiple_of_the_patch_and_within_the_scaled_image():

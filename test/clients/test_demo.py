@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -57,21 +58,23 @@ def test_a_run_leaves_files_that_agree_with_one_another(tmp_path, capfd):
     screen = capfd.readouterr()
     assert status == 0, screen.err
     report = (output / "report.md").read_text()
-    rows = dict(re.findall(r"^\| (.+?) \| (.+?) \|$", report, re.MULTILINE))
-    numbers = {name: int(value) for name, value in rows.items() if value.isdigit()}
-    assert 10 <= numbers["sent"] <= 30
-    assert 5 <= numbers["received"] <= numbers["sent"]
-    ends = numbers["processed"] + numbers["replaced"] + numbers["rejected"]
-    assert ends == numbers["received"]
-    assert numbers["processed"] >= 3
+    metrics = json.loads((output / "report.json").read_text())
+    names = ("sent", "received", "replaced", "rejected", "lost")
+    sent, received, replaced, rejected, lost = (metrics[f"images_{name}"] for name in names)
+    assert 10 <= sent <= 30
+    assert 5 <= received <= sent
+    assert metrics["images"] == received - replaced - rejected >= 3
+    assert re.search(rf"^\| images sent \| {sent} \|$", report, re.MULTILINE)
+    assert metrics["trajectory"]["poses"] == metrics["depth"]["images"] == metrics["images"] - lost
 
     stamps, _ = read_tum(output / "trajectory.tum")
-    assert len(stamps) == numbers["processed"]
+    assert len(stamps) == metrics["images"] - lost
     assert (np.diff(stamps) > 0).all()
 
     ply = (output / "map.ply").read_bytes()
     points = int(re.search(rb"element vertex (\d+)", ply)[1])
-    assert points == numbers["map points"] > 0
+    assert points > 0
+    assert f"| map points | {points} |" in report
     assert len(ply) == ply.index(b"end_header\n") + len("end_header\n") + 15 * points
     assert f"{points:,} points" in screen.err  # the last line of progress
 
@@ -82,9 +85,17 @@ def test_a_run_leaves_files_that_agree_with_one_another(tmp_path, capfd):
     note = load_model(Config()).note
     assert note in report
     assert note in screen.out
-    for name in ("report.md", "picture.png", "map.ply", "trajectory.tum", "node.log"):
+    assert (output / "report.html").stat().st_size > 100_000
+    for name in (
+        "report.md",
+        "report.html",
+        "picture.png",
+        "map.ply",
+        "trajectory.tum",
+        "node.log",
+    ):
         assert str(output / name) in screen.out
-    assert f"{numbers['sent']} images of 30 sent" in (output / "camera.log").read_text()
+    assert f"{sent} images of 30 sent" in (output / "camera.log").read_text()
 
 
 def test_a_node_that_dies_ends_the_demo_with_what_it_said_last(tmp_path, monkeypatch, capsys):
@@ -127,7 +138,7 @@ def test_an_interrupt_ends_the_demo_and_its_processes(tmp_path, monkeypatch):
 
 def test_a_camera_that_fails_ends_the_demo_with_what_it_said(tmp_path, monkeypatch, capsys):
     replace_node(monkeypatch, NEVER_READY)
-    monkeypatch.setattr(module.DemoClient, "node_is_active", lambda _: True)
+    monkeypatch.setattr(module, "_takes_images", lambda *_: True)
     assert demo(tmp_path, seconds=SECONDS, seed=-1) == 1
     assert "seed: must be 0 to inf, got -1" in capsys.readouterr().err
     assert not is_running(tmp_path / "node.log")

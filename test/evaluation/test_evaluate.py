@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import sys
@@ -17,10 +18,11 @@ from known_bags import changed
 from rosbags.rosbag2 import Reader, StoragePlugin
 from rosbags.typesys import Stores, get_typestore
 
-import ttt3r_ros.evaluation.metrics
 from ttt3r_ros.cli import main
 from ttt3r_ros.config import Config, settings
+from ttt3r_ros.evaluation import collector
 from ttt3r_ros.evaluation.collector import Collector, Heard
+from ttt3r_ros.evaluation.metrics import plain_errors
 from ttt3r_ros.evaluation.metrics.depth import DepthErrors
 from ttt3r_ros.evaluation.metrics.trajectory import AlignedErrors
 from ttt3r_ros.evaluation.report.files import read_sequence, write_sequence
@@ -370,15 +372,28 @@ def test_a_users_error_is_one_line_and_status_2(bag, tmp_path, capsys):
     assert "no recording with truth is here or below" in capsys.readouterr().err
 
 
-def test_without_evo_nothing_is_begun_and_the_error_says_what_to_install(
-    bag, tmp_path, capsys, monkeypatch
-):
-    monkeypatch.delattr(ttt3r_ros.evaluation.metrics, "trajectory")
-    monkeypatch.delitem(sys.modules, "ttt3r_ros.evaluation.metrics.trajectory")
+def test_without_evo_the_errors_are_the_same(bag, tmp_path, monkeypatch):
+    expected = evaluated(bag, tmp_path / "evo")
+    for name in ("evo_errors", "trajectory"):
+        monkeypatch.delitem(sys.modules, f"ttt3r_ros.evaluation.metrics.{name}")
     monkeypatch.setitem(sys.modules, "evo.core", None)
+    plain = importlib.import_module("ttt3r_ros.evaluation.metrics.trajectory")
+    assert plain.position_errors is plain_errors.position_errors
+    monkeypatch.setattr(collector, "align", plain.align)
+    monkeypatch.setattr(collector, "trajectory_errors", plain.trajectory_errors)
+    found = evaluated(bag, tmp_path / "plain")
+    assert_alike(found["trajectory"], expected["trajectory"], 1e-9)
+    assert_alike(found["map"], expected["map"], 1e-9)
+
+
+def test_without_rosbags_a_bag_is_refused_with_what_to_install(bag, tmp_path, capsys, monkeypatch):
+    for name in [n for n in sys.modules if n.startswith("ttt3r_ros.recordings.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "rosbags.interfaces", None)
     output = tmp_path / "out"
-    assert main(["evaluate", str(bag), "--output", str(output)]) == 2
-    assert "pip install 'ttt3r_ros[evaluation]'" in capsys.readouterr().err.splitlines()[-1]
+    for command in (["evaluate", str(bag)], ["run", str(bag)]):
+        assert main([*command, "--output", str(output)]) == 2
+        assert "pip install 'ttt3r_ros[recordings]'" in capsys.readouterr().err.splitlines()[-1]
     assert not output.exists()
 
 

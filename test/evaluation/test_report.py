@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
@@ -15,12 +14,12 @@ import pytest
 from ttt3r_ros.evaluation.report.comparison import compared_rows, headlines
 from ttt3r_ros.evaluation.report.data import (
     Comparison,
+    DepthExample,
+    ExampleSampler,
     Published,
     Result,
     SequenceReport,
     Series,
-    View,
-    ViewSampler,
 )
 from ttt3r_ros.evaluation.report.files import (
     METRICS,
@@ -31,23 +30,32 @@ from ttt3r_ros.evaluation.report.files import (
     write_comparison,
     write_sequence,
 )
-from ttt3r_ros.evaluation.report.glossary import Label
-from ttt3r_ros.evaluation.report.html import comparison_page, sequence_page
-from ttt3r_ros.evaluation.report.markdown import comparison_text, sequence_text
-from ttt3r_ros.evaluation.report.numbers import number, shown
+from ttt3r_ros.evaluation.report.glossary import Label, number, shown
 from ttt3r_ros.evaluation.report.pictures import (
     LARGEST_ERROR,
     MAP_SIZE,
     UNKNOWN,
     VIEW_WIDTH,
-    colour_depth,
     colour_error,
+    colour_example,
     draw_map,
-    make_view,
+    make_example,
     relative_error,
 )
-from ttt3r_ros.evaluation.report.plots import horizontal_axes, path_plots, time_plots
-from ttt3r_ros.evaluation.report.svg import MOST_POINTS, Line, Mark, Shade, chart
+from ttt3r_ros.evaluation.report.plots import (
+    MOST_POINTS,
+    horizontal_axes,
+    path_plots,
+    spans,
+    thinned,
+    time_plots,
+)
+from ttt3r_ros.evaluation.report.render import (
+    comparison_page,
+    comparison_text,
+    sequence_page,
+    sequence_text,
+)
 from ttt3r_ros.evaluation.report.tables import missing, run_metadata, sequence_tables
 from ttt3r_ros.types import EvaluationError, TrackingState
 
@@ -109,11 +117,11 @@ def series(count: int = 50, scale: float = 1.0, **changes) -> Series:
     return Series(**{**columns, **changes})
 
 
-def view(stamp_ns: int = 5, true_m: float | None = 2.0) -> View:
+def view(stamp_ns: int = 5, true_m: float | None = 2.0) -> DepthExample:
     depth_m = np.full((12, 16), 2.2, np.float32)
     depth_m[0] = np.nan
     true = None if true_m is None else np.full((12, 16), true_m, np.float32)
-    return View(stamp_ns, np.full((12, 16, 3), 90, np.uint8), depth_m, true)
+    return DepthExample(stamp_ns, np.full((12, 16, 3), 90, np.uint8), depth_m, true)
 
 
 def report(name: str = "room", **changes) -> SequenceReport:
@@ -298,7 +306,7 @@ def test_figures_that_nobody_has_named_are_shown_under_their_own_name():
     [_, table] = sequence_tables({"map": {"flying_pixels_mm": 7.0}, "images": 3})[:2]
     assert table.title == "Images and time"
     [row] = sequence_tables({"map": {"flying_pixels_mm": 7.0}})[0].rows
-    assert (row.label.text, row.unit, row.cells) == ("flying pixels mm", "mm", ("7.00",))
+    assert (row.label.text, row.unit, row.cells) == ("flying pixels", "mm", ("7.00",))
 
 
 def test_alignments_are_columns_and_distances_too():
@@ -357,7 +365,9 @@ def rows_by_name(*results: Result, **changes) -> dict:
 
 
 def marked(row, label: str, of: Comparison) -> bool:
-    return row.best[[line.label.text for line in headlines(of)].index(label)]
+    return dict(zip((line.label.text for line in headlines(of)), row.best, strict=False)).get(
+        label, False
+    )
 
 
 def test_the_best_of_a_sequences_configurations_is_marked_and_papers_are_not():
@@ -458,7 +468,7 @@ def test_a_page_with_large_pictures_and_many_images_is_below_3_mb():
     noise = np.random.default_rng(1)
     rgb = noise.integers(0, 255, (480, 640, 3), np.uint8)
     depth_m = noise.uniform(1, 4, (480, 640)).astype(np.float32)
-    views = [make_view(stamp, rgb, depth_m, depth_m[::-1]) for stamp in range(6)]
+    views = [make_example(stamp, rgb, depth_m, depth_m[::-1]) for stamp in range(6)]
     text = sequence_page(report(views=views, series=series(20_000)))
     assert 0.2e6 < len(text) < 3e6
 
@@ -501,71 +511,50 @@ def test_a_plan_for_z_up_has_x_to_the_right_and_y_up_and_kittis_has_z_up():
     np.testing.assert_allclose(horizontal_axes((0, -1, 0))[:2], [x, z], atol=1e-12)
 
 
-def path_points(svg: str, style: str) -> list[list[tuple[float, float]]]:
-    """Return the strokes of the line of a style."""
-    [commands] = re.findall(rf'<path class="line {style}" d="(M[^"H]*)"/>', svg)
-    strokes = [stroke for stroke in commands.split("M") if stroke]
-    return [[tuple(map(float, point.split())) for point in stroke.split("L")] for stroke in strokes]
+def texts_of(svg: str) -> list[str]:
+    return re.findall(r"<text[^>]*>([^<]*)</text>", svg)
 
 
-def line(x: Sequence[float], y: Sequence[float], name: str = "") -> Line:
-    return Line(np.array(x, float), np.array(y, float), name, "estimate")
-
-
-def test_a_line_is_broken_where_nothing_is_known():
-    svg = chart([line(range(6), [1, 2, np.nan, 3, 2, 1])], "x", "y", "d")
-    assert [len(stroke) for stroke in path_points(svg, "estimate")] == [2, 3]
+def test_the_same_series_gives_the_same_chart_without_a_date():
+    first, second = (path_plots(series())[0].svg for _ in range(2))
+    assert first == second
+    assert "<dc:date>" not in first
 
 
 def test_a_long_line_is_thinned_and_keeps_its_peaks():
     values = np.zeros(50_000)
-    values[12_345], values[40_001] = 7.0, -3.0
-    [stroke] = path_points(chart([line(range(50_000), values)], "x", "y", "d"), "estimate")
-    assert len(stroke) <= MOST_POINTS
-    heights = {y for _, y in stroke}
-    assert len(heights) == 3
-    [path] = path_points(
-        chart([line(range(50_000), range(50_000))], "x", "y", "d", to_scale=True), "estimate"
-    )
-    assert len(path) == MOST_POINTS
+    values[12_345], values[40_001], values[7] = 7.0, -3.0, np.nan
+    kept = thinned(values)
+    assert len(kept) <= MOST_POINTS
+    assert {12_345, 40_001} <= {*kept.tolist()}
+    assert thinned(values[:100]).tolist() == [*range(100)]
 
 
-def test_a_plan_is_to_scale():
-    svg = chart([line([0, 3, 3], [0, 0, 1])], "x", "y", "d", to_scale=True)
-    [[a, b, c]] = path_points(svg, "estimate")
-    assert b[0] - a[0] == pytest.approx(3 * (b[1] - c[1]), abs=0.3)
+def test_a_chart_names_what_it_draws_and_no_more():
+    state = np.full(50, TrackingState.TRACKING, np.int8)
+    state[10:20] = TrackingState.LOST
+    texts = texts_of(time_plots(series(state=state))[0].svg)
+    assert {"time [s]", "error [m]", "lost", "boundary"} <= {*texts}
+    assert "uncertain" not in texts
+    [above, side] = path_plots(series(segment=np.zeros(50, np.int64)))
+    assert {"truth", "estimate", "start", "end", "x [m]", "y [m]"} <= {*texts_of(above.svg)}
+    assert "z [m]" in texts_of(side.svg)
+    assert "boundary" not in texts_of(above.svg)
 
 
-def test_values_that_are_all_alike_have_a_chart():
-    for values in ([5, 5, 5], [0, 0, 0], [1e9, 1e9, 1e9]):
-        [[first, *_]] = path_points(chart([line(range(3), values)], "x", "y", "d"), "estimate")
-        assert np.isfinite(first).all()
-    assert path_points(chart([line([0], [2])], "x", "y", "d"), "estimate")
+@pytest.mark.parametrize("values", [5.0, 0.0, 1e9])
+def test_values_that_are_all_alike_have_a_chart(values: float):
+    assert len(time_plots(series(gain=np.full(50, values)))) == 6
+    assert len(path_plots(series(positions_m=np.full((50, 3), values)))) == 2
+    assert len(time_plots(series(1))) == 5  # of one image there is no scale drift
 
 
-def test_the_legend_names_what_is_there_and_no_more():
-    one = Mark(np.array([1.0]), np.array([1.0]), "start", "start")
-    none = Mark(np.empty(0), np.empty(0), "end", "end")
-    shades = [Shade([(0.0, 1.0)], "lost", "lost"), Shade([], "uncertain", "uncertain")]
-    svg = chart(
-        [line([0, 2], [0, 2], "truth <&>")], "x", "y", '"', marks=[one, none], shades=shades
-    )
-    Page(svg)
-    texts = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
-    assert texts[:3] == ["truth &lt;&amp;&gt;", "start", "lost"]
-    assert "uncertain" not in svg and "end" not in texts
-
-
-def test_lost_and_uncertain_stretches_are_shaded_from_their_first_image_to_the_next_good_one():
+def test_a_state_lasts_from_its_first_image_to_the_next_of_another():
     state = np.full(50, TrackingState.TRACKING, np.int8)
     state[10:20], state[45:] = TrackingState.LOST, TrackingState.UNCERTAIN
-    svg = time_plots(series(state=state))[0].svg
-    [(x, width)] = re.findall(r'<rect class="lost" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', svg)
-    [[first, *_, last]] = path_points(svg, "estimate")
-    per_image = (last[0] - first[0]) / 49
-    assert float(x) == pytest.approx(first[0] + 10 * per_image, abs=0.1)
-    assert float(width) == pytest.approx(10 * per_image, abs=0.1)
-    assert svg.count('class="uncertain"') == 2  # the stretch and the legend's
+    shaded = series(state=state)
+    assert spans(shaded, TrackingState.LOST) == [(1.0, 2.0)]
+    assert spans(shaded, TrackingState.UNCERTAIN) == [(4.5, 4.9)]
 
 
 def test_what_is_known_at_no_image_has_no_chart():
@@ -587,7 +576,7 @@ def test_an_example_is_small_and_what_is_no_depth_is_unknown():
     depth_m[:24] = np.inf
     true_m = np.full((480, 640), 4.0)
     true_m[:, :320] = 0
-    small = make_view(5, np.zeros((480, 640, 3), np.uint8), depth_m, true_m)
+    small = make_example(5, np.zeros((480, 640, 3), np.uint8), depth_m, true_m)
     assert small.rgb.shape == (240, VIEW_WIDTH, 3)
     assert small.depth_m.shape == small.true_depth_m.shape == (240, VIEW_WIDTH)
     error = relative_error(small)
@@ -598,11 +587,11 @@ def test_an_example_is_small_and_what_is_no_depth_is_unknown():
 
 def test_unknown_depth_is_grey_and_no_depth_looks_like_it():
     depths = np.array([[np.nan, 1.0, 2.0, 3.0, 9.0]], np.float32)
-    grey, near, _, far, beyond = colour_depth(depths, (1.0, 3.0))[0].tolist()
+    grey, near, _, far, beyond = colour_example(depths, (1.0, 3.0))[0].tolist()
     assert tuple(grey) == UNKNOWN
     assert far == beyond != near
     errors = np.linspace(0, LARGEST_ERROR, 200, dtype=np.float32)[None]
-    for colours in (colour_error(errors), colour_depth(errors, (0.0, LARGEST_ERROR))):
+    for colours in (colour_error(errors), colour_example(errors, (0.0, LARGEST_ERROR))):
         assert (np.abs(colours.astype(int) - UNKNOWN).sum(axis=2) > 20).all()
 
 
@@ -625,7 +614,7 @@ def test_the_map_is_drawn_upright_with_and_without_truth():
 
 @pytest.mark.parametrize("count", [0, 1, 5, 6, 7, 13, 100, 1000])
 def test_examples_are_spread_over_the_whole_sequence(count: int):
-    sampler = ViewSampler(6)
+    sampler = ExampleSampler(6)
     for stamp in range(count):
         if sampler.wants_next():
             sampler.add(view(stamp))

@@ -15,7 +15,7 @@ import pytest
 from transforms3d.euler import euler2mat
 
 from ttt3r_ros.camera.preprocessing import crop_transform
-from ttt3r_ros.evaluation.metrics import revisits
+from ttt3r_ros.evaluation.metrics import plain_errors, revisits
 from ttt3r_ros.evaluation.metrics.depth import DepthComparison
 from ttt3r_ros.evaluation.metrics.drift import MOST_WINDOWS, scale_drift
 from ttt3r_ros.evaluation.metrics.trajectory import ALIGNMENTS, align, trajectory_errors
@@ -56,7 +56,7 @@ def test_ate_and_rpe_after_every_alignment_are_the_twins(paths, alignment):
     poses, truth = paths
     errors = trajectory_errors(poses, truth).by_alignment[alignment]
     aligned, scale = plain.align(poses, truth, alignment)
-    ate = plain.distances(aligned, truth)
+    ate = plain_errors.position_errors(aligned, truth)
     trans, rot = plain.motion_errors(aligned, truth, plain.neighbours(truth))
     assert astuple(errors)[:-1] == pytest.approx(
         (
@@ -71,6 +71,10 @@ def test_ate_and_rpe_after_every_alignment_are_the_twins(paths, alignment):
         **TIGHT,
     )
     assert errors.reason is None
+    for found, twin in zip(
+        plain_errors.neighbour_errors(aligned, truth), (trans, rot), strict=True
+    ):
+        assert found == pytest.approx(twin, **TIGHT)
     path = align(poses, truth, alignment)
     np.testing.assert_allclose(path.poses, aligned, rtol=0, atol=1e-9)
     assert path.scale == errors.scale

@@ -34,7 +34,7 @@ def level_pose(x_m: float = 0.0, y_m: float = 0.0, yaw: float = 0.0) -> Transfor
 
 def principal_point(height: int) -> tuple[float, float]:
     """Where the package takes it to be that of a camera that nothing is known of."""
-    return WIDTH // 2, height // 2
+    return (WIDTH - 1) / 2, (height - 1) / 2
 
 
 def points_seen(T_world_camera: Transform, height: int, focal: float = FOCAL) -> np.ndarray:

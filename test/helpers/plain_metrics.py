@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The metrics once more, from their definitions and in plain NumPy.
 
-Slow, and by other ways where there are any; neither the package nor evo is used.
+Slow, and by other ways where there are any. Alignment and distances are those that the package
+itself uses where evo, which they are compared with, is not installed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import math
 from itertools import combinations, pairwise
 
 import numpy as np
+
+from ttt3r_ros.evaluation.metrics import plain_errors
 
 
 def associate(stamps_ns, true_stamps_ns, max_difference_s=0.01):
@@ -23,35 +26,8 @@ def associate(stamps_ns, true_stamps_ns, max_difference_s=0.01):
 
 
 def align(poses, truth, alignment):
-    """Aligned poses and the scale: rotation by Horn's quaternion (1987), scale by Umeyama's."""
-    if alignment == "none":
-        return poses, 1.0
-    x, y = poses[:, :3, 3], truth[:, :3, 3]
-    a, b = x - x.mean(axis=0), y - y.mean(axis=0)
-    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = a.T @ b
-    symmetric = np.array([
-        [xx + yy + zz, yz - zy, zx - xz, xy - yx],
-        [yz - zy, xx - yy - zz, xy + yx, zx + xz],
-        [zx - xz, xy + yx, -xx + yy - zz, yz + zy],
-        [xy - yx, zx + xz, yz + zy, -xx - yy + zz],
-    ])  # fmt: skip
-    w, *v = np.linalg.eigh(symmetric)[1][:, -1]
-    v = np.array(v)
-    cross = np.array([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]])
-    R = (w * w - v @ v) * np.eye(3) + 2 * np.outer(v, v) + 2 * w * cross
-    scale = 1.0 if alignment == "se3" else float(((a @ R.T) * b).sum() / (a * a).sum())
-    if alignment == "scale":
-        R, shift = np.eye(3), np.zeros(3)
-    else:
-        shift = y.mean(axis=0) - scale * R @ x.mean(axis=0)
-    result = np.tile(np.eye(4), (len(poses), 1, 1))
-    result[:, :3, :3] = R @ poses[:, :3, :3]
-    result[:, :3, 3] = scale * x @ R.T + shift
-    return result, scale
-
-
-def distances(poses, truth):
-    return np.sqrt(((poses[:, :3, 3] - truth[:, :3, 3]) ** 2).sum(axis=1))
+    """Aligned poses and the scale."""
+    return (poses, 1.0) if alignment == "none" else plain_errors.align(poses, truth, alignment)
 
 
 def motion_error(a, b, true_a, true_b):

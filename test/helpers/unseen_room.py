@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ttt3r_ros.clients.demo_recording import along_rays
 from ttt3r_ros.config import Config
 from ttt3r_ros.evaluation.metrics.trajectory import trajectory_errors
 from ttt3r_ros.geometry import Intrinsics, orthonormal
@@ -65,3 +64,18 @@ def ate_of_a_resting_camera(poses: np.ndarray, true_poses: np.ndarray) -> float:
     ate_m = errors.by_alignment["se3"].ate_rmse_m
     assert ate_m is not None
     return ate_m / errors.guess_ate_rmse_m
+
+
+def along_rays(true_m: np.ndarray, camera: Intrinsics, seen: Intrinsics) -> np.ndarray:
+    """Return the true depth along the rays of a smaller image, NaN beyond the larger one's edges.
+
+    Args:
+        true_m: [H, W].
+        camera: intrinsics of `true_m`.
+        seen: intrinsics of the result [h, w], of the same camera at another size.
+    """
+    u = np.rint((np.arange(seen.width) - seen.cx) / seen.fx * camera.fx + camera.cx).astype(int)
+    v = np.rint((np.arange(seen.height) - seen.cy) / seen.fy * camera.fy + camera.cy).astype(int)
+    inside = np.outer((v >= 0) & (v < camera.height), (u >= 0) & (u < camera.width))
+    nearest = true_m[np.ix_(v.clip(0, camera.height - 1), u.clip(0, camera.width - 1))]
+    return np.where(inside, nearest, np.float32(np.nan))

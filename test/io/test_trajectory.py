@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ttt3r_ros.geometry import transform_from_quaternion
+from ttt3r_ros.geometry import transform, transform_from_quaternion
 from ttt3r_ros.io.trajectory import BoundedTrajectory, TumWriter, read_tum, subsample
 
 
@@ -131,3 +131,13 @@ def test_a_bounded_copy_is_bounded_even_and_ends_with_the_last_pose():
 def test_a_copy_of_one_pose_is_refused():
     with pytest.raises(ValueError, match="max_poses: must be at least 2, got 1"):
         subsample([1, 2, 3], 1)
+
+
+def test_poses_move_with_their_segments_and_take_their_new_numbers():
+    subject = BoundedTrajectory(10)
+    shift, again = (transform(np.eye(3), (metres, 0, 0)) for metres in (1.0, 10.0))
+    for segment in (0, 0, 1, 2):
+        subject.append(segment, np.eye(4), segment)
+    subject.move({0: shift, 2: shift}, {1: 0})
+    subject.move({0: again}, {})
+    assert [T[0, 3] for _, T in subject.poses()] == [11, 11, 10, 1]

@@ -136,3 +136,25 @@ def test_what_is_no_rotation_with_scale_is_named_and_changes_nothing(T):
     ):
         voxel_map.move({1: T})
     assert all(torch.equal(v, before[name]) for name, v in voxel_map.to_tensors().items())
+
+
+def test_segments_with_another_number_move_as_that_one():
+    voxel_map = VoxelMap(SIZE, 1000)
+    for segment in range(4):
+        see(voxel_map, 0.05 + segment, segment)
+    voxel_map.relabel({3: 1, 0: 2})
+    voxel_map.relabel({})
+    voxel_map.move({1: transform(np.eye(3), (0.0, 10.0, 0.0))})
+    assert {(round(x, 2), round(y, 2)) for x, y, _ in voxel_map.cloud().points.tolist()} == {
+        (0.05, 0.05),
+        (1.05, 10.05),
+        (2.05, 0.05),
+        (3.05, 10.05),
+    }
+    voxel_map.move({2: transform(np.eye(3), (0.0, 5.0, 0.0))})
+    assert sorted(round(y, 2) for _, y, _ in voxel_map.cloud().points.tolist()) == [
+        5.05,
+        5.05,
+        10.05,
+        10.05,
+    ]

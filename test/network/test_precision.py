@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from ttt3r_ros.network.precision import LOWER, keep_weights_in, precision_of, tf32_products
+from ttt3r_ros.network.precision import LOWER, precision_of, tf32_products
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 HEADS = ("dpt", "linear")
@@ -36,7 +36,7 @@ def test_state_and_pose_are_to_the_bit_those_under_autocast(
     network = build(patch, rope_float16=rope_float16)
     images = torch.nn.functional.interpolate(images.flatten(0, 1), (32, 48))[:, None]
     expected = follow(network, images, dtype)
-    keep_weights_in(dtype, network)
+    network.keep_weights_in(dtype)
     for (state, seen), (usual_state, usually_seen) in zip(
         follow(network, images), expected, strict=True
     ):
@@ -49,7 +49,7 @@ def test_state_and_pose_are_to_the_bit_those_under_autocast(
 @pytest.mark.parametrize("head", HEADS)
 def test_heads_norms_and_what_the_state_begins_with_stay_in_float32(build, head):
     network = build({"patch_size": 16, "head_type": head})
-    keep_weights_in(torch.bfloat16, network)
+    network.keep_weights_in(torch.bfloat16)
     kept = {name for name, value in network.named_parameters() if value.dtype == torch.float32}
     assert {name for name in kept if name.startswith("downstream_head.")} == {
         name for name, _ in network.named_parameters() if name.startswith("downstream_head.")

@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from ttt3r_ros.network.model import Network
-from ttt3r_ros.network.precision import keep_weights_in
 from ttt3r_ros.network.recorded import RecordedNetwork, RecordingError
 from ttt3r_ros.network.state import UPDATE_RULES
 
@@ -167,7 +166,7 @@ def test_no_step_asks_for_values_or_mixes_its_device_with_the_host(
         config = replace(config, refiner_width=8)
     with torch.device("meta"):
         network = Network(config, update_rule=rule, rope_float16=True, world_points_head=True)
-    keep_weights_in(getattr(torch, dtype), network)
+    network.keep_weights_in(getattr(torch, dtype))
     image = torch.empty(1, 3, 32, 48, device="meta")
     with torch.no_grad():
         state = network.initial_state()

@@ -29,7 +29,7 @@ from ttt3r_ros.geometry import Intrinsics
 from ttt3r_ros.recordings.datasets import find_recordings
 from ttt3r_ros.recordings.readers import open_source
 from ttt3r_ros.recordings.recording import Selection
-from ttt3r_ros.types import Frame, SourceError
+from ttt3r_ros.types import SourceError
 
 
 def frames(path, **options):
@@ -178,7 +178,7 @@ def test_distorted_images_are_rectified_as_the_node_does(tmp_path):
     assert frame.intrinsics == Intrinsics(30.0, 31.0, 7.0, 5.0, WIDTH, HEIGHT)
     camera = CameraModel("/image_raw")
     camera.update(info)
-    expected = camera.apply(Frame(0, picture(0)))
+    expected = camera.apply(picture(0))
     assert np.array_equal(frame.rgb, expected.rgb) and not np.array_equal(frame.rgb, picture(0))
     np.testing.assert_array_equal(frame.outside_fov, expected.outside_fov)
 

@@ -7,7 +7,7 @@ import torch
 from keyframe_examples import LENS, offered, random_features
 from small_network import CONFIG
 
-from ttt3r_ros.geometry import Intrinsics
+from ttt3r_ros.geometry import Intrinsics, transform
 from ttt3r_ros.relocalization.keyframes import (
     KeyframeStore,
     describe,
@@ -192,3 +192,20 @@ def test_thinned_intrinsics_are_those_of_the_thinned_image(size):
 
 def test_the_examples_are_what_a_camera_sees():
     assert (LENS.width, LENS.height) == offered(0)["rgb"].shape[1::-1]
+
+
+def test_keyframes_move_with_their_segments_and_take_their_new_numbers():
+    store = KeyframeStore(8)
+    for number in (0, 12, 24):  # segments 0, 1, 2
+        assert store.offer(**offered(number, x_m=float(number)))
+    before = store.keyframes
+    shift = transform(np.eye(3), (0.0, 0.0, 5.0))
+    store.move({0: shift, 2: shift}, {2: 1})
+    assert [k.segment for k in store.keyframes] == [0, 1, 1]
+    for old, new, T in zip(before, store.keyframes, (shift, np.eye(4), shift), strict=True):
+        np.testing.assert_allclose(new.T_map_camera, T @ old.T_map_camera)
+        np.testing.assert_allclose(new.T_map_segment, T @ old.T_map_segment)
+        assert new.state is old.state
+    # What is near has moved too.
+    again = {**offered(30, looks=0), "T_map_camera": store.keyframes[0].T_map_camera}
+    assert not store.offer(**again)

@@ -11,7 +11,8 @@ import torch
 from keyframe_examples import LENS, offered, random_features
 from small_network import CONFIG, small_network
 
-from benchmarks.evaluate_relocalization import Plan, Studio, _errors, _input, beside, drive
+from benchmarks.evaluate_relocalization import Options, Studio, beside, drive, pose_errors
+from benchmarks.streams import network_input
 from ttt3r_ros.config import Config
 from ttt3r_ros.geometry import inverse
 from ttt3r_ros.loading import load_model
@@ -31,8 +32,8 @@ def driven():
     """Model, rooms, what was remembered of each, and the truth."""
     model = load_model(Config(device="cpu"))
     studio = Studio(SEEDS, model.image_size, LOOP_S)
-    plan = Plan(Config(device="cpu"), loop_s=2.5)
-    stores, truth = drive(plan, model, studio)
+    options = Options(loop=2.5)
+    stores, truth = drive(options, model, studio)
     return model, studio, stores, truth
 
 
@@ -40,7 +41,7 @@ def ask(driven, poses, room, store, **options):
     model, studio, stores, _ = driven
     rgb = studio.shoot(poses)
     with torch.inference_mode():
-        features = model.network.encode(_input(rgb[room, None], model.device))
+        features = model.network.encode(network_input(rgb[room, None], model.device))
     picture = rgb[room].numpy()
     return relocalize(model.network, features, picture, studio.lens, stores[store], **options)
 
@@ -54,7 +55,7 @@ def test_pictures_of_the_way_are_found_again_and_with_their_pose(driven):
             found = ask(driven, poses, room, room)
             if found:
                 keyframe = truth[found.keyframe.stamp_ns][room].numpy()
-                errors.append(_errors(found, keyframe, poses[room].numpy()))
+                errors.append(pose_errors(found, keyframe, poses[room].numpy()))
     assert len(errors) >= 7  # of 9
     metres, degrees = np.median(errors, axis=0)
     assert metres < 0.1 and degrees < 2
@@ -69,7 +70,7 @@ def test_pictures_from_beside_the_way_are_found(driven):
         for room in range(len(SEEDS)):
             if found := ask(driven, poses, room, room):
                 keyframe = truth[found.keyframe.stamp_ns][room].numpy()
-                errors.append(_errors(found, keyframe, poses[room].numpy()))
+                errors.append(pose_errors(found, keyframe, poses[room].numpy()))
     assert len(errors) >= 6  # of 9
     assert np.median(errors, axis=0)[0] < 0.2
 
@@ -84,7 +85,7 @@ def test_another_room_and_the_wall_behind_are_not_taken_for_what_was_seen(driven
             assert ask(driven, poses, room, (room + 1) % len(SEEDS)) is None
             if found := ask(driven, turned, room, room):  # the way may have led past that wall
                 keyframe = truth[found.keyframe.stamp_ns][room].numpy()
-                metres, degrees = _errors(found, keyframe, turned[room].numpy())
+                metres, degrees = pose_errors(found, keyframe, turned[room].numpy())
                 assert metres < 0.3 and degrees < 10
 
 
@@ -98,7 +99,7 @@ def test_going_on_from_the_state_that_is_found_keeps_the_pose(driven):
     )
     rgb = studio.shoot(studio.poses(WHEN_S[0] + 0.1))
     with torch.inference_mode():
-        _, prediction = model.network.step(found.state, _input(rgb[:1], model.device))
+        _, prediction = model.network.step(found.state, network_input(rgb[:1], model.device))
     next_camera = found.T_map_segment @ prediction.pose_matrix[0].double().numpy()
     assert np.linalg.norm((inverse(found.T_map_camera) @ next_camera)[:3, 3]) < 0.15
 
@@ -219,7 +220,7 @@ def test_a_place_is_found_the_same_after_a_restart_from_a_file(driven, tmp_path)
     poses = studio.poses(WHEN_S[1])
     picture = studio.shoot(poses)[0]
     with torch.inference_mode():
-        features = model.network.encode(_input(picture[None], model.device))
+        features = model.network.encode(network_input(picture[None], model.device))
     asked = (model.network, features, picture.numpy(), studio.lens)
     before, after = relocalize(*asked, stores[0]), relocalize(*asked, again)
     np.testing.assert_allclose(before.T_map_camera, after.T_map_camera, atol=1e-5)

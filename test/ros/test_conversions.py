@@ -39,17 +39,20 @@ def test_a_stamp_goes_there_and_back_to_the_nanosecond():
     assert conversions.stamp_ns(message) == STAMP_NS
 
 
-def test_a_frame_has_the_pixels_stamp_and_frame_of_its_message():
-    frame = conversions.frame_from_image(image_message(1.5, frame_id="eye"), "other")
-    np.testing.assert_array_equal(frame.rgb, picture())
-    assert (frame.stamp_ns, frame.frame_id) == (1_500_000_000, "eye")
-    assert conversions.frame_from_image(image_message(frame_id=""), "other").frame_id == "other"
+def test_an_image_is_of_the_frame_that_it_names_or_else_of_the_cameras():
+    assert conversions.frame_id_of(image_message(frame_id="eye"), "other") == "eye"
+    assert conversions.frame_id_of(image_message(frame_id=""), "other") == "other"
+    with pytest.raises(FrameRejected, match=r"header\.frame_id: empty, and the parameter"):
+        conversions.frame_id_of(image_message(frame_id=""), "")
+
+
+def test_pixels_are_those_of_the_message():
+    np.testing.assert_array_equal(conversions.decode(image_message()), picture())
 
 
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        (dict(frame_id=""), "header.frame_id: empty, and the parameter camera_frame is too"),
         (dict(encoding="rgb7"), "encoding: 'rgb7'"),
         (dict(step=100), "step: 64 pixels take 192 bytes"),
         (dict(data=b"abc"), "data: 48 rows of 192 bytes take 9216 bytes, got 3"),
@@ -57,13 +60,13 @@ def test_a_frame_has_the_pixels_stamp_and_frame_of_its_message():
 )
 def test_a_wrong_field_is_named(fields, reason):
     with pytest.raises(FrameRejected, match=reason):
-        conversions.frame_from_image(image_message(**fields), "")
+        conversions.decode(image_message(**fields))
 
 
 def test_a_damaged_picture_is_named():
     message = CompressedImage(format="jpeg", data=b"nonsense")
     with pytest.raises(FrameRejected, match="data: not a whole JPEG or PNG"):
-        conversions.frame_from_image(message, "eye")
+        conversions.decode(message)
 
 
 def test_depth_is_metres_where_it_is_known_and_else_no_number(result):

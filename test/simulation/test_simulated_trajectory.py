@@ -8,7 +8,7 @@ import torch
 from plain_geometry import clearance
 
 from ttt3r_ros.simulation import make_rooms, make_trajectory, render
-from ttt3r_ros.simulation.trajectory import MARGIN_M
+from ttt3r_ros.simulation.camera_path import MARGIN_M
 
 SEEDS = range(100)
 STYLES = ("robot", "handheld")

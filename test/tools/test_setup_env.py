@@ -195,17 +195,13 @@ def test_wheels_are_installed_at_the_tested_versions_and_an_install_keeps_its_ow
     monkeypatch.setattr(setup_env.importlib.metadata, "version", lambda name: "1.26.4")
     setup_env.install_packages("install", dev=True)
     wheels, install = (command.split("-m pip install ")[1] for command in sandbox)
-    assert wheels == "--constraint constraints.txt --editable .[ros]"
-    assert install == "numpy<2 --editable .[evaluation,view,dev]"
+    assert wheels == "--constraint constraints.txt --editable .[recordings,ros]"
+    assert install == "numpy<2 --editable .[recordings,evaluation,view,dev]"
 
 
-@pytest.mark.parametrize(("version", "extra"), [((2, 34), ""), ((2, 35), ",benchmark")])
-def test_what_benchmarks_compare_with_is_installed_where_there_are_wheels(
-    sandbox, monkeypatch, version, extra
-):
-    monkeypatch.setattr(setup_env, "glibc", lambda: version)
+def test_tests_do_without_what_benchmarks_compare_with(sandbox):
     setup_env.install_packages("wheels", dev=True)
-    assert sandbox[-1].endswith(f"--editable .[ros,evaluation,view{extra},dev]")
+    assert sandbox[-1].endswith("--editable .[recordings,ros,evaluation,view,dev]")
 
 
 def test_a_failing_command_is_named_with_its_status():

@@ -9,7 +9,7 @@ import pytest
 from places import ROOT
 
 from ttt3r_ros.config import TrackingConfig
-from ttt3r_ros.tracking.monitor import TrackingMonitor
+from ttt3r_ros.tracking.monitor import Monitor
 from ttt3r_ros.tracking.signals import Signals
 from ttt3r_ros.types import TrackingState
 
@@ -45,7 +45,7 @@ def states(monitor, *signals):
 
 
 def tracking(images=20, **limits):
-    monitor = TrackingMonitor(TrackingConfig(**limits))
+    monitor = Monitor(TrackingConfig(**limits))
     assert states(monitor, FIRST, *[GOOD] * (images - 1)) == "I" + "T" * (images - 1)
     return monitor
 
@@ -65,7 +65,7 @@ def test_one_odd_signal_is_uncertain_until_two_images_are_good(name):
 
 @pytest.mark.parametrize("name", ["confidence", "detail", "disagreement", "rotation_jump_rad"])
 def test_what_is_usual_is_not_known_before_some_images(name):
-    monitor = TrackingMonitor()
+    monitor = Monitor()
     assert states(monitor, FIRST, odd(name), odd(name)) == "ITT"
 
 
@@ -78,7 +78,7 @@ def test_a_picture_that_is_empty_or_of_another_place_is_lost_at_once(broken, ima
 
 
 def test_a_stream_that_begins_in_the_dark_is_lost_until_there_is_a_picture():
-    assert states(TrackingMonitor(), COVERED, COVERED, FIRST, GOOD) == "LLIT"
+    assert states(Monitor(), COVERED, COVERED, FIRST, GOOD) == "LLIT"
 
 
 def test_three_odd_signals_at_once_are_lost_and_two_are_in_two_images_in_a_row():
@@ -130,10 +130,10 @@ def test_one_odd_signal_that_lasts_is_never_lost_and_becomes_usual(name):
 def test_jumps_are_measured_by_those_of_the_stream_and_small_ones_are_never_odd():
     rough = replace(GOOD, rotation_jump_rad=0.05)
     assert states(tracking(), rough) == "U"
-    monitor = TrackingMonitor()
+    monitor = Monitor()
     states(monitor, *[rough] * 20)
     assert states(monitor, replace(GOOD, rotation_jump_rad=0.15)) == "T"
-    monitor = TrackingMonitor()
+    monitor = Monitor()
     states(monitor, *[replace(GOOD, rotation_jump_rad=0.0)] * 20)  # at rest
     assert states(monitor, replace(GOOD, rotation_jump_rad=0.03)) == "T"
 
@@ -165,7 +165,7 @@ def test_a_new_segment_begins_with_an_image_that_is_initializing():
 
 def test_after_a_reset_everything_is_as_at_first():
     signals = [FIRST, *[GOOD] * 9, odd("detail"), COVERED, COVERED, GOOD, odd("confidence"), GOOD]
-    monitor = TrackingMonitor()
+    monitor = Monitor()
     first = states(monitor, *signals)
     monitor.reset()
     assert states(monitor, *signals) == first

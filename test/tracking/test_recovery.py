@@ -189,7 +189,7 @@ def test_from_a_session_nothing_is_tracked_in_another_room(session):
     for view in Room(ANOTHER_SEED).again(10**15, 3):
         result = subject.process(view.frame)
         assert result.state is LOST
-        assert result.reason == "no place of the session has been recognised yet"
+        assert result.reason == "no place of the session has been recognized yet"
         assert np.trace(result.map_pose_covariance[:3, :3]) > 1e5
     assert len(subject.map) == points
 

@@ -12,7 +12,8 @@ MS = 1_000_000
 
 def judge(last_ms, next_ms, config=None, left_out_ms=None) -> StampStep:
     guard = TimeGuard()
-    guard.last_ns = None if last_ms is None else last_ms * MS
+    if last_ms is not None:
+        guard.accept(last_ms * MS)
     return guard.judge(next_ms * MS, left_out_ms and left_out_ms * MS, config or TimeConfig())
 
 
@@ -49,5 +50,5 @@ def test_an_image_left_out_before_the_last_one_makes_no_gap_longer():
 def test_the_distance_to_the_last_image_is_known_in_seconds():
     guard = TimeGuard()
     assert guard.ahead_s(5) == 0
-    guard.last_ns = 2000 * MS
+    guard.accept(2000 * MS)
     assert guard.ahead_s(500 * MS) == -1.5

@@ -8,25 +8,34 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ttt3r_ros.camera.rectification import Matrix, Rectification
 from ttt3r_ros.geometry import Intrinsics
-from ttt3r_ros.types import Frame
+from ttt3r_ros.types import Mask
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _View:
+class _Pinhole:
     """A pinhole camera, and how its picture comes from the raw one."""
 
     intrinsics: Intrinsics
     rectification: Rectification | None  # None: the picture is the camera's own
+
+
+class PinholeImage(NamedTuple):
+    """An image as a camera without distortion sees it; named as the fields of `Frame`."""
+
+    rgb: npt.NDArray[np.uint8]  # [H, W, 3]
+    intrinsics: Intrinsics | None  # None: not known
+    mask: Mask | None = None  # [H, W] pixels left out of the map
+    outside_fov: Mask | None = None  # [H, W] pixels that the lens does not show
 
 
 class CameraModel:
@@ -44,7 +53,7 @@ class CameraModel:
         """
         self._is_rectified = is_rectified(image_topic)
         self._values: tuple[Any, ...] = ()
-        self._view: _View | None = None
+        self._view: _Pinhole | None = None
         self._heard = threading.Event()
         self._warned_shape: tuple[int, ...] = ()
 
@@ -74,16 +83,20 @@ class CameraModel:
         """Let nobody wait from now on."""
         self._heard.set()
 
-    def apply(self, raw: Frame) -> Frame:
-        """Return a frame as a pinhole camera's, with intrinsics, as far as the camera is known.
+    def apply(self, rgb: npt.NDArray[np.uint8], mask: Mask | None = None) -> PinholeImage:
+        """Return an image as a pinhole camera's, with intrinsics, as far as the camera is known.
 
         Distortion is taken out of image and mask. A camera info for another size is not used, with
         a warning.
+
+        Args:
+            rgb: uint8 [H, W, 3] as the camera sent it.
+            mask: bool [H, W] of the same pixels.
         """
         view = self._view
         if view is None:
-            return raw
-        known, shape = view.intrinsics, raw.rgb.shape
+            return PinholeImage(rgb, None, mask)
+        known, shape = view.intrinsics, rgb.shape
         if (known.height, known.width) != shape[:2]:
             if shape != self._warned_shape:
                 self._warned_shape = shape
@@ -91,16 +104,11 @@ class CameraModel:
                     "camera_info: not used: is for %dx%d, the images have %dx%d",
                     *(known.width, known.height, shape[1], shape[0]),
                 )
-            return raw
-        if view.rectification is None:
-            return replace(raw, intrinsics=known)
-        return replace(
-            raw,
-            rgb=view.rectification.image(raw.rgb),
-            mask=view.rectification.mask(raw.mask),
-            outside_fov=view.rectification.outside,
-            intrinsics=known,
-        )
+            return PinholeImage(rgb, None, mask)
+        lens = view.rectification
+        if lens is None:
+            return PinholeImage(rgb, known, mask)
+        return PinholeImage(lens.image(rgb), known, lens.mask(mask), lens.outside)
 
     def apply_to_depth(self, raw_m: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return depth [h, w] that is registered to raw images as one of what `apply` returns."""
@@ -109,15 +117,15 @@ class CameraModel:
             return raw_m
         return view.rectification.depth(raw_m)
 
-    def _understood(self, info: Any) -> _View:
+    def _understood(self, info: Any) -> _Pinhole:
         """Raise ValueError if that is not possible."""
         K, P = _adjusted(np.reshape(info.k, (3, 3)), info), np.reshape(info.p, (3, 4))[:, :3]
         P = _adjusted(P, info)
         if self._is_rectified:
-            return _View(_intrinsics(P, info), None)
+            return _Pinhole(_intrinsics(P, info), None)
         raw = _intrinsics(K, info)
         if not any(info.d):
-            return _View(raw, None)
+            return _Pinhole(raw, None)
         R = np.reshape(info.r, (3, 3))
         R = R if R.any() else np.eye(3)
         try:
@@ -129,8 +137,8 @@ class CameraModel:
             lens = Rectification(info.distortion_model, info.d, K, R, pinhole.matrix(), *size)
         except ValueError as error:
             _log.warning("camera_info: images are used with their distortion: %s", error)
-            return _View(raw, None)
-        return _View(pinhole, lens)
+            return _Pinhole(raw, None)
+        return _Pinhole(pinhole, lens)
 
 
 def is_rectified(topic: str) -> bool:

@@ -146,7 +146,7 @@ def decode_depth_image(
 
 
 def decode_compressed_depth(data: Buffer, format: str) -> npt.NDArray[np.float32]:
-    """Return a depth image that is a gray PNG of 16 bits, as `decode_depth_image` does 16UC1.
+    """Return depth [H, W] in metres of a gray PNG of 16 bits, as `decode_depth_image` does 16UC1.
 
     With the transport `compressedDepth`, a header of 12 bytes precedes the PNG; depth that was
     32FC1 is quantised as q = a / z + b with a and b from there, and 0 is unknown.
@@ -183,7 +183,7 @@ def decode_compressed_depth(data: Buffer, format: str) -> npt.NDArray[np.float32
 
 
 def to_uint8(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Return samples of 0 to 65535 scaled to 0 to 255, rounded; uint8 is returned as it is."""
+    """Return samples [...] of 0 to 65535 scaled to 0 to 255, rounded; uint8 as it is."""
     if pixels.dtype == np.uint8:
         return pixels
     scaled: npt.NDArray[Any] = cv2.convertScaleAbs(pixels, alpha=255 / 65535)

@@ -6,11 +6,16 @@ A pixel at offset u from the principal point, seen at x, y, z, obeys u = f · (x
 
 from __future__ import annotations
 
+from collections import deque
 from math import isqrt
+from statistics import median
 
 import torch
 from torch import Tensor
 
+from ttt3r_ros.geometry import Intrinsics
+
+_IMAGES = 31  # whose focal lengths the median is taken of
 _ITERATIONS = 10
 _SAMPLES = 4096  # pixels looked at, about
 _FEWEST = 64  # good samples; below nothing is said
@@ -18,28 +23,41 @@ _CENTRE = 0.1  # share of the longest offset; pixels nearer to the centre say li
 _DISAGREEMENT = 0.5  # median residual over median slope; above it the points fit no camera
 
 
-def weiszfeld_focal(points: Tensor) -> float:
-    """Return the focal length in pixels as published with CUT3R, for offline comparisons.
+class FocalEstimator:
+    """The intrinsics of a camera of which nobody tells: a median over the stream's images.
 
-    It minimises the mean distance of u and f · m, m = (x/z, y/z), by ten reweighted steps, with
-    the principal point at (W // 2, H // 2). A single point with z near 0 drags the result to 0:
-    `robust_focal` is for everything else.
-
-    Args:
-        points: [H, W, 3] in the camera's optical frame.
-
-    Raises:
-        ValueError: wrong shape.
+    The principal point is taken to be the middle of the image, ((W - 1) / 2, (H - 1) / 2).
     """
-    offset, slope = _offsets_and_slopes(points)
-    slope = slope.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-    along = (offset * slope).sum(dim=-1)
-    squared = slope.square().sum(dim=-1)
-    focal = along.mean() / squared.mean()
-    for _ in range(_ITERATIONS):
-        weight = 1 / (offset - focal * slope).norm(dim=-1).clamp(min=1e-8)
-        focal = (weight * along).mean() / (weight * squared).mean()
-    return float(focal.clamp(min=0))
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self._focals: deque[float] = deque(maxlen=_IMAGES)
+
+    def clear(self) -> None:
+        """Forget all images: another camera's follow, or images of another size."""
+        self._focals.clear()
+
+    def add(self, focal: float | None) -> None:
+        """Take the focal length in pixels of an image that can be relied on; None: unknown."""
+        if focal is not None:
+            self._focals.append(focal)
+
+    def intrinsics(self, focal: float | None, width: int, height: int) -> Intrinsics | None:
+        """Return the intrinsics of an image of `width` x `height`.
+
+        Args:
+            focal: what the image itself says, in pixels; None: nothing.
+            width: in pixels.
+            height: in pixels.
+
+        Returns:
+            None as long as no image has said anything.
+        """
+        focals = [*self._focals, *(() if focal is None else (focal,))]
+        if not focals:
+            return None
+        middle = median(focals)
+        return Intrinsics(middle, middle, (width - 1) / 2, (height - 1) / 2, width, height)
 
 
 def robust_focal(
@@ -47,9 +65,10 @@ def robust_focal(
 ) -> float | None:
     """Return the focal length in pixels of the camera that saw these points.
 
-    An evenly spaced sample of pixels is used, the principal point is (W // 2, H // 2). Offsets
-    u are exact and slopes m = (x/z, y/z) are not, so 1/f is fitted to m = u / f: the median of
-    all pixels first, then ten steps in which pixels lose weight as they disagree (Cauchy).
+    An evenly spaced sample of pixels is used, the principal point is the middle of the image.
+    Offsets u are exact and slopes m = (x/z, y/z) are not, so 1/f is fitted to m = u / f: the
+    median of all pixels first, then ten steps in which pixels lose weight as they disagree
+    (Cauchy).
 
     Args:
         points: [H, W, 3] in the camera's optical frame, on any device.
@@ -90,11 +109,11 @@ def robust_focal(
 
 
 def _offsets_and_slopes(points: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the pixels' offsets from (W // 2, H // 2) and x/z, y/z of the points, [H, W, 2]."""
+    """Return the pixels' offsets from the middle and x/z, y/z of the points, [H, W, 2] each."""
     if points.ndim != 3 or points.shape[2] != 3:
         raise ValueError(f"points: expected [H, W, 3], got {list(points.shape)}")
     height, width = points.shape[:2]
-    column = torch.arange(width, device=points.device, dtype=points.dtype) - width // 2
-    row = torch.arange(height, device=points.device, dtype=points.dtype) - height // 2
+    column = torch.arange(width, device=points.device, dtype=points.dtype) - (width - 1) / 2
+    row = torch.arange(height, device=points.device, dtype=points.dtype) - (height - 1) / 2
     offset = torch.stack(torch.meshgrid(column, row, indexing="xy"), dim=-1)
     return offset, points[..., :2] / points[..., 2:]

@@ -10,6 +10,7 @@ Undistortion, pixel encodings and the EXIF orientation of files are the caller's
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ttt3r_ros.geometry import CropTransform
+from ttt3r_ros.types import Mask
 
 SQUARE_SIZE = 224
 """The one image size that means a square: the short edge becomes 224 and the long one is cut."""
@@ -33,17 +35,9 @@ _BICUBIC = 3
 _MOST_SHRUNK = 32  # on a GPU: torch's filter keeps its weights in a block's memory there
 
 RgbImage = npt.NDArray[np.uint8]  # [H, W, 3]
-Mask = npt.NDArray[np.bool_]  # [H, W]
 
 
-def network_size(
-    width: int, height: int, image_size: int, *, patch_size: int = 16, fit: str = "crop"
-) -> tuple[int, int]:
-    """Return (width, height) of the network's image; arguments as `crop_transform`."""
-    plan = crop_transform(width, height, image_size, patch_size=patch_size, fit=fit)
-    return plan.width, plan.height
-
-
+@lru_cache(maxsize=16)  # of an image whose way was planned to see whether it can be used
 def crop_transform(
     width: int, height: int, image_size: int, *, patch_size: int = 16, fit: str = "crop"
 ) -> CropTransform:
@@ -154,6 +148,7 @@ class NetworkImage:
     """A camera's image as the network sees it."""
 
     input: Tensor  # float32 [1, 3, h, w] on the network's device, see `to_network_input`
+    pixels: Tensor  # uint8 [h, w, 3] on the network's device
     crop: CropTransform
     _host: Tensor  # uint8 [h, w, 3]
     _copied: torch.cuda.Event | None = None  # after which `_host` is filled; None: it is
@@ -187,9 +182,61 @@ def network_image(
             host = pixels.to("cpu", non_blocking=True)  # into page-locked memory
             copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record(torch.cuda.current_stream(device))
-            return NetworkImage(_normalized(pixels), plan, host, copied)
+            return NetworkImage(_normalized(pixels), pixels, plan, host, copied)
     small, plan = resize_and_crop(rgb, image_size, patch_size=patch_size, fit=fit, method=method)
-    return NetworkImage(to_network_input(small, device), plan, torch.from_numpy(small))
+    host = torch.from_numpy(small)
+    pixels = host if device.type == "cpu" else _uploaded(small, device)
+    return NetworkImage(_normalized(pixels), pixels, plan, host)
+
+
+class Preprocessor:
+    """Brings the images of one stream to the size and device of one network."""
+
+    def __init__(
+        self,
+        device: torch.device,
+        image_size: int,
+        *,
+        patch_size: int = 16,
+        fit: str = "crop",
+        method: str = "exact",
+    ) -> None:
+        """Take the arguments of `network_image`."""
+        self._device = device
+        self._size = image_size
+        self._patch_size, self._fit, self._method = patch_size, fit, method
+        self._outside_fov: tuple[Mask | None, Tensor | None] = None, None  # of camera and network
+
+    def plan(self, rgb: RgbImage) -> CropTransform:
+        """Plan the way of an image.
+
+        Raises:
+            ValueError: it is no image, or nothing of it would be left.
+        """
+        return _plan(rgb, self._size, self._patch_size, self._fit)
+
+    def image(self, rgb: RgbImage) -> NetworkImage:
+        """Bring an image to the network, as `network_image` does."""
+        return network_image(
+            rgb,
+            self._device,
+            self._size,
+            patch_size=self._patch_size,
+            fit=self._fit,
+            method=self._method,
+        )
+
+    def outside_fov(self, mask: Mask | None, crop: CropTransform) -> Tensor | None:
+        """Bring what the lens does not show to the network's image, bool [h, w] on the device.
+
+        It is done once for as long as the mask [H, W] is the same object.
+        """
+        if mask is not self._outside_fov[0]:
+            resized = None
+            if mask is not None:
+                resized = torch.from_numpy(resize_mask(mask, crop)).to(self._device)
+            self._outside_fov = mask, resized
+        return self._outside_fov[1]
 
 
 def _plan(rgb: RgbImage, image_size: int, patch_size: int, fit: str) -> CropTransform:

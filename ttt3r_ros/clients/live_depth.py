@@ -12,8 +12,8 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from ttt3r_ros.clients.reading import depth_of, rgb_of
 from ttt3r_ros.evaluation.metrics.depth import DepthComparison, truth_window
-from ttt3r_ros.evaluation.report.data import Floats, ViewSampler
-from ttt3r_ros.evaluation.report.pictures import make_view
+from ttt3r_ros.evaluation.report.data import ExampleSampler, Floats
+from ttt3r_ros.evaluation.report.pictures import make_example
 from ttt3r_ros.geometry import CropTransform
 from ttt3r_ros.recordings.pose_track import MAX_DIFFERENCE_S
 from ttt3r_ros.ros.conversions import stamp_ns
@@ -34,9 +34,16 @@ class LiveDepth:
     The camera's images are for the examples, and for their size; all goes on without them.
     """
 
-    def __init__(self, comparison: DepthComparison) -> None:
-        """Begin without images; pairs go to `comparison`."""
-        self.sampler = ViewSampler()
+    def __init__(self, comparison: DepthComparison, examples: int, step: int) -> None:
+        """Start with no image pairs.
+
+        Args:
+            comparison: gets the pairs.
+            examples: that are kept at most.
+            step: every n-th row and column of the truth is compared.
+        """
+        self.sampler = ExampleSampler(examples)
+        self._compared = (slice(step // 2, None, step),) * 2
         self.expects_truth = False  # whether the node's depth waits for true depth
         self.rectified: Callable[[Floats], Floats] = lambda true_m: true_m  # of true depth
         self._comparison = comparison
@@ -86,7 +93,8 @@ class LiveDepth:
             if true_m is not None:
                 # The truth is of the camera's whole view: without its images, it tells their size.
                 camera_size = self._camera_size or true_m.shape[::-1]
-                self._comparison.add(depth_m, true_m, crop_of(camera_size, depth_m.shape[::-1]))
+                crop = crop_of(camera_size, depth_m.shape[::-1])
+                self._comparison.add(depth_m, true_m[self._compared], crop)
             image = self._images.at(stamp)
             if image is not None and self.sampler.wants_next():
                 self._show(stamp, image, depth_m, true_m)
@@ -101,7 +109,7 @@ class LiveDepth:
             return
         crop = crop_of(rgb.shape[1::-1], depth_m.shape[::-1])
         seen = None if true_m is None else true_m[truth_window(crop, true_m.shape)]
-        self.sampler.add(make_view(stamp, rgb[truth_window(crop, rgb.shape[:2])], depth_m, seen))
+        self.sampler.add(make_example(stamp, rgb[truth_window(crop, rgb.shape[:2])], depth_m, seen))
 
     def _warn(self, text: str) -> None:
         if text not in self._warned:

@@ -13,11 +13,11 @@ import math
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +29,8 @@ from ttt3r_ros.clients.listening import interruption
 from ttt3r_ros.clients.live_client import LiveClient
 from ttt3r_ros.clients.live_depth import LiveDepth
 from ttt3r_ros.clients.reading import points_of
-from ttt3r_ros.evaluation import run_metadata as run_metadata
-from ttt3r_ros.evaluation.collector import Collector, Heard, compare, series_of
+from ttt3r_ros.evaluation import run_metadata
+from ttt3r_ros.evaluation.collector import Collector, Comparison, Heard, compare, series_of
 from ttt3r_ros.evaluation.evaluate import write_report
 from ttt3r_ros.evaluation.metrics.depth import DepthComparison
 from ttt3r_ros.evaluation.metrics_json import depth_metrics, quantiles_ms
@@ -39,6 +39,11 @@ from ttt3r_ros.recordings.pose_track import PoseTrack
 from ttt3r_ros.recordings.recording import Poses, Stamps, Truth
 from ttt3r_ros.ros.conversions import stamp_ns
 from ttt3r_ros.types import EvaluationError, TrackingState
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Cloud = tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]  # points and colours [N, 3]
 
 _LOOK_S = 0.05  # between looks at the topics there are
 _FIND_S = 10.0  # for the node to appear; for truth and TF, once the node speaks
@@ -60,6 +65,18 @@ class LiveRequest:
     seconds: float | None = None  # None: until nothing has come for `idle_s`, or Ctrl-C
     idle_s: float = 10.0
     alignment: str = "se3"
+    examples: int = 6  # of depth, in the report
+    depth_step: int = 1  # every n-th row and column of true depth is compared: n² times faster
+
+
+@dataclass(frozen=True, slots=True)
+class LiveResult:
+    """What came of listening."""
+
+    report: SequenceReport
+    collected: Collector  # images since the last reset
+    comparison: Comparison  # of their poses with the truth
+    cloud: Cloud | None  # the map
 
 
 def evaluate_live(request: LiveRequest, about: dict[str, Any] | None = None) -> SequenceReport:
@@ -72,71 +89,105 @@ def evaluate_live(request: LiveRequest, about: dict[str, Any] | None = None) -> 
         about: further entries of `report.json`.
 
     Raises:
-        EvaluationError: nothing was heard, or it is not clear which topics are meant; or there are
-            true poses and evo is not installed.
+        EvaluationError: nothing was heard, or it is not clear which topics are meant.
         OSError: a file cannot be written.
     """
-    with suppress(EvaluationError):  # without true poses, nobody needs it
-        from ttt3r_ros.evaluation.metrics import trajectory  # noqa: F401  takes a while
-    request.output.mkdir(parents=True, exist_ok=True)
-    context = Context()
-    with DepthComparison(request.output) as comparison:
-        depth = LiveDepth(comparison)
-        rclpy.init(context=context)
-        try:
-            client = LiveClient(
+    with LiveEvaluation(request) as live:
+        with interruption() as interrupted:
+            live.listen(interrupted)
+        return live.finish(about or {}).report
+
+
+class LiveEvaluation:
+    """Listens to a node and to the truth, then compares them; a context manager.
+
+    Attributes:
+        client: who listens, and what it has heard.
+    """
+
+    def __init__(self, request: LiveRequest) -> None:
+        """Begin to listen: subscribe to all topics that are known by name."""
+        self._request = request
+        request.output.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            self._depth_comparison = stack.enter_context(DepthComparison(request.output))
+            self._depth = LiveDepth(self._depth_comparison, request.examples, request.depth_step)
+            context = Context()
+            rclpy.init(context=context)
+            stack.callback(context.try_shutdown)
+            self.client = LiveClient(
                 request.node,
                 request.image_topic,
                 request.pose_topic,
                 request.depth_topic,
-                depth,
+                self._depth,
                 context=context,
             )
-            with interruption() as interrupted:
-                _listen(client, request, interrupted)
-            client.destroy_node()
-        finally:
-            context.try_shutdown()
-        depth.finish()
-        return _report(client, depth, comparison, request, about or {})
+            self._executor = SingleThreadedExecutor(context=context)
+            self._executor.add_node(self.client)
+            self._looked_s = time.monotonic()
+            self._stack = stack.pop_all()
 
+    def __enter__(self) -> Self:
+        return self
 
-def _listen(client: LiveClient, request: LiveRequest, interrupted: threading.Event) -> None:
-    """Listen until the time is over, or nothing has come for a while after something has.
+    def __exit__(self, *raised: object) -> None:
+        self._stack.close()
 
-    Raises:
-        EvaluationError: what is needed is not there.
-    """
-    executor = SingleThreadedExecutor(context=client.context)
-    executor.add_node(client)
-    began_s = looked_s = time.monotonic()
-    ends_s = math.inf if request.seconds is None else began_s + request.seconds
-    _log.info("listening to %s", client.resolve_topic_name(request.node))
-    while True:
-        executor.spin_once(timeout_sec=_LOOK_S)
-        now_s = time.monotonic()
-        if now_s - looked_s >= _LOOK_S:
-            looked_s = now_s
-            client.look()
-        if interrupted.is_set():
-            ends_s = min(ends_s, now_s + _ARRIVING_S)
-        if client.last is None:
-            if now_s - began_s > _FIND_S:
-                client.check_node()
-        else:
-            if now_s - client.first_heard_s > _FIND_S:
-                client.check_truth()
-                client.check_mount()
-            if now_s - client.last_heard_s > request.idle_s:
+    def spin_once(self) -> None:
+        """Take a message, if one comes soon; now and then look for topics and transforms."""
+        self._executor.spin_once(timeout_sec=_LOOK_S)
+        if time.monotonic() - self._looked_s >= _LOOK_S:
+            self._looked_s = time.monotonic()
+            self.client.look()
+
+    def listen(self, interrupted: threading.Event) -> None:
+        """Listen until the time is over, or nothing has come for a while after something has.
+
+        Raises:
+            EvaluationError: what is needed is not there.
+        """
+        client, request = self.client, self._request
+        began_s = time.monotonic()
+        ends_s = math.inf if request.seconds is None else began_s + request.seconds
+        _log.info("listening to %s", client.resolve_topic_name(request.node))
+        while True:
+            self.spin_once()
+            now_s = time.monotonic()
+            if interrupted.is_set():
+                ends_s = min(ends_s, now_s + _ARRIVING_S)
+            if client.last is None:
+                if now_s - began_s > _FIND_S:
+                    client.check_node()
+            else:
+                if now_s - client.first_heard_s > _FIND_S:
+                    client.check_truth()
+                    client.check_mount()
+                if now_s - client.last_heard_s > request.idle_s:
+                    break
+            if now_s > ends_s:
                 break
-        if now_s > ends_s:
-            break
-    client.look()
-    if client.last is None:
-        client.check_node()
-        raise EvaluationError(f"{client.resolve_topic_name(request.node)}/status: nothing heard")
-    client.check_truth()
-    client.check_mount()
+
+    def finish(self, about: dict[str, Any]) -> LiveResult:
+        """Listen no more; compare and write the report.
+
+        Args:
+            about: further entries of `report.json`.
+
+        Raises:
+            EvaluationError: what is needed has not been heard.
+            OSError: a file cannot be written.
+        """
+        client = self.client
+        client.look()
+        if client.last is None:
+            client.check_node()
+            status = f"{client.resolve_topic_name(self._request.node)}/status"
+            raise EvaluationError(f"{status}: nothing heard")
+        client.check_truth()
+        client.check_mount()
+        self._depth.finish()
+        return _result(client, self._depth, self._depth_comparison, self._request, about)
 
 
 class _LiveTruth(Truth):
@@ -171,13 +222,13 @@ class _LiveTruth(Truth):
         """Do nothing."""
 
 
-def _report(
+def _result(
     client: LiveClient,
     depth: LiveDepth,
     depth_comparison: DepthComparison,
     request: LiveRequest,
     about: dict[str, Any],
-) -> SequenceReport:
+) -> LiveResult:
     collected, segments = _collect(client)
     truth = _LiveTruth(client)
     comparison = compare(collected, truth, request.alignment)
@@ -220,14 +271,16 @@ def _report(
         "date": date.today().isoformat(),
         **about,
     }
-    return write_report(
+    cloud = points_of(client.cloud) if client.cloud is not None else None
+    report = write_report(
         metrics,
         request.output,
         series_of(collected, comparison),
         depth.sampler.views(),
-        points_of(client.cloud) if client.cloud is not None else None,
+        cloud,
         comparison.T_truth_map,
     )
+    return LiveResult(report, collected, comparison, cloud)
 
 
 def _collect(client: LiveClient) -> tuple[Collector, int]:

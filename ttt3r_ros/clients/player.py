@@ -24,13 +24,12 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rosbags.interfaces import Connection, QosDurability, TopicInfo
-from rosbags.rosbag2 import Reader
 from rosgraph_msgs.msg import Clock
 
 from ttt3r_ros.clients.transport import use_large_image_profile
 from ttt3r_ros.config import ConfigError
 from ttt3r_ros.recordings.bag_reader import IMAGE_TYPES, open_bag, read_messages
+from ttt3r_ros.recordings.rosbag2 import Connection, QosDurability, Reader, TopicInfo
 from ttt3r_ros.types import SourceError
 
 CLOCK_PERIOD_S = 0.01

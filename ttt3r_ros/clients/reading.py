@@ -17,20 +17,16 @@ from ttt3r_ros.camera.decoding import (
     decode_depth_image,
     decode_image,
 )
-from ttt3r_ros.geometry import Intrinsics, Transform, transform_from_quaternion
+from ttt3r_ros.geometry import Intrinsics, Transform, transform_from_message
 
 _XYZ_RGB = ("x", "y", "z", "rgb")
 
 
 def transform_of(pose: Pose | TransformMessage) -> Transform:
     """Return a pose or transform as a matrix [4, 4], not finite where its quaternion is none."""
-    is_pose = isinstance(pose, Pose)
-    p = pose.position if is_pose else pose.translation
-    q = pose.orientation if is_pose else pose.rotation
-    wxyz = (q.w, q.x, q.y, q.z)
-    if not any(wxyz):
-        return np.full((4, 4), np.nan)
-    return transform_from_quaternion((p.x, p.y, p.z), wxyz)
+    if isinstance(pose, Pose):
+        return transform_from_message(pose.position, pose.orientation)
+    return transform_from_message(pose.translation, pose.rotation)
 
 
 def intrinsics_of(info: CameraInfo) -> Intrinsics:
@@ -69,12 +65,6 @@ def _layout(image: Image) -> tuple[str, int, int, int, int, Any]:
         image.is_bigendian,
         image.data,
     )
-
-
-def pixels_of(image: Image, pixel: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Return the pixels [H, W, ...] of an image whose rows are not padded."""
-    values = np.frombuffer(image.data, pixel)
-    return values.reshape(image.height, image.width, *pixel.shape)
 
 
 def points_of(cloud: PointCloud2) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:

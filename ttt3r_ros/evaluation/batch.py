@@ -27,7 +27,7 @@ import torch
 from tqdm import tqdm
 
 from ttt3r_ros.config import Config, ConfigError, to_dict, with_values
-from ttt3r_ros.evaluation import run_metadata as run_metadata
+from ttt3r_ros.evaluation import run_metadata
 from ttt3r_ros.evaluation.evaluate import Choices, evaluate
 from ttt3r_ros.evaluation.report.data import Result
 from ttt3r_ros.evaluation.report.files import METRICS

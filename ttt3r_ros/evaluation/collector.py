@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ttt3r_ros.evaluation.metrics.trajectory import NoAlignmentError, align, trajectory_errors
 from ttt3r_ros.evaluation.metrics_json import trajectory_metrics
 from ttt3r_ros.evaluation.report.data import Series
 from ttt3r_ros.geometry import Transform
@@ -58,7 +59,7 @@ class Collector:
 
     @property
     def stamps_ns(self) -> npt.NDArray[np.int64]:
-        """Of the images with a pose."""
+        """Stamps [N] of the images with a pose."""
         return np.array([i.stamp_ns for i in self.images if i.T_map_camera is not None], np.int64)
 
     @property
@@ -78,7 +79,7 @@ class Comparison:
     reason: str  # and why
     alignment: str
     T_truth_map: Transform
-    true_positions_m: dict[int, npt.NDArray[np.float64]]  # by stamp
+    true_poses: dict[int, Transform]  # by stamp
     up: tuple[float, float, float]
 
 
@@ -104,12 +105,6 @@ def compare(collected: Collector, truth: Truth, alignment: str) -> Comparison:
     if not places:
         _log.warning("%s: no pose at the images' stamps", truth.pose_source)
         return nothing("no true pose is of the time of an image")
-    from ttt3r_ros.evaluation.metrics.trajectory import (  # needs evo
-        NoAlignmentError,
-        align,
-        trajectory_errors,
-    )
-
     found = [poses[place] for place in places]
     try:
         path = align(found, true_poses, alignment)
@@ -122,9 +117,7 @@ def compare(collected: Collector, truth: Truth, alignment: str) -> Comparison:
         reason="",
         alignment=alignment,
         T_truth_map=_similarity(found[0], path.poses[0], path.scale),
-        true_positions_m={
-            int(stamps[place]): T[:3, 3] for place, T in zip(places, true_poses, strict=True)
-        },
+        true_poses={int(stamps[place]): T for place, T in zip(places, true_poses, strict=True)},
         up=_up(np.array(true_poses)),
     )
 
@@ -132,13 +125,14 @@ def compare(collected: Collector, truth: Truth, alignment: str) -> Comparison:
 def series_of(collected: Collector, comparison: Comparison) -> Series:
     """Return what happened over time."""
     images, T = collected.images, comparison.T_truth_map
-    unknown = np.full(3, np.nan)
-    positions = [unknown if i.T_map_camera is None else i.T_map_camera[:3, 3] for i in images]
-    true = [comparison.true_positions_m.get(i.stamp_ns, unknown) for i in images]
+    unknown = np.full((4, 4), np.nan)
+    poses = [unknown if i.T_map_camera is None else i.T_map_camera for i in images]
+    true = [comparison.true_poses.get(i.stamp_ns, unknown) for i in images]
+    positions, true_positions = (np.reshape(found, (-1, 4, 4))[:, :3, 3] for found in (poses, true))
     return Series(
         stamps_ns=np.array([i.stamp_ns for i in images], np.int64),
-        positions_m=np.reshape(positions, (-1, 3)) @ T[:3, :3].T + T[:3, 3],
-        true_positions_m=np.reshape(true, (-1, 3)),
+        positions_m=positions @ T[:3, :3].T + T[:3, 3],
+        true_positions_m=true_positions,
         gain=np.array([i.gain for i in images], float),
         confidence=np.array([i.confidence for i in images], float),
         scale=np.array([i.scale for i in images], float),

@@ -10,45 +10,49 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from tqdm import tqdm
 
-from ttt3r_ros.evaluation import run_metadata as run_metadata
+from ttt3r_ros.evaluation import run_metadata
 from ttt3r_ros.evaluation.batch import AS_GIVEN, Configuration, combinations, plan, run_all
 from ttt3r_ros.evaluation.evaluate import Choices, evaluate
 from ttt3r_ros.evaluation.metrics_json import summary_text, without_nan
-from ttt3r_ros.evaluation.protocols import PROTOCOLS, Part, Protocol
+from ttt3r_ros.evaluation.protocols import PROTOCOLS, Part, Preset
 from ttt3r_ros.evaluation.report.comparison import comparison_table
 from ttt3r_ros.evaluation.report.data import Comparison, Result, SequenceReport
 from ttt3r_ros.evaluation.report.files import METRICS, write_comparison
 from ttt3r_ros.io.atomic import atomic_write
-from ttt3r_ros.recordings.datasets.find import find_recordings
 from ttt3r_ros.recordings.recording import Recording, Selection
 from ttt3r_ros.recordings.source import Source
 from ttt3r_ros.run import offline_config
 from ttt3r_ros.types import EvaluationError, Frame
 
 
+class Finder(Protocol):
+    """Finds the recordings that are meant; whoever calls knows where and how."""
+
+    def __call__(self, *, format: str, max_difference_s: float) -> list[Recording]:
+        """Return them; see `recordings.datasets.find`."""
+
+
 @dataclass(frozen=True, slots=True)
 class EvaluationRequest:
     """What the command line asks for; what is None or empty is left to the protocol, if any."""
 
-    input: Path
+    title: str  # of what is evaluated, in a comparison
+    find: Finder
     output: Path
     file: Mapping[str, Any] = field(default_factory=dict)  # settings of a file, by dotted name;
     settings: Mapping[str, Any] = field(default_factory=dict)  # these beat those of the protocol
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # to be compared
     protocol: str = ""
     format: str = ""
-    sequences: tuple[str, ...] = ()
     limit: int | None = None
     start: int | None = None
     every: int | None = None
     max_frames: int | None = None
-    rate_hz: float | None = None
-    bag: Mapping[str, Any] = field(default_factory=dict)  # topics and frames
     alignment: str = "se3"
     depth_images: bool = False
     map_format: str = "ply"
@@ -64,13 +68,15 @@ def evaluate_all(request: EvaluationRequest) -> int:
 
     Raises:
         EvaluationError: what is asked for makes no sense.
-        Others: as `evaluate` and `find_recordings`.
+        Others: as `evaluate` and `find`.
     """
     _check(request)
-    protocol = PROTOCOLS.get(request.protocol) or Protocol("", "", (Part("", {}),))
+    protocol = PROTOCOLS.get(request.protocol) or Preset("", "", (Part("", {}),))
     choices = _choices(request, protocol)
     configurations = _configurations(request, protocol, choices.selection)
-    recordings = _recordings(request, protocol)
+    recordings = request.find(
+        format=request.format or protocol.format, max_difference_s=protocol.max_difference_s
+    )
     tasks = plan(recordings, configurations, choices, request.limit)
     command = command_line()
     if request.threads:
@@ -90,7 +96,7 @@ def evaluate_all(request: EvaluationRequest) -> int:
         return 0 if _is_whole(report.metrics) else 1
     results = run_all(tasks, request.output, jobs=request.jobs, threads=request.threads or 1)
     comparison = Comparison(
-        title=request.protocol or request.input.resolve().name,
+        title=request.protocol or request.title,
         results=results,
         about=" ".join([protocol.about, *_departures(request, protocol, recordings)]).strip(),
         published=protocol.published,
@@ -116,7 +122,7 @@ def _is_whole(metrics: Mapping[str, Any]) -> bool:
 
 
 def _departures(
-    request: EvaluationRequest, protocol: Protocol, recordings: Sequence[Recording]
+    request: EvaluationRequest, protocol: Preset, recordings: Sequence[Recording]
 ) -> Iterator[str]:
     """Yield in what way this is not all of the protocol."""
     if not request.protocol:
@@ -182,18 +188,7 @@ def _check(request: EvaluationRequest) -> None:
         raise EvaluationError(f"--start: must be at least 0, got {request.start}")
 
 
-def _recordings(request: EvaluationRequest, protocol: Protocol) -> list[Recording]:
-    return find_recordings(
-        request.input,
-        format=request.format or protocol.format,
-        sequences=request.sequences,
-        rate_hz=request.rate_hz,
-        max_difference_s=protocol.max_difference_s,
-        **request.bag,
-    )
-
-
-def _choices(request: EvaluationRequest, protocol: Protocol) -> Choices:
+def _choices(request: EvaluationRequest, protocol: Preset) -> Choices:
     given = {
         name: value
         for name in ("start", "every", "max_frames")
@@ -211,7 +206,7 @@ def _choices(request: EvaluationRequest, protocol: Protocol) -> Choices:
 
 
 def _configurations(
-    request: EvaluationRequest, protocol: Protocol, selection: Selection
+    request: EvaluationRequest, protocol: Preset, selection: Selection
 ) -> list[Configuration]:
     result = []
     for part in protocol.parts:

@@ -23,15 +23,15 @@ import numpy.typing as npt
 import torch
 
 from ttt3r_ros.config import Config, to_dict
-from ttt3r_ros.evaluation import run_metadata as run_metadata
+from ttt3r_ros.evaluation import run_metadata
 from ttt3r_ros.evaluation.collector import Collector, Comparison, Heard, compare, series_of
 from ttt3r_ros.evaluation.metrics.depth import DepthComparison, OtherViewError, truth_window
 from ttt3r_ros.evaluation.metrics.map import map_errors
 from ttt3r_ros.evaluation.metrics.true_surface import surface_of_stream
 from ttt3r_ros.evaluation.metrics_json import depth_metrics, map_metrics, quantiles_ms, without_nan
-from ttt3r_ros.evaluation.report.data import SequenceReport, Series, View, ViewSampler
+from ttt3r_ros.evaluation.report.data import DepthExample, ExampleSampler, SequenceReport, Series
 from ttt3r_ros.evaluation.report.files import METRICS, write_sequence
-from ttt3r_ros.evaluation.report.pictures import draw_map, make_view
+from ttt3r_ros.evaluation.report.pictures import draw_map, make_example
 from ttt3r_ros.geometry import Intrinsics, Transform
 from ttt3r_ros.io.atomic import atomic_write
 from ttt3r_ros.loading import Model, load_model
@@ -87,8 +87,7 @@ def evaluate(
 
     Raises:
         CheckpointError, ConfigError: as `Pipeline.from_config`.
-        EvaluationError: evo is not installed and there are poses to compare, or the depth is not
-            of the images' view.
+        EvaluationError: the depth is not of the images' view.
         SourceError: the recording cannot be read. Where it is damaged after some images, these
             are evaluated, and `damage` says so.
         OSError: a file cannot be written.
@@ -96,8 +95,6 @@ def evaluate(
     choices = choices or Choices()
     with ExitStack() as stack:
         truth = stack.enter_context(recording.truth())
-        if truth.pose_source:
-            from ttt3r_ros.evaluation.metrics import trajectory  # noqa: F401  before the work
         source = stack.enter_context(recording.images(choices.selection))
         truth.follow(source)
         model = load_model(config)
@@ -105,40 +102,23 @@ def evaluate(
             _log.warning("%s", model.note)
         output.mkdir(parents=True, exist_ok=True)
         (output / METRICS).unlink(missing_ok=True)  # of what is written over now
-        depth = None
-        if truth.depth_source:
-            depth = stack.enter_context(
-                DepthComparison(
-                    output,
-                    max_true_m=choices.max_true_depth_m,
-                    clip_m=choices.max_depth_m,
-                    published_shift=choices.published_shift,
-                )
-            )
-        listener = _Listener(truth, depth)
-        pipeline = Pipeline(model, config)
-        damage: list[str] = []
-        began_s = time.perf_counter()
-        summary = run(
-            _until_damage(progress(source), damage),
-            pipeline,
+        depth = DepthComparison(
             output,
-            depth_images=choices.depth_images,
-            map_format=choices.map_format,
-            on_result=listener.take,
+            max_true_m=choices.max_true_depth_m,
+            clip_m=choices.max_depth_m,
+            published_shift=choices.published_shift,
         )
-        run_s = time.perf_counter() - began_s - listener.spent_s
-        peak = _peak_memory(model)
-        depth_report = depth.report() if depth else None
+        listener = _Listener(truth, stack.enter_context(depth))
+        pipeline = Pipeline(model, config)
+        processed = _process(source, pipeline, output, choices, listener, progress)
+        processed["runtime"].update(_peak_memory(model))
+        depth_report = depth.report()
         comparison = compare(listener.collected, truth, choices.alignment)
-        rejected = len(source.rejected)
     cloud = pipeline.map.cloud(config.map.min_hits, _MAP_POINTS)
     T = comparison.T_truth_map
     points = cloud.points.astype(np.float64) @ T[:3, :3].T + T[:3, 3]
     surface, no_map = _map(recording, source, truth, choices, comparison, listener, points)
-    no_depth = "" if depth_report else "there is no true depth"
-    if truth.depth_source and no_depth:
-        no_depth = listener.other_view or "no true depth is of the time of an image"
+    no_depth = "" if depth_report else listener.why_no_depth()
     metrics = {
         "sequence": recording.name,
         "configuration": configuration,
@@ -146,18 +126,7 @@ def evaluate(
         "depth": depth_report and depth_metrics(depth_report),
         "map": surface,
         "not_compared": {"trajectory": comparison.reason, "depth": no_depth, "map": no_map},
-        "damage": damage[0] if damage else None,
-        "images": summary.processed,
-        "images_before_reset": listener.collected.before_reset,
-        "images_lost": summary.lost,
-        "images_rejected": summary.rejected + rejected,
-        "segments": summary.segments,
-        "map_points": summary.map_points,
-        "runtime": {
-            "images_per_second": summary.processed / run_s,
-            **quantiles_ms("step", listener.steps_s),
-            **peak,
-        },
+        **processed,
         "ground_truth": {"poses": truth.pose_source, "depth": truth.depth_source},
         "checkpoint": run_metadata.checkpoint(config),
         "config": to_dict(config),
@@ -177,11 +146,46 @@ def evaluate(
     )
 
 
+def _process(
+    source: Source,
+    pipeline: Pipeline,
+    output: Path,
+    choices: Choices,
+    listener: _Listener,
+    progress: Callable[[Source], Iterable[Frame]],
+) -> dict[str, Any]:
+    """Process the images and return the metrics of that."""
+    damage: list[str] = []
+    began_s = time.perf_counter()
+    summary = run(
+        _until_damage(progress(source), damage),
+        pipeline,
+        output,
+        depth_images=choices.depth_images,
+        map_format=choices.map_format,
+        on_result=listener.take,
+    )
+    run_s = time.perf_counter() - began_s - listener.spent_s
+    return {
+        "damage": damage[0] if damage else None,
+        "images": summary.processed,
+        "images_before_reset": listener.collected.before_reset,
+        "images_lost": summary.lost,
+        "images_rejected": summary.rejected + len(source.rejected),
+        "segments": summary.segments,
+        "map_points": summary.map_points,
+        "runtime": {
+            "images_per_second": summary.processed / run_s,
+            **quantiles_ms("step", listener.steps_s),
+        },
+    }
+
+
 def write_report(
     metrics: dict[str, Any],
     output: Path,
     series: Series,
-    views: Sequence[View],
+    views: Sequence[DepthExample],
     cloud: tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]] | None,
     T_truth_map: Transform,
     voxel_m: float = Config().map.voxel_size_m,
@@ -232,10 +236,10 @@ def _until_damage(frames: Iterable[Frame], damage: list[str]) -> Iterator[Frame]
 class _Listener:
     """Collects what is compared in the end; `spent_s` is the time that took."""
 
-    def __init__(self, truth: Truth, depth: DepthComparison | None) -> None:
+    def __init__(self, truth: Truth, depth: DepthComparison) -> None:
         self._truth, self._depth = truth, depth
         self.collected = Collector()
-        self.sampler = ViewSampler()
+        self.sampler = ExampleSampler()
         self.lens: Intrinsics | None = None  # of the camera's images
         self.other_view = ""  # why true depth was not compared, if so
         self.steps_s: list[float] = []
@@ -262,6 +266,12 @@ class _Listener:
             self._compare_depth(result)
         self.spent_s += time.perf_counter() - began_s
 
+    def why_no_depth(self) -> str:
+        """Say why no depth was compared."""
+        if not self._truth.depth_source:
+            return "there is no true depth"
+        return self.other_view or "no true depth is of the time of an image"
+
     def _compare_depth(self, result: FrameResult) -> None:
         true_m = self._truth.depth(result.stamp_ns) if self._truth.depth_source else None
         shown = self.sampler.wants_next()
@@ -271,7 +281,7 @@ class _Listener:
         if result.outside_fov is not None:
             depth = depth.where(~result.outside_fov, np.nan)
         depth_m = depth.cpu().numpy()
-        if self._depth and true_m is not None:
+        if true_m is not None:
             try:
                 self._depth.add(depth_m, true_m, result.crop)
             except OtherViewError as error:
@@ -280,7 +290,7 @@ class _Listener:
                 self.other_view, true_m = str(error), None
         if shown:
             seen = None if true_m is None else true_m[truth_window(result.crop, true_m.shape)]
-            self.sampler.add(make_view(result.stamp_ns, result.rgb, depth_m, seen))
+            self.sampler.add(make_example(result.stamp_ns, result.rgb, depth_m, seen))
 
 
 def _map(

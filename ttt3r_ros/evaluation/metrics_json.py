@@ -6,15 +6,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ttt3r_ros.evaluation.metrics.depth import DepthErrors, DepthReport
 from ttt3r_ros.evaluation.metrics.map import MapErrors
-
-if TYPE_CHECKING:  # needs evo
-    from ttt3r_ros.evaluation.metrics.trajectory import TrajectoryErrors
+from ttt3r_ros.evaluation.metrics.trajectory import TrajectoryErrors
 
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 

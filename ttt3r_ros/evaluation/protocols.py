@@ -34,7 +34,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Protocol:
+class Preset:
     """A preset."""
 
     format: str  # one of `datasets.FORMATS`
@@ -52,8 +52,8 @@ def _ate(where: str, ate_m: float) -> tuple[Published, ...]:
     return (Published(f"{_LISTED}, {where}", "", metrics),)
 
 
-PROTOCOLS: dict[str, Protocol] = {
-    "ttt3r-scannet": Protocol(
+PROTOCOLS: dict[str, Preset] = {
+    "ttt3r-scannet": Preset(
         format="scannet",
         about="Camera pose: every third image from the first on, at most 1000 of them; ATE and RPE "
         "after a Sim(3) alignment. The published ATE is of 90 images: --max-frames 90.",
@@ -61,7 +61,7 @@ PROTOCOLS: dict[str, Protocol] = {
         selection=Selection(every=3, max_frames=1000),
         published=_ate("90 images", 0.064),
     ),
-    "ttt3r-tum": Protocol(
+    "ttt3r-tum": Preset(
         format="tum",
         about="Camera pose: every image with a true pose within 0.02 s, the first 1000 of them; "
         "ATE and RPE after a Sim(3) alignment. The published ATE is of 90 images.",
@@ -70,7 +70,7 @@ PROTOCOLS: dict[str, Protocol] = {
         max_difference_s=0.02,
         published=_ate("90 images", 0.028),
     ),
-    "ttt3r-sintel": Protocol(
+    "ttt3r-sintel": Preset(
         format="sintel",
         about="Camera pose of 14 sequences, images cut to size: ATE and RPE after a Sim(3) "
         "alignment. Video depth of all sequences, images squeezed to size: true depth below 70 m, "
@@ -91,14 +91,14 @@ PROTOCOLS: dict[str, Protocol] = {
         max_depth_m=70.0,
         published=_ate("14 sequences", 0.201),
     ),
-    "ttt3r-kitti": Protocol(
+    "ttt3r-kitti": Preset(
         format="kitti",
         about="Video depth: the first 500 images with true depth of each drive of the depth "
         "prediction benchmark's validation set, left colour camera, squeezed to size.",
         parts=(Part("depth", _SQUEEZED),),
         selection=Selection(max_frames=500, with_truth="depth"),
     ),
-    "ttt3r-bonn": Protocol(
+    "ttt3r-bonn": Preset(
         format="bonn",
         about="Video depth of five sequences, images 30 to 530, squeezed to size; true depth below "
         "70 m.",
@@ -119,7 +119,7 @@ PROTOCOLS: dict[str, Protocol] = {
             ),
         ),
     ),
-    "ttt3r-7scenes": Protocol(
+    "ttt3r-7scenes": Preset(
         format="7scenes",
         about="3D reconstruction of the test sequences: every second image, the first 200 of "
         "them. The paper compares the world points of a second head over the central 224x224 "

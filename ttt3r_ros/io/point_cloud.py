@@ -50,7 +50,7 @@ def write_ply(
 def write_pcd(
     path: str | Path, points: npt.NDArray[np.float32], colours: npt.NDArray[np.uint8]
 ) -> None:
-    """Write points as a binary PCD file, version 0.7, with x y z rgb.
+    """Write points [N, 3] as a binary PCD file, version 0.7, with x y z rgb.
 
     As PCL has it, a colour is the bits 0x00RRGGBB in the place of a float. Arguments and errors
     are those of `write_ply`.

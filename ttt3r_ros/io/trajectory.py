@@ -7,7 +7,7 @@ last two digits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from types import TracebackType
@@ -74,7 +74,7 @@ class BoundedTrajectory:
     """Poses with their stamps, a bounded number of them, spread evenly over the images."""
 
     def __init__(self, max_poses: int) -> None:
-        """Begin empty.
+        """Start empty.
 
         Raises:
             ValueError: `max_poses` is below 2.
@@ -85,16 +85,26 @@ class BoundedTrajectory:
         self._every = 1  # so many images to a pose
         self._images = 0
         self._poses: list[tuple[int, Transform]] = []
+        self._segments: list[int] = []
 
-    def append(self, stamp_ns: int, T: Transform) -> None:
+    def append(self, stamp_ns: int, T: Transform, segment: int = -1) -> None:
         """Take the pose [4, 4] of the next image; every second one goes whenever it is full."""
         if self._images % self._every == 0:
             if len(self._poses) == self._max_poses:
-                del self._poses[1::2]
+                del self._poses[1::2], self._segments[1::2]
                 self._every *= 2
             if self._images % self._every == 0:
                 self._poses.append((stamp_ns, T))
+                self._segments.append(segment)
         self._images += 1
+
+    def move(self, T_by_segment: Mapping[int, Transform], numbers: Mapping[int, int]) -> None:
+        """Move the poses of segments, [4, 4] on their left, then give segments other numbers."""
+        self._poses = [
+            (stamp_ns, T_by_segment[segment] @ T if segment in T_by_segment else T)
+            for (stamp_ns, T), segment in zip(self._poses, self._segments, strict=True)
+        ]
+        self._segments = [numbers.get(segment, segment) for segment in self._segments]
 
     def poses(self) -> list[tuple[int, Transform]]:
         """Return a copy: stamps in nanoseconds and poses, in order."""

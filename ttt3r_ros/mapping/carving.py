@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from ttt3r_ros.geometry import Intrinsics, Transform, inverse
-from ttt3r_ros.mapping.grouping import moved_points
+from ttt3r_ros.mapping.grouping import transform_points
 
 
 def is_free_space(
@@ -38,7 +38,7 @@ def is_free_space(
     height, width = intrinsics.height, intrinsics.width
     if depth.shape != (height, width):
         raise ValueError(f"depth: expected [{height}, {width}], got {list(depth.shape)}")
-    x, y, z = moved_points(points, inverse(T_map_camera)).unbind(dim=1)
+    x, y, z = transform_points(points, inverse(T_map_camera)).unbind(dim=1)
     in_front = z > margin_m
     z = z.clamp(min=margin_m)
     column = (x / z * intrinsics.fx + intrinsics.cx).round()

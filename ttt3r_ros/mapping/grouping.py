@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,7 +69,7 @@ def weighted_mean(
     return torch.stack(sums, dim=1) / weight_sum[:, None], weight_sum
 
 
-def moved_points(points: Tensor, T: Transform) -> Tensor:
+def transform_points(points: Tensor, T: Transform) -> Tensor:
     """Move points [N, 3] by a rigid or similarity transform [4, 4]: T · p, [N, 3].
 
     Not by a matrix product: a GPU may round its factors to the 10 bits of TF32, by a switch that
@@ -77,3 +78,11 @@ def moved_points(points: Tensor, T: Transform) -> Tensor:
     columns = torch.as_tensor(T[:3].T.copy(), dtype=points.dtype, device=points.device)  # [4, 3]
     moved = torch.addcmul(columns[3], points[:, :1], columns[0])
     return moved.addcmul_(points[:, 1:2], columns[1]).addcmul_(points[:, 2:], columns[2])
+
+
+def transform_each(points: Tensor, which: Tensor, Ts: Sequence[Transform]) -> Tensor:
+    """Move points [N, 3], each by one of S transforms [4, 4], whose number is in `which` [N]."""
+    columns = torch.from_numpy(np.stack([T[:3].T for T in Ts])).to(points)  # [S, 4, 3]
+    moved = torch.addcmul(columns[:, 3][which], points[:, :1], columns[:, 0][which])
+    moved.addcmul_(points[:, 1:2], columns[:, 1][which])
+    return moved.addcmul_(points[:, 2:], columns[:, 2][which])

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from ttt3r_ros.geometry import Intrinsics, Transform, Vector
 from ttt3r_ros.mapping.carving import is_free_space
-from ttt3r_ros.mapping.grouping import group_equal, group_sum, moved_points, weighted_mean
+from ttt3r_ros.mapping.grouping import group_equal, group_sum, transform_each, weighted_mean
 from ttt3r_ros.mapping.voxel_table import SLOTS_PER_ROW, VoxelTable
-from ttt3r_ros.mapping.voxels import COLUMNS, Voxels, eviction_score, merge_equal_keys
+from ttt3r_ros.mapping.voxels import COLUMNS, Voxels, eviction_score, merge_within_segments
 
 _CELL_BITS = 21  # of each axis in a key: 2^20 voxels to either side, 52 km at 5 cm
 _KEY_OFFSET = sum(1 << (_CELL_BITS - 1 + shift) for shift in (0, _CELL_BITS, 2 * _CELL_BITS))
@@ -178,9 +178,28 @@ class VoxelMap:
         for segment, T in T_by_segment.items():
             _check_similarity(segment, T)
         self._revision += 1
-        moved = [self._take_moved(segment, T) for segment, T in T_by_segment.items()]
-        for voxels in moved:
-            self._merge(voxels)
+        if not T_by_segment:
+            return
+        voxels = self._take(T_by_segment)
+        if not len(voxels.key):
+            return
+        # Those of several segments in one cell are merged one after the other.
+        order = torch.argsort(voxels.key, stable=True)
+        key = voxels.key[order]
+        first = torch.searchsorted(key, key)  # of the same cell
+        turn = torch.arange(len(key), device=self._device) - first
+        for now in range(int(turn.max()) + 1):
+            self._merge(voxels[order[turn == now]])
+
+    def relabel(self, numbers: Mapping[int, int]) -> None:
+        """Let the voxels of some segments belong to others from now on, as given for each."""
+        if not numbers:
+            return
+        segment = self._voxels.segment[: self._count]
+        old = torch.tensor(sorted(numbers), dtype=segment.dtype, device=segment.device)
+        new = old.new_tensor([numbers[number] for number in sorted(numbers)])
+        place = torch.searchsorted(old, segment).clamp(max=len(old) - 1)
+        segment.copy_(torch.where(old[place] == segment, new[place], segment))
 
     def carve(
         self, depth: Tensor, intrinsics: Intrinsics, T_map_camera: Transform, margin: float = 0.05
@@ -277,15 +296,26 @@ class VoxelMap:
         key = (x.long() << 2 * _CELL_BITS) + (y.long() << _CELL_BITS) + z.long()
         return key + _KEY_OFFSET, inside
 
-    def _take_moved(self, segment: int, T: Transform) -> Voxels:
-        """Take a segment's voxels out of the map and return them as they shall be put back."""
-        rows = (self._voxels.segment[: self._count] == segment).nonzero()[:, 0]
-        voxels = self._voxels[rows]
+    def _take(self, T_by_segment: Mapping[int, Transform]) -> Voxels:
+        """Take the segments' voxels out of the map and return them as they shall be put back.
+
+        They are in the order of the segments; one segment has one voxel in a cell.
+        """
+        segments = np.array(list(T_by_segment))
+        ordered = torch.from_numpy(np.sort(segments)).to(self._device, torch.int32)
+        number = torch.from_numpy(np.argsort(segments)).to(self._device)  # of the ordered ones
+        owner = self._voxels.segment[: self._count]
+        place = torch.searchsorted(ordered, owner).clamp(max=len(ordered) - 1)
+        rows = (ordered[place] == owner).nonzero()[:, 0]
+        voxels, which = self._voxels[rows], number[place[rows]]
         self._remove(rows)
-        points = moved_points(voxels.mean[:, :3], T)
+        points = transform_each(voxels.mean[:, :3], which, list(T_by_segment.values()))
         keys, inside = self._keys_of(points.T)
         mean = torch.cat([points, voxels.mean[:, 3:]], dim=1)
-        return merge_equal_keys(replace(voxels, key=keys, mean=mean)[inside.nonzero()[:, 0]])
+        moved = replace(voxels, key=keys, mean=mean)[inside.nonzero()[:, 0]]
+        moved = merge_within_segments(moved)
+        place = torch.searchsorted(ordered, moved.segment)
+        return moved[torch.argsort(number[place], stable=True)]
 
     def _merge(self, new: Voxels, fading: bool = False) -> None:
         """Merge voxels [M] of distinct keys into those of the map, or append them.

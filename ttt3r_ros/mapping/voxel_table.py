@@ -47,7 +47,7 @@ class VoxelTable:
         return self._row_at.gather(0, self._search(keys)).long()
 
     def add(self, rows: Tensor) -> None:
-        """Put rows in whose keys are distinct and not in the table."""
+        """Put rows [N] in whose keys are distinct and not in the table."""
         while len(rows):
             slots = self._search(self._keys.gather(0, rows))  # all empty
             self._row_at.scatter_(0, slots, rows.int())
@@ -55,7 +55,7 @@ class VoxelTable:
             rows = rows[self._row_at.gather(0, slots) != rows]
 
     def remove(self, rows: Tensor) -> None:
-        """Take rows out whose keys are in the table."""
+        """Take rows [N] out whose keys are in the table."""
         slots = self._search(self._keys[rows])
         self._row_at[slots] = _EMPTY
         # A search ends at an empty slot, so all up to the next one may have to move up. Clusters
@@ -72,7 +72,7 @@ class VoxelTable:
             self.add(torch.cat(followers).long())
 
     def renumber(self, rows: Tensor, new_rows: Tensor) -> None:
-        """Let the keys of rows that are in the table lead to other rows."""
+        """Let the keys of rows [N] that are in the table lead to other rows [N]."""
         self._row_at[self._search(self._keys[rows])] = new_rows.int()
 
     def next_sample(self, slots: int) -> Tensor:

@@ -75,7 +75,7 @@ class Voxels:
                 column.index_copy_(0, rows, getattr(new, name))
 
     def fade(self, rows: Tensor) -> None:
-        """Let old weight fade where a voxel has many hits, so that an old map still follows."""
+        """Let the weight of rows [N] with many hits fade, so that an old map still follows."""
         old = rows[self.hits.index_select(0, rows) >= MOST_HITS]
         self.weight[old] *= 1 - 1 / MOST_HITS
 
@@ -95,22 +95,25 @@ class Voxels:
         )
 
 
-def merge_equal_keys(voxels: Voxels) -> Voxels:
-    """Merge voxels of one segment that have come to lie in the same cell.
+def merge_within_segments(voxels: Voxels) -> Voxels:
+    """Merge voxels of the same segment that have come to lie in the same cell.
 
     The same images have mostly seen them all, so the most hits and the most weight count and are
     not added up.
     """
-    key, group = group_equal(voxels.key)
+    _, cell = group_equal(voxels.key)
+    segment = voxels.segment.long()
+    low, high = segment.aminmax() if len(segment) else (segment.new_zeros(()),) * 2
+    pairs, group = group_equal(cell * (high - low + 1) + segment - low)
 
     def most(values: Tensor) -> Tensor:
-        return values.new_zeros(len(key)).scatter_reduce_(
+        return values.new_zeros(len(pairs)).scatter_reduce_(
             0, group, values, "amax", include_self=False
         )
 
     return Voxels(
-        key=key,
-        mean=weighted_mean(voxels.mean.unbind(dim=1), voxels.weight, group, len(key))[0],
+        key=most(voxels.key),
+        mean=weighted_mean(voxels.mean.unbind(dim=1), voxels.weight, group, len(pairs))[0],
         weight=most(voxels.weight),
         lead=most(voxels.lead),
         hits=most(voxels.hits),

@@ -38,7 +38,7 @@ class ResidualUnit(nn.Module):
         self.conv2 = conv3x3(FUSION_WIDTH, FUSION_WIDTH)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Adds conv2(relu(conv1(relu(x)))) to x."""
+        """Adds conv2(relu(conv1(relu(x)))) to x, [B, C, H, W]."""
         x = x + self.conv2(F.relu(self.conv1(F.relu(x))))
         return x
 

@@ -133,7 +133,7 @@ class Heads(nn.Module):
 
     @abstractmethod
     def in_world(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """As `in_camera`, in the world frame, from maps whose last one went `to_world`."""
+        """As `in_camera`, [B, H, W, 3] in the world frame; the last map went `to_world`."""
 
 
 class DptHeads(Heads):
@@ -146,11 +146,11 @@ class DptHeads(Heads):
             self.dpt_cross = DptTower(config.enc_embed_dim, config.dec_embed_dim)
 
     def in_camera(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """See `Heads`."""
+        """See `Heads`: [B, H, W, 3] and [B, H, W]."""
         return points_and_confidence(self.dpt_self(maps))
 
     def in_world(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """See `Heads`."""
+        """See `Heads`: [B, H, W, 3] and [B, H, W]."""
         return points_and_confidence(self.dpt_cross(maps))
 
 
@@ -171,7 +171,7 @@ class LinearHeads(Heads):
             self.cross_proj = Mlp(width, HEAD_MLP_RATIO * width, OUT_CHANNELS * pixels)
 
     def in_camera(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """See `Heads`; a point behind the camera is mirrored to its front."""
+        """See `Heads`: [B, H, W, 3]; a point behind the camera is mirrored to its front."""
         raw = self._to_pixels(self.proj(maps[-1]))
         if self.refiner is not None:
             image = self._to_pixels(maps[0][..., -3 * self.patch_size**2 :])
@@ -180,7 +180,7 @@ class LinearHeads(Heads):
         return points_and_confidence(torch.cat((xyz * xyz[..., 2:].sign(), confidence), dim=-1))
 
     def in_world(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """See `Heads`."""
+        """See `Heads`: [B, H, W, 3] and [B, H, W]."""
         return points_and_confidence(self._to_pixels(self.cross_proj(maps[-1])))
 
     def _to_pixels(self, patches: Tensor) -> Tensor:

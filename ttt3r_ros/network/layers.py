@@ -19,7 +19,7 @@ NORM_EPS = 1e-6
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """The tensor in float32, or as it is when it is wider."""
+    """The tensor [...] in float32, or as it is when it is wider."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -37,7 +37,7 @@ class Mlp(nn.Module):
         self.fc2 = Linear(hidden_width, out_width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps every token by itself."""
+        """Maps every token by itself, [B, N, C] to [B, N, C]."""
         out: Tensor = self.fc2(F.gelu(self.fc1(x)))
         return out
 

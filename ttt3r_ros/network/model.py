@@ -92,6 +92,18 @@ class Network(nn.Module):
         heads = DptHeads if config.head_type == "dpt" else LinearHeads
         self.downstream_head: Heads = heads(config, world_points_head)
 
+    def keep_weights_in(self, dtype: torch.dtype) -> None:
+        """Store what encoder, decoders and memory multiply with in a lower precision.
+
+        They then compute, to the bit, what they do under `torch.autocast`, which would convert the
+        weights at each step. What only adds or scales, as normalisations, stays as it is.
+        """
+        kept = [self.pose_retriever, self.patch_embed, self.decoder_embed]
+        for part in (*kept, self.enc_blocks, self.dec_blocks, self.dec_blocks_state):
+            for module in part.modules():
+                if isinstance(module, (nn.Linear, nn.Conv2d)):
+                    module.to(dtype)
+
     def initial_state(self, batch: int = 1) -> RecurrentState:
         """The state before a stream's first image; it depends on the weights only."""
         # Outside of autocast: later states are float32, and so must be the one they grow from.

@@ -9,13 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
-
-if TYPE_CHECKING:
-    from ttt3r_ros.network.model import Network
 
 LOWER = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 PRECISIONS = ("float32", "tf32", *LOWER)
@@ -41,19 +36,6 @@ def precision_of(name: str, device: torch.device) -> str:
     if name == "tf32" and not cuda:
         raise ValueError(f"dtype: only CUDA devices multiply in tf32, the device is {device}")
     return name
-
-
-def keep_weights_in(dtype: torch.dtype, network: Network) -> None:
-    """Store what encoder, decoders and memory multiply with in a lower precision.
-
-    They then compute, to the bit, what they do under `torch.autocast`, which would convert the
-    weights at each step. What only adds or scales, as normalisations, stays as it is.
-    """
-    kept = [network.pose_retriever, network.patch_embed, network.decoder_embed]
-    for part in (*kept, network.enc_blocks, network.dec_blocks, network.dec_blocks_state):
-        for module in part.modules():
-            if isinstance(module, (nn.Linear, nn.Conv2d)):
-                module.to(dtype)
 
 
 @contextmanager

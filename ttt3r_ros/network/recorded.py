@@ -108,7 +108,7 @@ class RecordedNetwork:
 
     @torch.inference_mode()
     def encode(self, image: Tensor) -> Tensor:
-        """See `Network.encode`."""
+        """See `Network.encode`: [B, 3, H, W] to [B, gh, gw, E]."""
 
         def run(inputs: Tensors) -> Tensors:
             return {"features": self.network.encode(inputs["image"])}
@@ -119,7 +119,7 @@ class RecordedNetwork:
     def advance(
         self, state: RecurrentState, features: Tensor, update: bool = True
     ) -> tuple[RecurrentState, Prediction]:
-        """See `Network.advance`."""
+        """See `Network.advance`: features [B, gh, gw, E]."""
 
         def run(inputs: Tensors) -> Tensors:
             before = RecurrentState.from_tensors(_taken(inputs, _STATE))

@@ -13,9 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rosbags.interfaces import Connection
-from rosbags.rosbag2 import Reader
-from rosbags.typesys import Stores, get_typestore
 
 from ttt3r_ros.camera.camera_info import CameraModel
 from ttt3r_ros.camera.decoding import (
@@ -24,28 +21,17 @@ from ttt3r_ros.camera.decoding import (
     decode_depth_image,
     decode_image,
 )
+from ttt3r_ros.recordings.bag_files import files_of
 from ttt3r_ros.recordings.cut_mcap import CutMcap
 from ttt3r_ros.recordings.recorded_span import EVERYTHING, JUMP_BACK_NS, RecordedSpan
+from ttt3r_ros.recordings.rosbag2 import Connection, Reader, Stores, get_typestore
 from ttt3r_ros.recordings.source import Rejection, Source
 from ttt3r_ros.types import NS_PER_S, Frame, FrameRejected, SourceError
 
-BAG_SUFFIXES = (".mcap", ".db3")
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 
 logger = logging.getLogger(__name__)
-
-
-def files_of(folder: Path) -> list[Path]:
-    """Return the bag files in a folder, in order."""
-    return sorted(file for file in folder.iterdir() if file.suffix in BAG_SUFFIXES)
-
-
-def is_bag(path: Path) -> bool:
-    """Return whether a path looks like a rosbag2: a folder with its files, or one of these."""
-    if path.is_dir():
-        return (path / "metadata.yaml").exists() or bool(files_of(path))
-    return path.suffix in BAG_SUFFIXES
 
 
 def open_bag(path: str | Path) -> Reader:
@@ -297,7 +283,8 @@ class BagSource(Source):
                 )
             else:
                 rgb = decode_compressed(message.data, message.format)
-            return self.camera.apply(Frame(stamp_ns, rgb, frame_id=message.header.frame_id))
+            image = self.camera.apply(rgb)
+            return Frame(stamp_ns, frame_id=message.header.frame_id, **image._asdict())
         except FrameRejected as error:
             return Rejection(stamp_ns, str(error))
 

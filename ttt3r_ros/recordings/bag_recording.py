@@ -6,14 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ttt3r_ros.recordings.bag_reader import BagSource
-from ttt3r_ros.recordings.bag_truth import BagTruth
 from ttt3r_ros.recordings.pose_track import MAX_DIFFERENCE_S
-from ttt3r_ros.recordings.recording import Recording, Selection
+from ttt3r_ros.recordings.recording import Recording, Selection, Truth
 from ttt3r_ros.recordings.source import Source
 from ttt3r_ros.types import SourceError
-
-BAG_FORMAT = "rosbag2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +30,8 @@ class BagRecording(Recording):
             raise SourceError(
                 f"{self.path}: with_truth: of data sets in folders only, a bag is read as it comes"
             )
+        from ttt3r_ros.recordings.bag_reader import BagSource  # needs rosbags
+
         return BagSource(
             self.path,
             topic=self.topic,
@@ -43,8 +41,10 @@ class BagRecording(Recording):
             max_frames=selection.max_frames,
         )
 
-    def truth(self) -> BagTruth:
+    def truth(self) -> Truth:
         """Open the truth; see `Recording`."""
+        from ttt3r_ros.recordings.bag_truth import BagTruth  # needs rosbags
+
         return BagTruth(
             self.path,
             topic=self.topic,

@@ -13,16 +13,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rosbags.rosbag2 import Reader
 
 from ttt3r_ros.camera.camera_info import is_rectified
 from ttt3r_ros.geometry import Transform, transform_from_quaternion
+from ttt3r_ros.recordings.bag_files import is_bag
 from ttt3r_ros.recordings.bag_reader import (
     IMAGE_TYPES,
     BagSource,
     carries_depth,
     image_topic,
-    is_bag,
     open_bag,
     read_whole,
     stamp_of,
@@ -31,6 +30,7 @@ from ttt3r_ros.recordings.depth_stream import DepthStream
 from ttt3r_ros.recordings.pose_track import MAX_DIFFERENCE_S, PoseTrack, warn_of_other_times
 from ttt3r_ros.recordings.recorded_span import EVERYTHING, RecordedSpan
 from ttt3r_ros.recordings.recording import Poses, Stamps, Truth
+from ttt3r_ros.recordings.rosbag2 import Reader
 from ttt3r_ros.recordings.source import Source
 from ttt3r_ros.recordings.tf_tree import TfTree
 from ttt3r_ros.types import SourceError

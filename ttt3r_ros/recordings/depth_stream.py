@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rosbags.rosbag2 import Reader
 
 from ttt3r_ros.recordings.bag_reader import decode_depth, read_whole, stamp_of
 from ttt3r_ros.recordings.pose_track import MAX_DIFFERENCE_S, warn_of_other_times
 from ttt3r_ros.recordings.recorded_span import EVERYTHING, JUMP_BACK_NS, LATE_NS, RecordedSpan
+from ttt3r_ros.recordings.rosbag2 import Reader
 from ttt3r_ros.types import FrameRejected
 
 _log = logging.getLogger(__name__)

@@ -83,7 +83,7 @@ def is_rigid(T: Transform) -> bool:
 def nearest(
     stamps_ns: Stamps, true_stamps_ns: Stamps, max_difference_ns: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return places in `stamps_ns`, and those of the nearest in `true_stamps_ns`, which are sorted.
+    """Return places [K] in `stamps_ns`, and those [K] of the nearest in `true_stamps_ns`, sorted.
 
     Those farther away than `max_difference_ns` are left out.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ttt3r_ros.recordings.bag_reader import BAG_SUFFIXES, BagSource, is_bag
+from ttt3r_ros.recordings.bag_files import BAG_SUFFIXES, is_bag
 from ttt3r_ros.recordings.folder_reader import FolderSource
 from ttt3r_ros.recordings.source import Source
 from ttt3r_ros.types import SourceError
@@ -40,6 +40,8 @@ def open_source(
     if not path.exists():
         raise SourceError(f"{path}: does not exist")
     if is_bag(path):
+        from ttt3r_ros.recordings.bag_reader import BagSource  # needs rosbags
+
         return BagSource(
             path,
             topic=topic,

@@ -10,12 +10,11 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
 
 from ttt3r_ros.geometry import Transform, orthonormal, quaternion
+from ttt3r_ros.recordings.rosbag2 import StoragePlugin, Stores, Writer, get_typestore
 from ttt3r_ros.simulation.scene import Scene, View
-from ttt3r_ros.types import NS_PER_S, EvaluationError
+from ttt3r_ros.types import NS_PER_S, SourceError
 
 FRAME, WORLD_FRAME = "camera", "world"
 TRUE_FRAME = "ground_truth_camera"  # in /tf; a camera with a parent would seem to be on a robot
@@ -53,17 +52,17 @@ def write_simulated_bag(
         depth_encoding: 32FC1 (metres) or 16UC1 (millimetres).
 
     Raises:
-        EvaluationError: the path exists, or an argument is not allowed.
+        SourceError: the path exists, or an argument is not allowed.
         OSError: the bag cannot be written.
     """
     if path.exists():
-        raise EvaluationError(f"{path}: exists already; name a bag that does not")
+        raise SourceError(f"{path}: exists already; name a bag that does not")
     if depth_encoding not in DEPTH_ENCODINGS:
-        raise EvaluationError(
+        raise SourceError(
             f"depth encoding: must be one of {DEPTH_ENCODINGS}, got {depth_encoding!r}"
         )
     if not rate_hz > 0:
-        raise EvaluationError(f"rate: must be above 0, got {rate_hz}")
+        raise SourceError(f"rate: must be above 0, got {rate_hz}")
     path.parent.mkdir(parents=True, exist_ok=True)
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         connections: dict[str, Any] = {}

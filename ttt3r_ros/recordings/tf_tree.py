@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rosbags.rosbag2 import Reader
 
 from ttt3r_ros.geometry import Transform, between, inverse, transform_from_quaternion
 from ttt3r_ros.recordings.bag_reader import read_whole
 from ttt3r_ros.recordings.recorded_span import EVERYTHING, RecordedSpan
+from ttt3r_ros.recordings.rosbag2 import Reader
 from ttt3r_ros.types import NS_PER_S, SourceError
 
 TF_TYPE = "tf2_msgs/msg/TFMessage"
@@ -95,7 +95,7 @@ class TfTree:
         return sorted({*self._edges, *(edge.parent for edge in self._edges.values())})
 
     def stamps_ns(self) -> npt.NDArray[np.int64]:
-        """Return the stamps of all transforms that change."""
+        """Return the stamps [N] of all transforms that change."""
         moving = [edge for edge in self._edges.values() if not edge.static]
         return np.array([stamp for edge in moving for stamp in edge.stamps_ns], np.int64)
 
@@ -137,7 +137,7 @@ class TfTree:
         stamps_ns: npt.NDArray[np.int64],
         span: RecordedSpan = EVERYTHING,
     ) -> tuple[list[int], list[Transform]]:
-        """Return the pose of `child` in `parent` at these times, as it was recorded in a span.
+        """Return the pose [4, 4] of `child` in `parent` at these times, as recorded in a span.
 
         Returns:
             The places in `stamps_ns` where the pose is known, and the poses. Between two

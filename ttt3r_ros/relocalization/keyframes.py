@@ -7,8 +7,8 @@ keyframe and judging the answer is `relocalization`'s, files are `session`'s.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from math import ceil, sqrt
 
 import cv2
@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ttt3r_ros.geometry import Intrinsics, Transform
+from ttt3r_ros.geometry import Intrinsics, Transform, orthonormal
 from ttt3r_ros.network.state import RecurrentState
 
 Descriptor = npt.NDArray[np.float32]  # [C], of length 1
@@ -115,7 +115,7 @@ class KeyframeStore:
     """
 
     def __init__(self, capacity: int = 64, novelty: Novelty | None = None) -> None:
-        """Begin empty.
+        """Start empty.
 
         Raises:
             ValueError: `capacity` is below 1.
@@ -213,6 +213,26 @@ class KeyframeStore:
             )
         )
         return True
+
+    def move(self, T_by_segment: Mapping[int, Transform], numbers: Mapping[int, int]) -> None:
+        """Move the keyframes of segments in the map, then give segments other numbers.
+
+        Args:
+            T_by_segment: [4, 4], from where things are to where they shall be.
+            numbers: the new ones by the old ones.
+        """
+        moved = []
+        for keyframe in self._keyframes:
+            T = T_by_segment.get(keyframe.segment, np.eye(4))
+            moved.append(
+                replace(
+                    keyframe,
+                    segment=numbers.get(keyframe.segment, keyframe.segment),
+                    T_map_segment=orthonormal(T @ keyframe.T_map_segment),
+                    T_map_camera=orthonormal(T @ keyframe.T_map_camera),
+                )
+            )
+        self.restore(moved)
 
     def most_alike(self, descriptor: Descriptor, count: int) -> list[Keyframe]:
         """Return the keyframes that look most like a descriptor, at most `count`, best first."""

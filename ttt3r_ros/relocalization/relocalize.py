@@ -84,6 +84,7 @@ class Relocalization:
     median_confidence: float
     T_map_camera: Transform  # metres
     T_map_segment: Transform  # metres
+    T_segment_camera: Transform  # metres
     evidence: Evidence
 
 
@@ -128,10 +129,27 @@ def attempts(
     store: KeyframeStore,
     candidates: int,
 ) -> list[Relocalization]:
-    """Step the most promising keyframes with an image; as `relocalize`, but without judging."""
+    """Step the most promising keyframes with an image, features [1, gh, gw, E], without judging."""
     descriptor = describe(features, network.config.enc_embed_dim).cpu().numpy()
+    return attempts_with(
+        network, features, rgb, intrinsics, store.most_alike(descriptor, candidates)
+    )
+
+
+@torch.inference_mode()
+def attempts_with(
+    network: Network,
+    features: Tensor,
+    rgb: npt.NDArray[np.uint8],
+    intrinsics: Intrinsics | None,
+    keyframes: Sequence[Keyframe],
+) -> list[Relocalization]:
+    """Step given keyframes with an image, features [1, gh, gw, E].
+
+    Those of another image size are left out.
+    """
     small = subsample_picture(rgb)
-    tried = [s for s in store.most_alike(descriptor, candidates) if s.rgb.shape == small.shape]
+    tried = [s for s in keyframes if s.rgb.shape == small.shape]
     if not tried:
         return []
     lens = subsample_intrinsics(intrinsics) if intrinsics else tried[0].intrinsics
@@ -213,6 +231,7 @@ def _answer(
         median_confidence=median,
         T_map_camera=T_map_camera,
         T_map_segment=T_map_camera @ inverse(T_segment_camera),
+        T_segment_camera=T_segment_camera,
         evidence=Evidence(
             photometric_correlation=photometric_correlation,
             disagreement=max(forth, back),

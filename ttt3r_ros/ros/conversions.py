@@ -24,7 +24,7 @@ from ttt3r_ros.geometry import Intrinsics, Transform, inverse, rotation_vector, 
 from ttt3r_ros.mapping.voxel_map import MapCloud
 from ttt3r_ros.ros.transforms import Extrinsics, pose_message
 from ttt3r_ros.tracking.covariance import moved
-from ttt3r_ros.types import NS_PER_S, Covariance, Frame, FrameRejected, FrameResult
+from ttt3r_ros.types import NS_PER_S, Covariance, FrameRejected, FrameResult
 
 _bridge = CvBridge()
 
@@ -44,33 +44,36 @@ def stamp_message(ns: int) -> TimeMsg:
     return TimeMsg(sec=ns // NS_PER_S, nanosec=ns % NS_PER_S)
 
 
-def frame_from_image(message: Image | CompressedImage, camera_frame: str) -> Frame:
-    """Return the frame of an image message; what `camera_info` knows is left to it.
+def frame_id_of(message: Image | CompressedImage, camera_frame: str) -> str:
+    """Return the camera's frame: the header's, or the parameter's where that names none.
 
-    Args:
-        message: the image.
-        camera_frame: used where the message's header names none.
+    Raises:
+        FrameRejected: neither names one.
+    """
+    frame_id: str = message.header.frame_id or camera_frame
+    if not frame_id:
+        raise FrameRejected("header.frame_id: empty, and the parameter camera_frame is too")
+    return frame_id
+
+
+def decode(message: Image | CompressedImage) -> npt.NDArray[np.uint8]:
+    """Return the pixels of an image message, uint8 [H, W, 3], RGB.
 
     Raises:
         FrameRejected: a field is wrong; the message names it.
     """
-    frame_id = message.header.frame_id or camera_frame
-    if not frame_id:
-        raise FrameRejected("header.frame_id: empty, and the parameter camera_frame is too")
     # Not through cv_bridge: it skews images whose rows are padded by part of a pixel, fills up what
     # is missing in a damaged file, and offline runs decode without it.
     if isinstance(message, CompressedImage):
-        rgb = decode_compressed(message.data, message.format)
-    else:
-        rgb = decode_image(
-            message.encoding,
-            message.height,
-            message.width,
-            message.step,
-            message.is_bigendian,
-            message.data,
-        )
-    return Frame(stamp_ns(message.header.stamp), rgb, frame_id=frame_id)
+        return decode_compressed(message.data, message.format)
+    return decode_image(
+        message.encoding,
+        message.height,
+        message.width,
+        message.step,
+        message.is_bigendian,
+        message.data,
+    )
 
 
 def odometry_message(
@@ -125,14 +128,12 @@ def _at_base(
 
 def depth_message(result: FrameResult, min_confidence: float, max_depth_m: float) -> Image:
     """Return depth along z as 32FC1 in metres, NaN where it is not known (REP-118)."""
-    usable = result.usable(min_confidence, max_depth_m)
-    depth = result.points[..., 2].where(usable, np.nan).cpu().numpy()
-    return _image_message(depth, "32FC1", result)
+    return _image_message(result.depth_m(min_confidence, max_depth_m), "32FC1", result)
 
 
 def confidence_message(result: FrameResult) -> Image:
     """Return the network's confidence, 1 to infinity, as 32FC1."""
-    return _image_message(result.confidence.cpu().numpy(), "32FC1", result)
+    return _image_message(result.host_confidence(), "32FC1", result)
 
 
 def rgb_message(result: FrameResult) -> Image:
@@ -156,11 +157,10 @@ def camera_info_message(result: FrameResult, intrinsics: Intrinsics) -> CameraIn
 def points_message(result: FrameResult, min_confidence: float, max_depth_m: float) -> PointCloud2:
     """Return the points in the camera frame as an organised cloud, NaN where not known."""
     height, width = result.confidence.shape
-    usable = result.usable(min_confidence, max_depth_m)
-    points = result.points.where(usable[..., None], np.nan).reshape(-1, 3)
+    points = result.known_points(min_confidence, max_depth_m)
     cloud = np.empty(height * width, _XYZ_RGB_CONFIDENCE)
-    _fill(cloud, points.cpu().numpy(), result.rgb.reshape(-1, 3))
-    cloud["confidence"] = result.confidence.flatten().cpu().numpy()
+    _fill(cloud, points.reshape(-1, 3), result.rgb.reshape(-1, 3))
+    cloud["confidence"] = result.host_confidence().flatten()
     message = _cloud_message(cloud, _header(result.stamp_ns, result.frame_id))
     message.height, message.width = height, width
     message.row_step = message.point_step * width

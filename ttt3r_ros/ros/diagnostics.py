@@ -54,7 +54,7 @@ class Diagnosis:
     """Judges one state of health after another."""
 
     def __init__(self) -> None:
-        """Begin without a past."""
+        """Start with an empty history."""
         self._past: deque[tuple[float, StreamCounts]] = deque()  # seconds, of this activation
 
     def judge(self, health: Health, now_s: float) -> DiagnosticStatus:

@@ -41,7 +41,7 @@ class MapCorrection:
     """
 
     def __init__(self, odometry: RobotOdometry) -> None:
-        """Begin without images."""
+        """Start with an empty queue."""
         self._odometry = odometry
         self._waiting: deque[_Tracked] = deque()
         self._T_map_odom: Transform | None = None

@@ -12,15 +12,13 @@ from sensor_msgs.msg import Image
 
 from ttt3r_ros.camera.decoding import decode_image
 from ttt3r_ros.ros.conversions import stamp_ns
-from ttt3r_ros.types import Frame, FrameRejected
+from ttt3r_ros.types import FrameRejected, Mask
 
 _log = logging.getLogger(__name__)
 
 ENCODINGS = ("mono8", "8UC1")
 _KEPT = 100  # masks, for images that wait; a bit for each pixel
 _SAME_NS = 10_000_000  # stamps that differ by less are of one moment
-
-Mask = npt.NDArray[np.bool_]  # [H, W]
 Bits = npt.NDArray[np.uint8]  # of a mask, row by row
 
 
@@ -48,16 +46,21 @@ class Masks:
             bits = np.packbits(grey > 0)
             self._masks.append((stamp_ns(message.header.stamp), grey.shape, bits))
 
-    def of(self, frame: Frame) -> Mask | None:
-        """Return the mask [H, W] of an image; None if there is none of its size."""
+    def of(self, image_ns: int, shape: tuple[int, ...]) -> Mask | None:
+        """Return the mask [H, W] of an image; None if there is none of its size.
+
+        Args:
+            image_ns: stamp of the image in nanoseconds.
+            shape: of its pixels, [H, W, ...].
+        """
         masks = self._masks.copy()  # the executor's thread may add one meanwhile
         if not masks:
             return None
-        begun = [mask for mask in masks if mask[0] < frame.stamp_ns + _SAME_NS]
-        _, shape, bits = begun[-1] if begun else masks[0]
-        if shape == frame.rgb.shape[:2]:
-            return np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape).astype(bool)
-        size, image_size = (f"{s[1]}x{s[0]}" for s in (shape, frame.rgb.shape))
+        begun = [mask for mask in masks if mask[0] < image_ns + _SAME_NS]
+        _, own, bits = begun[-1] if begun else masks[0]
+        if own == shape[:2]:
+            return np.unpackbits(bits, count=own[0] * own[1]).reshape(own).astype(bool)
+        size, image_size = (f"{s[1]}x{s[0]}" for s in (own, shape))
         self._warn(f"not used: is {size}, the image {image_size}")
         return None
 

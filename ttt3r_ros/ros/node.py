@@ -13,7 +13,6 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import rclpy
@@ -21,7 +20,6 @@ import torch
 from geometry_msgs.msg import TransformStamped
 from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import (  # type: ignore[attr-defined]  # Humble has ClockType only here
     Clock,
     ClockType,
@@ -55,7 +53,7 @@ from ttt3r_ros.ros.parameters import (
     read_parameters,
 )
 from ttt3r_ros.ros.robot_odometry import RobotOdometry
-from ttt3r_ros.ros.saving import SAVED, NothingToSaveError, take
+from ttt3r_ros.ros.save_services import SaveServices
 from ttt3r_ros.ros.transforms import FrameConflict, FrameListener
 from ttt3r_ros.ros.worker import Worker
 from ttt3r_ros.types import CheckpointError, SessionError
@@ -90,8 +88,7 @@ class TTT3RNode(LifecycleNode):
         self._config, self._node_config = read_parameters(self)
         self.add_on_set_parameters_callback(self._on_parameters)
         self.create_service(Trigger, "~/reset", self._on_reset)
-        for what in SAVED:
-            self._create_save_service(what)
+        self._saving = SaveServices(self, lambda: self._worker)
         self._jump_handle = self.get_clock().create_jump_callback(
             JumpThreshold(
                 min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False
@@ -209,14 +206,6 @@ class TTT3RNode(LifecycleNode):
         self.get_logger().error(f"cannot {to}:\n{details}" if details else self._problem)
         return TransitionCallbackReturn.FAILURE
 
-    def _create_save_service(self, what: str) -> None:
-        async def save(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-            return await self._on_save(what, response)
-
-        # It waits, which keeps all others of its callback group waiting.
-        alone = MutuallyExclusiveCallbackGroup()
-        self.create_service(Trigger, f"~/save_{what}", save, callback_group=alone)
-
     def _subscribe(self, image_topic: str, odometry: RobotOdometry | None) -> None:
         if self._node_config.image_transport == "compressed":
             kind, image_topic = CompressedImage, f"{image_topic}/compressed"
@@ -266,23 +255,11 @@ class TTT3RNode(LifecycleNode):
             pipeline = self._worker.end()
             self._worker = None
             if self._node_config.save_on_shutdown:
-                self._save_all(pipeline)
+                self._saving.save_all(pipeline, self._node_config)
             del pipeline
             gc.collect()
             with suppress(RuntimeError):  # after a CUDA graph that could not be recorded
                 torch.cuda.empty_cache()
-
-    def _save_all(self, pipeline: Pipeline) -> None:
-        """Write all there is; an error in one keeps neither the others nor the end from coming."""
-        for what in SAVED:
-            try:
-                path = take(what, pipeline, self._node_config)()
-            except NothingToSaveError as error:
-                self.get_logger().info(f"{what} not saved: {error}")
-            except Exception as error:  # whatever it is, the node is to end
-                self.get_logger().error(f"{what} not saved: {error}")
-            else:
-                self.get_logger().info(f"saved {path}")
 
     def _configured_worker(self) -> Worker:
         if self._worker is None:
@@ -303,30 +280,6 @@ class TTT3RNode(LifecycleNode):
             response.message = "the next image is the first one"
         else:
             response.message = "the node is not configured, there is nothing to reset"
-        return response
-
-    async def _on_save(self, what: str, response: Trigger.Response) -> Trigger.Response:
-        """Answer when it is whole; images go on meanwhile."""
-        if self._worker is None:
-            response.message = "the node is not configured, there is nothing to save"
-            return response
-        executor = self.executor
-        saved: Future[Path | Exception] = Future()
-
-        def done(outcome: Path | Exception) -> None:
-            saved.set_result(outcome)
-            if executor is not None:
-                executor.create_task(lambda: None)  # wakes it, so that it looks at `saved`
-
-        self._worker.save(what, done)
-        outcome = await saved
-        response.success = isinstance(outcome, Path)
-        response.message = str(outcome)
-        # Two calls, for rclpy keeps each place in the code to its first severity.
-        if response.success:
-            self.get_logger().info(f"~/save_{what}: {response.message}")
-        else:
-            self.get_logger().error(f"~/save_{what}: {response.message}")
         return response
 
     def _on_clock_jump(self, jump: TimeJump) -> None:

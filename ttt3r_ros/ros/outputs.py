@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
+from copy import copy
 from typing import Any
 
 from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped
@@ -68,7 +69,7 @@ class Outputs:
 
     @property
     def last_status(self) -> TrackingStatus:
-        """What `~/status` has said last, be it to nobody; not to be changed."""
+        """What `~/status` has said last, be it to nobody; any thread may ask."""
         return self._last_status
 
     def is_rival(self, edge: TransformStamped) -> bool:
@@ -144,7 +145,7 @@ class Outputs:
         last_reset_reason: str,
     ) -> None:
         """Publish the status after an image that was processed."""
-        status = self._last_status
+        status = TrackingStatus()
         status.header.stamp = stamp_message(result.stamp_ns)
         status.header.frame_id = result.frame_id
         status.state = int(result.state)
@@ -161,22 +162,24 @@ class Outputs:
         remarks = [f"new segment: {result.boundary_reason}"] if result.boundary_reason else []
         if result.reason:
             remarks.append(result.reason)
-        self._send_status(counts, "; ".join(remarks))
+        self._send_status(status, counts, "; ".join(remarks))
 
     def rejected(self, header: Header, reason: str, counts: StreamCounts, *, lost: bool) -> None:
         """Publish the status after a rejected image; all but the counts is the last one's."""
         self.last_rejection = reason
-        self._last_status.header = header
+        status = copy(self._last_status)
+        status.header = header
         if lost:
-            self._last_status.state = TrackingStatus.LOST
-        self._send_status(counts, reason)
+            status.state = TrackingStatus.LOST
+        self._send_status(status, counts, reason)
 
-    def _send_status(self, counts: StreamCounts, message: str) -> None:
-        status = self._last_status
+    def _send_status(self, status: TrackingStatus, counts: StreamCounts, message: str) -> None:
+        """Publish a status that nobody changes from now on: other threads read the last one."""
         status.received, status.processed = counts.received, counts.processed
         status.replaced, status.rejected = counts.replaced, counts.rejected
         status.lost_estimated = counts.lost_estimated
         status.message = message
+        self._last_status = status
         self._status.publish(status)
 
     def map_is_wanted(self) -> bool:

@@ -12,7 +12,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
-from ttt3r_ros.geometry import Transform, transform_from_quaternion
+from ttt3r_ros.geometry import Transform, transform_from_message
 from ttt3r_ros.ros.conversions import stamp_ns
 from ttt3r_ros.ros.transforms import Extrinsics
 from ttt3r_ros.tracking.odometry_buffer import OdometryBuffer
@@ -29,7 +29,7 @@ class RobotOdometry:
         tf_frame: str = "",
         on_pose: Callable[[], None] = lambda: None,
     ) -> None:
-        """Begin without poses.
+        """Start with no poses.
 
         Args:
             log: for what is left out.
@@ -86,8 +86,7 @@ class RobotOdometry:
         with self._lock:
             buffer = self._buffers.get(child) or OdometryBuffer()
         try:
-            pose = transform_from_quaternion((p.x, p.y, p.z), (q.w, q.x, q.y, q.z))
-            buffer.add(stamp_ns(header.stamp), pose)
+            buffer.add(stamp_ns(header.stamp), transform_from_message(p, q))
         except ValueError as error:
             self._log.warning(
                 f"odometry: left out: {error}", throttle_duration_sec=_WARNING_PERIOD_S

@@ -47,7 +47,7 @@ class StreamCounter:
     """Counts images from the executor's and the worker's thread."""
 
     def __init__(self, max_gap_s: float) -> None:
-        """Begin at zero.
+        """Start all counts at zero.
 
         Args:
             max_gap_s: a longer gap between stamps is a pause and no loss; 0: there is none.

@@ -23,7 +23,12 @@ from sensor_msgs.msg import Image, PointCloud2, PointField
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
-from ttt3r_ros.geometry import Transform, inverse, transform_from_quaternion
+from ttt3r_ros.geometry import (
+    Transform,
+    inverse,
+    transform_from_message,
+    transform_from_quaternion,
+)
 from ttt3r_ros.geometry import quaternion as quaternion_wxyz
 
 _TF_QOS = QoSProfile(depth=100)
@@ -92,8 +97,9 @@ class Buffer:
 
     def set_transform(self, transform: TransformStamped, authority: str) -> None:
         """Remember one edge of the tree."""
-        t, q = transform.transform.translation, transform.transform.rotation
-        matrix = transform_from_quaternion((t.x, t.y, t.z), (q.w, q.x, q.y, q.z))
+        matrix = transform_from_message(
+            transform.transform.translation, transform.transform.rotation
+        )
         with self._lock:
             self._parents[transform.child_frame_id] = (transform.header.frame_id, matrix)
 

@@ -1,18 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The thread that owns the pipeline and the accelerator: from waiting images to outputs.
+"""The thread that owns the pipeline and the accelerator: from waiting images to poses.
 
-Poses go out as soon as they are known. All else about an image, its way into the map, depth,
-points and status, follows in a second thread, while the next image is tracked.
+Poses go out as soon as they are known; all else about an image follows in `output_thread`, while
+the next image is tracked.
 """
 
 from __future__ import annotations
 
-import operator
 import threading
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -23,57 +21,40 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from ttt3r_ros.camera.camera_info import CameraModel
 from ttt3r_ros.config import Config, NodeConfig
-from ttt3r_ros.geometry import Transform
-from ttt3r_ros.io.trajectory import subsample
 from ttt3r_ros.pipeline import Pipeline
-from ttt3r_ros.ros.conversions import frame_from_image, stamp_ns
+from ttt3r_ros.ros.activation import Activation
+from ttt3r_ros.ros.conversions import decode, frame_id_of, stamp_ns
 from ttt3r_ros.ros.mailbox import Mailbox
 from ttt3r_ros.ros.map_correction import MapCorrection
 from ttt3r_ros.ros.masks import Masks
+from ttt3r_ros.ros.output_thread import OutputThread, call_in_executor
 from ttt3r_ros.ros.outputs import Outputs
 from ttt3r_ros.ros.robot_odometry import RobotOdometry
 from ttt3r_ros.ros.saving import NothingToSaveError, take
-from ttt3r_ros.ros.side_stream import SideStream
-from ttt3r_ros.ros.stream import MANY_LOST, StreamCounter, StreamCounts
+from ttt3r_ros.ros.stream import StreamCounter, StreamCounts
 from ttt3r_ros.ros.transforms import Extrinsics, FrameConflict
 from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError
 
 _WARNING_PERIOD_S = 5.0  # of repeated warnings about images
-_LOSS_WARNING_PERIOD_S = 60.0
 _CAMERA_WAIT_S = 1.0  # for the first camera_info; a driver may send it after its image
 
 ImageMessage: TypeAlias = "Image | CompressedImage"
-
-
-@dataclass(slots=True, eq=False)
-class _Activation:
-    """What belongs to the images between one activation of the node and its end."""
-
-    camera: CameraModel
-    masks: Masks
-    find_extrinsics: Callable[[str], Extrinsics]
-    odometry: RobotOdometry | None
-    correction: MapCorrection | None  # None: odom -> base is ours; the executor's thread's
-    counter: StreamCounter
-    last_received_ns: int | None = None
-    is_camera_awaited: bool = False
-    extrinsics: Extrinsics | None = None
-    extrinsics_frame: str = ""  # the camera frame that `extrinsics` is for
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     """An image in the mailbox."""
 
-    activation: _Activation
+    activation: Activation
     message: ImageMessage
     before_ns: int | None  # stamp of the image received before it
 
 
 class Worker:
-    """Takes images from a mailbox through the pipeline to the outputs.
+    """Takes images from a mailbox through the pipeline, and gives them to the output thread.
 
-    Its methods are for the executor's thread and never wait, but for `end`.
+    The public methods are for the executor's thread and never wait, but for `end`. Those with an
+    underscore run in the worker's own, but for `_correct` and `_send_corrections`.
     """
 
     def __init__(
@@ -102,16 +83,8 @@ class Worker:
         self._node_config = node_config
         self._give_up = give_up
         self._mailbox: Mailbox[_Waiting] = Mailbox(queue_size)
-        self._activation: _Activation | None = None
-        self._last_stamp_ns = 0  # of the last tracked image
-        # What told the last map and the last path sent from others. None: those of a worker before
-        # may still be latched, so that empty ones are news.
-        self._sent_map: tuple[int, int, int] | None = None
-        self._sent_path: list[tuple[int, Transform]] | None = None
-        self._requested: set[Callable[[], None]] = set()  # of the follower, and not begun yet
-        self._followers = ThreadPoolExecutor(1, "ttt3r_follower")
-        self._side_stream = SideStream(pipeline.model.device)  # the follower's
-        self._following: Future[None] | None = None  # what follows on the image before
+        self._activation: Activation | None = None
+        self._output = OutputThread(node, pipeline, outputs, node_config, self._guarded)
         self._thread = threading.Thread(target=self._work, name="ttt3r_worker", daemon=True)
         self._thread.start()
 
@@ -133,9 +106,7 @@ class Worker:
         is_foreign = self._node_config.odom_source == "tf"
         correction = MapCorrection(odometry) if odometry and is_foreign else None
         counter = StreamCounter(self._pipeline.config.time.max_gap_s)
-        self._activation = _Activation(
-            camera, masks, find_extrinsics, odometry, correction, counter
-        )
+        self._activation = Activation(camera, masks, find_extrinsics, odometry, correction, counter)
 
     def resume(self) -> None:
         """Take images from now on."""
@@ -146,6 +117,7 @@ class Worker:
         self._mailbox.shut()
         activation, self._activation = self._activation, None
         if activation is not None:
+            activation.is_over = True
             activation.camera.end_wait()
 
     def end(self) -> Pipeline:
@@ -193,7 +165,8 @@ class Worker:
         """Change settings before the next image."""
 
         def change() -> None:
-            self._pipeline.config, self._node_config = config, node_config
+            self._pipeline.config = config
+            self._node_config = self._output.node_config = node_config
 
         self._mailbox.request(change)
 
@@ -219,11 +192,11 @@ class Worker:
 
     def send_map(self) -> None:
         """Publish the map with the last image in it, if it has changed."""
-        self._request_once(self._take_map)
+        self._output.send_map()
 
     def send_path(self) -> None:
         """Publish the path up to the last image, if it has changed."""
-        self._request_once(self._take_path)
+        self._output.send_path(self._activation)
 
     @property
     def device(self) -> torch.device:
@@ -240,28 +213,21 @@ class Worker:
         extrinsics = self._activation and self._activation.extrinsics
         return extrinsics.base_frame if extrinsics else ""
 
-    def _request_once(self, take: Callable[[], None]) -> None:
-        if take not in self._requested:
-            self._requested.add(take)
-            self._followers.submit(self._guarded, take)
-
-    # From here on: the worker's thread, or the follower's or the executor's where it says so.
-
     def _work(self) -> None:
         while (item := self._mailbox.take()) is not None:
             if isinstance(item, _Waiting):
                 self._guarded(partial(self._process, item))
             else:
-                self._wait_for_follower()
+                self._output.wait()
                 self._guarded(item)
-        self._followers.shutdown()
+        self._output.end()
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
             work()
         except torch.OutOfMemoryError as error:
             self._mailbox.shut()
-            self._in_executor(self._give_up, error)
+            call_in_executor(self._node, self._give_up, error)
         except Exception:  # whatever it is, the next item may be a good one
             if self._node.context.ok():  # else the process is ending, and nothing is heard
                 self._log.error(traceback.format_exc(), throttle_duration_sec=_WARNING_PERIOD_S)
@@ -269,82 +235,62 @@ class Worker:
     def _process(self, waiting: _Waiting) -> None:
         activation, message = waiting.activation, waiting.message
         try:
-            frame = frame_from_image(message, self._node_config.camera_frame)
-            self._await_camera(activation)
-            if activation is not self._activation:  # it has ended meanwhile
+            frame = self._frame(activation, message)
+            if frame is None:  # the activation has ended meanwhile
                 return
-            frame = activation.camera.apply(replace(frame, mask=activation.masks.of(frame)))
-            extrinsics = self._extrinsics_of(activation, frame)
-            if activation.odometry:
-                pose = activation.odometry.camera_pose(frame.stamp_ns, extrinsics)
-                frame = replace(frame, T_odometry_camera=pose)
-            result, merge = self._pipeline.track(frame, waiting.before_ns)
+            result = self._pipeline.track(frame, waiting.before_ns)
         except (FrameRejected, TrackingError) as error:
             self._reject(activation, message, error)
         except FrameConflict as error:
             self._mailbox.shut()
             self._reject(activation, message, error)
-            self._in_executor(self._give_up, error)
+            call_in_executor(self._node, self._give_up, error)
         except Exception as error:
             self._reject(activation, message, error)
             raise
         else:
-            self._last_stamp_ns = result.stamp_ns
             activation.counter.processed()
             try:
-                if activation is self._activation:  # else it has ended meanwhile
-                    self._outputs.pose(result, extrinsics, self._node_config)
-                    if activation.correction is not None:
-                        correct = partial(self._correct, activation, result, extrinsics)
-                        self._in_executor(self._guarded, correct)
+                self._publish_pose(activation, result)
             finally:
                 latency_ms = (self._node.get_clock().now().nanoseconds - result.stamp_ns) / 1e6
-                counts = activation.counter.counts()
-                follow = partial(
-                    self._follow, activation, result, extrinsics, merge, counts, latency_ms
-                )
-                mark = self._side_stream.mark()
-                self._wait_for_follower()
-                self._following = self._followers.submit(
-                    self._guarded, partial(self._on_side_stream, mark, follow)
-                )
+                self._output.image(activation, result, activation.counter.counts(), latency_ms)
 
-    def _on_side_stream(self, mark: torch.cuda.Event | None, work: Callable[[], None]) -> None:
-        with self._side_stream.after(mark):
-            work()
-
-    def _follow(
-        self,
-        activation: _Activation,
-        result: FrameResult,
-        extrinsics: Extrinsics,
-        merge: Callable[[], None],
-        counts: StreamCounts,
-        latency_ms: float,
-    ) -> None:
-        """Do all that an image's pose need not wait for; in the follower's thread."""
-        merge()
-        if activation is not self._activation:
-            return
-        self._outputs.points(result, self._pipeline.config, self._node_config)
-        self._outputs.status(
-            result,
-            counts,
-            latency_ms=latency_ms,
-            map_points=len(self._pipeline.map),
-            last_reset_reason=self._pipeline.last_reset_reason,
+    def _frame(self, activation: Activation, message: ImageMessage) -> Frame | None:
+        """Gather all that is known of an image; None if the activation has ended meanwhile."""
+        frame_id = frame_id_of(message, self._node_config.camera_frame)
+        image_ns, raw = stamp_ns(message.header.stamp), decode(message)
+        self._await_camera(activation)
+        if activation.is_over:
+            return None
+        image = activation.camera.apply(raw, activation.masks.of(image_ns, raw.shape))
+        extrinsics = self._extrinsics_of(activation, frame_id, image_ns)
+        T_odometry_camera = None
+        if activation.odometry:
+            T_odometry_camera = activation.odometry.camera_pose(image_ns, extrinsics)
+        return Frame(
+            image_ns,
+            frame_id=frame_id,
+            T_odometry_camera=T_odometry_camera,
+            **image._asdict(),
         )
-        self._warn_of_loss(counts)
 
-    def _correct(
-        self, activation: _Activation, result: FrameResult, extrinsics: Extrinsics
-    ) -> None:
+    def _publish_pose(self, activation: Activation, result: FrameResult) -> None:
+        extrinsics = activation.extrinsics
+        if activation.is_over or extrinsics is None:
+            return
+        self._outputs.pose(result, extrinsics, self._node_config)
+        if activation.correction is not None:
+            correct = partial(self._correct, activation, result, extrinsics)
+            call_in_executor(self._node, self._guarded, correct)
+
+    def _correct(self, activation: Activation, result: FrameResult, extrinsics: Extrinsics) -> None:
         """Let a foreign odometry be corrected by an image; in the executor's thread."""
-        if activation is self._activation and activation.correction is not None:
+        if not activation.is_over and activation.correction is not None:
             activation.correction.add(result, extrinsics)
             self._send_corrections(activation)
 
-    def _send_corrections(self, activation: _Activation) -> None:
+    def _send_corrections(self, activation: Activation) -> None:
         """Publish map -> odom of images that the odometry has come to; in the executor's."""
         config = self._node_config
         if activation.correction is None:
@@ -360,11 +306,7 @@ class Worker:
             if correction.T_map_odom is not None:
                 self._outputs.correction(correction.T_map_odom, correction.stamp_ns, config)
 
-    def _wait_for_follower(self) -> None:
-        if self._following:
-            self._following.result()
-
-    def _await_camera(self, activation: _Activation) -> None:
+    def _await_camera(self, activation: Activation) -> None:
         """Wait for the camera info before the first image, if somebody publishes it."""
         if activation.is_camera_awaited:
             return
@@ -373,64 +315,25 @@ class Worker:
         if self._node.count_publishers(topic) and not activation.camera.wait(_CAMERA_WAIT_S):
             self._log.warning(f"{topic}: published, but nothing came in {_CAMERA_WAIT_S:g} s")
 
-    def _extrinsics_of(self, activation: _Activation, frame: Frame) -> Extrinsics:
-        """Find the camera's mount at the first image, and again when the images' frame changes."""
-        if activation.extrinsics is None or activation.extrinsics_frame != frame.frame_id:
-            extrinsics = activation.find_extrinsics(frame.frame_id)
+    def _extrinsics_of(self, activation: Activation, frame_id: str, image_ns: int) -> Extrinsics:
+        """Find where the camera is on the robot, again when the images' frame changes."""
+        if activation.extrinsics is None or activation.extrinsics_frame != frame_id:
+            extrinsics = activation.find_extrinsics(frame_id)
             self._pipeline.place_first_camera(extrinsics.T_odom_first_camera)
-            self._outputs.extrinsics(extrinsics, frame.frame_id, frame.stamp_ns)
-            activation.extrinsics, activation.extrinsics_frame = extrinsics, frame.frame_id
-            self._log.info(f"camera {frame.frame_id} on {extrinsics.base_frame}")
+            self._outputs.extrinsics(extrinsics, frame_id, image_ns)
+            activation.extrinsics, activation.extrinsics_frame = extrinsics, frame_id
+            self._log.info(f"camera {frame_id} on {extrinsics.base_frame}")
         return activation.extrinsics
 
-    def _reject(self, activation: _Activation, message: ImageMessage, error: Exception) -> None:
+    def _reject(self, activation: Activation, message: ImageMessage, error: Exception) -> None:
         activation.counter.rejected()
-        self._wait_for_follower()  # statuses are in the order of the images
         self._log.warning(f"image rejected: {error}", throttle_duration_sec=_WARNING_PERIOD_S)
-        lost = isinstance(error, TrackingError)
-        counts = activation.counter.counts()
-        self._outputs.rejected(message.header, str(error), counts, lost=lost)
-
-    def _warn_of_loss(self, counts: StreamCounts) -> None:
-        if counts.lost_share > MANY_LOST:
-            self._log.warning(
-                f"{counts.lost_estimated} images were lost on the way, {counts.received} arrived: "
-                "use compressed images, or see 'Large images' in docs/ros.md",
-                throttle_duration_sec=_LOSS_WARNING_PERIOD_S,
-            )
-
-    def _map_to_send(self) -> tuple[int, int, int]:
-        """Return what tells the map that would be sent now from others."""
-        shown = self._pipeline.config.map
-        return self._pipeline.map.revision, shown.min_hits, shown.publish_max_points
-
-    def _take_map(self) -> None:
-        """Copy the map for the executor's thread, which serialises it; in the follower's."""
-        self._requested.discard(self._take_map)
-        current = self._map_to_send()
-        if current != self._sent_map:
-            self._sent_map = current
-            _, min_hits, max_points = current
-            with self._side_stream.after(None):  # images in the map have been waited for
-                cloud = self._pipeline.map.cloud(min_hits, max_points)
-            self._in_executor(self._outputs.map, cloud, self._last_stamp_ns)
-
-    def _take_path(self) -> None:
-        """Copy the path for the executor's thread, which makes messages of it; as `_take_map`."""
-        self._requested.discard(self._take_path)
-        activation = self._activation
-        path = subsample(self._pipeline.trajectory(), self._node_config.path.max_poses)
-        if activation is None or (path and activation.extrinsics is None):
-            return
-        sent = self._sent_path
-        if sent is None or len(path) != len(sent) or any(map(operator.is_not, path, sent)):
-            self._sent_path = path
-            self._in_executor(self._outputs.path, path, activation.extrinsics, self._last_stamp_ns)
-
-    def _in_executor(self, callback: Callable[..., None], *args: object) -> None:
-        executor = self._node.executor
-        if executor is not None:
-            executor.create_task(callback, *args)
+        self._output.rejected(
+            message.header,
+            str(error),
+            activation.counter.counts(),
+            is_lost=isinstance(error, TrackingError),
+        )
 
 
 def _write(write: Callable[[], Path], done: Callable[[Path | Exception], None]) -> None:

@@ -11,9 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ttt3r_ros.simulation.camera_path import Trajectory, make_trajectory
     from ttt3r_ros.simulation.renderer import Rendering, add_noise, render
     from ttt3r_ros.simulation.room import Rooms, make_rooms
-    from ttt3r_ros.simulation.trajectory import Trajectory, make_trajectory
 
 __all__ = [
     "Rendering",
@@ -28,7 +28,7 @@ __all__ = [
 _MODULES = {
     **dict.fromkeys(("Rendering", "add_noise", "render"), "renderer"),
     **dict.fromkeys(("Rooms", "make_rooms"), "room"),
-    **dict.fromkeys(("Trajectory", "make_trajectory"), "trajectory"),
+    **dict.fromkeys(("Trajectory", "make_trajectory"), "camera_path"),
 }
 
 

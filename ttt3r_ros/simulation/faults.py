@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ttt3r_ros.simulation.trajectory import Trajectory
+from ttt3r_ros.simulation.camera_path import Trajectory
 
 Pictures = npt.NDArray[np.uint8]  # [F, H, W, 3]
 PictureFault = Callable[[Pictures, int, int, int], Pictures]

@@ -35,7 +35,7 @@ class _Round(NamedTuple):
     over: Tensor  # [N, P, 1, 1] the divisor
 
 
-class View(NamedTuple):
+class Prepared(NamedTuple):
     """N cameras, each in its room: everything that does not depend on the pixel.
 
     Bounds of w are coefficients of (x, y, 1), three numbers each.
@@ -52,7 +52,7 @@ class View(NamedTuple):
     balls: _Round
 
 
-def make_view(centre: Tensor, half: Tensor, yaw: Tensor, T_world_camera: Tensor) -> View:
+def prepare(centre: Tensor, half: Tensor, yaw: Tensor, T_world_camera: Tensor) -> Prepared:
     """Prepare the pictures of N cameras.
 
     Args:
@@ -78,7 +78,7 @@ def make_view(centre: Tensor, half: Tensor, yaw: Tensor, T_world_camera: Tensor)
     lower = torch.stack((far, torch.where(outside, far, near)), dim=3)  # [N, P, 3, 2, 3]
     box = slice(1, 1 + BOXES)
     drum, ball = slice(1 + BOXES, 1 + BOXES + CYLINDERS), slice(1 + BOXES + CYLINDERS, None)
-    return View(
+    return Prepared(
         origin,
         rotation,
         lower[:, 0].flatten(1, 2),
@@ -127,27 +127,27 @@ def linear(coefficients: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return columns.unsqueeze(-2) + (b * y.view(len(y), *between, -1)).unsqueeze(-1)
 
 
-def nearest(view: View, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def nearest(seen: Prepared, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Meet all solids with all rays.
 
     Args:
-        view: N cameras in their rooms.
+        seen: N cameras in their rooms.
         x: [N, W] image coordinates of the columns, (u - cx) / fx.
         y: [N, H] image coordinates of the rows, (v - cy) / fy.
 
     Returns:
         Inverse depth [N, H, W] and the number of the solid met [N, H, W] (int32).
     """
-    wall = linear(view.walls, x, y).amax(dim=1, keepdim=True)
-    box = _met(linear(view.box_upper, x, y).amin(dim=2), linear(view.box_lower, x, y).amax(dim=2))
-    direction = linear(view.rotation, x, y).square()  # [N, 3, H, W]
+    wall = linear(seen.walls, x, y).amax(dim=1, keepdim=True)
+    box = _met(linear(seen.box_upper, x, y).amin(dim=2), linear(seen.box_lower, x, y).amax(dim=2))
+    direction = linear(seen.rotation, x, y).square()  # [N, 3, H, W]
     flat = direction[:, :1] + direction[:, 1:2]
-    upper, lower = _round(view.drums, flat, x, y)
+    upper, lower = _round(seen.drums, flat, x, y)
     drum = _met(
-        torch.minimum(upper, linear(view.end_upper, x, y)),
-        torch.maximum(lower, linear(view.end_lower, x, y).amax(dim=2)),
+        torch.minimum(upper, linear(seen.end_upper, x, y)),
+        torch.maximum(lower, linear(seen.end_lower, x, y).amax(dim=2)),
     )
-    ball = _met(*_round(view.balls, flat + direction[:, 2:], x, y))
+    ball = _met(*_round(seen.balls, flat + direction[:, 2:], x, y))
     met = torch.cat((wall, box, drum, ball), dim=1)
     w = met.amax(dim=1)
     # Numbers are int32 here and in shading: the compiler fails to vectorise narrower or mixed ones,

@@ -41,7 +41,7 @@ class Loom:
         return noise
 
     def cells(self, columns: int, rows: int, shift: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
-        """A grid of cells, odd rows shifted: a random number each, and the place (x, y) within."""
+        """A grid of cells, odd rows shifted: a random number each and the place (x, y), [H, W]."""
         y = self.v * rows
         row = y.long()
         x = (self.u + (row % 2) * shift / columns) * columns

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ttt3r_ros.simulation.intersection import make_view, nearest
+from ttt3r_ros.simulation.intersection import nearest, prepare
 from ttt3r_ros.simulation.room import Rooms
 from ttt3r_ros.simulation.shading import make_look, shade
 
@@ -119,13 +119,13 @@ def _trace(
     for part in _slices(len(x), images):
         here = rooms[room[part]]
         poses = cameras.T_world_camera[part]
-        view = make_view(here.solid_centre, here.solid_half, here.solid_yaw, poses)
+        seen = prepare(here.solid_centre, here.solid_half, here.solid_yaw, poses)
         look = make_look(here, fx[part, 0] * factor)
         for band in _slices(len(v), rows):
             rays = x[part], y[part, band]
-            w, solid = nearest(view, *rays)
+            w, solid = nearest(seen, *rays)
             depth[part, band] = w.reciprocal()
-            rgb[part, band] = shade(look, view, *rays, depth[part, band], solid)
+            rgb[part, band] = shade(look, seen, *rays, depth[part, band], solid)
     return rgb, depth
 
 

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from ttt3r_ros.config import ConfigError
+from ttt3r_ros.simulation.camera_path import make_trajectory
 from ttt3r_ros.simulation.lens import render_distorted, undistort
 from ttt3r_ros.simulation.movers import Movers
 from ttt3r_ros.simulation.renderer import Rendering, add_noise, render
 from ttt3r_ros.simulation.room import make_rooms
 from ttt3r_ros.simulation.scene_options import SceneOptions
-from ttt3r_ros.simulation.trajectory import make_trajectory
 
 FOCAL_SHARE = 0.75  # of the width: 67 degrees from left to right
 _SUBFRAMES = 9  # an odd number, so that the middle one is the moment of the stamp

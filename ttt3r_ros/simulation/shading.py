@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ttt3r_ros.simulation.intersection import View, linear
+from ttt3r_ros.simulation.intersection import Prepared, linear
 from ttt3r_ros.simulation.materials import FACES
 from ttt3r_ros.simulation.room import Rooms
 from ttt3r_ros.simulation.textures import Atlas
@@ -41,12 +41,12 @@ def make_look(rooms: Rooms, focal: Tensor) -> Look:
     )
 
 
-def shade(look: Look, view: View, x: Tensor, y: Tensor, depth: Tensor, solid: Tensor) -> Tensor:
+def shade(look: Look, seen: Prepared, x: Tensor, y: Tensor, depth: Tensor, solid: Tensor) -> Tensor:
     """Colours of what the rays meet.
 
     Args:
         look: of the cameras' N rooms.
-        view: the N cameras.
+        seen: the N cameras.
         x: [N, W] image coordinates of the columns.
         y: [N, H] image coordinates of the rows.
         depth: [N, H, W] metres.
@@ -55,8 +55,8 @@ def shade(look: Look, view: View, x: Tensor, y: Tensor, depth: Tensor, solid: Te
     Returns:
         [N, H, W, 3] in [0, 1].
     """
-    ray = linear(view.rotation, x, y)  # [N, 3, H, W]
-    point = view.origin[..., None, None] + depth[:, None] * ray
+    ray = linear(seen.rotation, x, y)  # [N, 3, H, W]
+    point = seen.origin[..., None, None] + depth[:, None] * ray
     spot = _spot(look, point, solid)
     material = _rows(look.materials, _material(look, point, solid, spot.face))
     texture, scale_u, scale_v, start_u, start_v, *paint, glow = material

@@ -97,7 +97,7 @@ class PoseCovariance:
     """
 
     def __init__(self) -> None:
-        """Begin in front of the first image."""
+        """Start with an empty history."""
         self.reset()
 
     def reset(self) -> None:
@@ -210,6 +210,43 @@ class PoseCovariance:
         if not self._depth_m:  # nothing is known of distances yet
             rates[:3, :3] = np.diag(_MOST[:3])
         self.twist = _bounded(rates)
+
+
+class Uncertainty:
+    """The covariances of a stream: of the camera in odom, in the map, and since its segment began.
+
+    Attributes:
+        odom: of the pose in odom, and of the velocity.
+        map: of the pose in the map.
+    """
+
+    def __init__(self) -> None:
+        """Start with an empty history."""
+        self.odom, self.map, self._segment = PoseCovariance(), PoseCovariance(), PoseCovariance()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        for part in (self.odom, self.map, self._segment):
+            part.reset()
+
+    def update(
+        self,
+        T_odom_camera: Transform,
+        T_map_camera: Transform,
+        signals: Signals,
+        state: TrackingState,
+    ) -> None:
+        """Take the next image; both poses are [4, 4], see `PoseCovariance.update`."""
+        depth = math.nan if signals.depth is None else signals.depth
+        self.odom.update(T_odom_camera, signals, state, depth)
+        self.map.update(T_map_camera, signals, state, depth)
+        self._segment.update(T_odom_camera, signals, state, depth)
+
+    def begin_segment(self, T_odom_camera: Transform) -> Covariance:
+        """Return how unsure a segment's first camera is in the one before, [6, 6]; begin anew."""
+        covariance = self._segment.pose
+        self._segment.set(T_odom_camera, np.zeros((6, 6)))
+        return covariance
 
 
 def _adjoint(T: Transform) -> Covariance:

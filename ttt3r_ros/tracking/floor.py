@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How high the camera stands above the floor, from the points of one image.
 
-What the height says about scale is `metric_scale`'s.
+What the height says about scale is `scale_source`'s.
 """
 
 from __future__ import annotations

@@ -11,8 +11,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
 from ttt3r_ros.config import TrackingConfig
-from ttt3r_ros.tracking.signals import Signals
+from ttt3r_ros.geometry import Intrinsics, Transform
+from ttt3r_ros.tracking.signals import SignalMeter, Signals
 from ttt3r_ros.types import TrackingState
 
 _LEAST_CONFIDENCE = 1e-3  # above 1, so that there is something to take a share of
@@ -25,8 +30,8 @@ class _Finding(NamedTuple):
     text: str
 
 
-class TrackingMonitor:
-    """Judges each image of a stream by its signals.
+class Monitor:
+    """Measures each image of a stream and judges it by these signals.
 
     One odd signal makes an image UNCERTAIN. Three at once, two at once in two images in a row, or
     a picture that is empty or another make it LOST, and it stays so until nothing is odd. Images
@@ -42,7 +47,7 @@ class TrackingMonitor:
     """
 
     def __init__(self, config: TrackingConfig | None = None) -> None:
-        """Begin in front of the first image."""
+        """Start with an empty history."""
         limits = self._limits = config or TrackingConfig()
         self._below = {  # odd below the first, LOST below the second
             "contrast": (0.0, limits.lost_contrast),
@@ -60,6 +65,7 @@ class TrackingMonitor:
 
     def reset(self) -> None:
         """Forget everything."""
+        self._meter = SignalMeter()
         length = self._limits.history
         self._confidence = deque[float](maxlen=length)  # above 1
         self._detail = deque[tuple[float, float]](maxlen=length)
@@ -72,13 +78,39 @@ class TrackingMonitor:
 
     def new_segment(self) -> None:
         """Expect an image of a new state; what is usual stays so."""
+        self.forget_view()
         self._images = 0  # of the segment
         self._good = 0  # in a row
         self._repeats = 0  # in a row
         self._last_points = 0
 
+    def forget_view(self) -> None:
+        """Compare the next image's points and pose with nothing: they are another state's."""
+        self._meter.new_segment()
+
+    def unit_changed(self, factor: float) -> None:
+        """Take what was one long to be `factor` long from the next image on."""
+        self._meter.unit_changed(factor)
+
+    def observe(
+        self,
+        stamp_ns: int,
+        rgb: npt.NDArray[np.uint8],
+        T_odom_camera: Transform,
+        points: Tensor,
+        confidence: Tensor,
+        median_confidence: float,
+        intrinsics: Intrinsics | None,
+    ) -> Signals:
+        """Measure and judge the next image; points [H, W, 3], the rest as in `SignalMeter`."""
+        signals = self._meter.measure(
+            stamp_ns, rgb, T_odom_camera, points, confidence, median_confidence, intrinsics
+        )
+        self.judge(signals)
+        return signals
+
     def judge(self, signals: Signals) -> TrackingState:
-        """Judge the next image.
+        """Judge the next image by its signals alone.
 
         A LOST image belongs to no segment: the next one begins a new state, as if `new_segment`
         had been called. The first one that is not LOST is INITIALIZING, and so is the first of

@@ -18,7 +18,7 @@ class OdometryBuffer:
     def __init__(
         self, capacity: int = 2000, *, max_gap_s: float = 0.25, jump_back_s: float = 1.0
     ) -> None:
-        """Begin empty.
+        """Start empty.
 
         Args:
             capacity: poses kept, those with the latest stamps.

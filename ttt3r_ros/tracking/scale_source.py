@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metres per unit of the network, from how far an odometry says that the camera has moved.
+"""Metres per unit of the network, from what is known beside the images.
 
-Poses at the stamps of images come from an `odometry_buffer`.
+That is the camera's height above the floor (`floor`), or the way that the robot's odometry has
+gone (poses at the stamps of images come from an `odometry_buffer`). A source collects ratios from
+image to image; `MetricScale` says when a segment may take their median.
 """
 
 from __future__ import annotations
@@ -12,12 +14,27 @@ from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
+from torch import Tensor
 
+from ttt3r_ros.config import Config, ConfigError
 from ttt3r_ros.geometry import Transform, Vector
-from ttt3r_ros.tracking.floor import FloorEstimate
+from ttt3r_ros.tracking.floor import FloorEstimate, floor_height
 from ttt3r_ros.types import NS_PER_S
 
 _NORMAL = 1.4826  # standard deviations in a median absolute deviation of normal errors
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScaleObservation:
+    """What one image shows of the scale; lengths are in the network's unit."""
+
+    stamp_ns: int
+    segment: int  # number of the image's segment
+    p_segment_camera: Vector  # [3] place of the camera in its segment
+    T_odometry_camera: Transform | None  # [4, 4] by the robot's odometry, metres; None: not known
+    T_map_camera: Transform  # [4, 4], of which only the rotation is used
+    points: Tensor  # [H, W, 3] in the camera's optical frame
+    confidence: Tensor  # [H, W]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +53,11 @@ class ScaleSource:
     as much as too short.
     """
 
+    # Whether the image that two segments share is to be observed in both.
+    observes_shared_image = False
+
     def __init__(self, window: int, fewest: int) -> None:
-        """Begin without samples.
+        """Start with no samples.
 
         Args:
             window: samples kept, the last ones.
@@ -50,6 +70,10 @@ class ScaleSource:
             raise ValueError(f"fewest, window: 1 <= fewest <= window, got {fewest}, {window}")
         self._logarithms: deque[float] = deque(maxlen=window)
         self._fewest = fewest
+
+    def observe(self, image: ScaleObservation) -> None:
+        """Take one image that was tracked."""
+        raise NotImplementedError
 
     def estimate(self) -> ScaleEstimate | None:
         """Return the scale in the network's present unit, None before there are enough samples."""
@@ -88,8 +112,20 @@ class ScaleSource:
 class HeightScale(ScaleSource):
     """Scale by the camera's known height above the floor."""
 
-    def __init__(self, camera_height_m: float, window: int = 101, fewest: int = 10) -> None:
-        """Begin without samples; a sample is an image that shows the floor.
+    def __init__(
+        self,
+        camera_height_m: float,
+        window: int = 101,
+        fewest: int = 10,
+        min_confidence: float = 1.0,
+    ) -> None:
+        """Start with no samples; a sample is an image that shows the floor.
+
+        Args:
+            camera_height_m: of the camera above the floor.
+            window: images kept, the last ones.
+            fewest: with fewer images nothing is said.
+            min_confidence: points below are not looked at for the floor.
 
         Raises:
             ValueError: the height is not above 0 or not finite, or not 1 <= fewest <= window.
@@ -97,6 +133,22 @@ class HeightScale(ScaleSource):
         super().__init__(window, fewest)
         check_positive("camera_height_m", camera_height_m)
         self._camera_height_m = camera_height_m
+        self._min_confidence = min_confidence
+
+    def observe(self, image: ScaleObservation) -> None:
+        """Look for the floor in an image.
+
+        It is looked for below the map's horizon: of the two frames the map is level even after a
+        fall in the dark.
+        """
+        self.add(
+            floor_height(
+                image.points,
+                image.confidence,
+                image.T_map_camera,
+                min_confidence=self._min_confidence,
+            )
+        )
 
     def add(self, floor: FloorEstimate | None) -> None:
         """Take what one image, its points in the network's unit, shows of the floor."""
@@ -132,6 +184,8 @@ class OdometryScale(ScaleSource):
     never gets there. The end of a segment may cut it to a third.
     """
 
+    observes_shared_image = True  # a chord may begin there
+
     def __init__(
         self,
         *,
@@ -140,7 +194,7 @@ class OdometryScale(ScaleSource):
         window: int = 41,
         fewest: int = 8,
     ) -> None:
-        """Begin without samples; a sample is a chord.
+        """Start with no samples; a sample is a chord.
 
         Args:
             chord_m: length of a chord, at least, in metres.
@@ -172,6 +226,10 @@ class OdometryScale(ScaleSource):
         """Forget everything."""
         super().reset()
         self._begin = self._last = None
+
+    def observe(self, image: ScaleObservation) -> None:
+        """Take an image's place by the network and by the odometry."""
+        self.add(image.stamp_ns, image.segment, image.p_segment_camera, image.T_odometry_camera)
 
     def add(
         self,
@@ -225,3 +283,71 @@ class OdometryScale(ScaleSource):
         seen = float(np.linalg.norm(end.p_segment_camera - begin.p_segment_camera))
         self._add(moved_m, max(seen, _STILL * moved_m))
         return True
+
+
+class MetricScale:
+    """The scale that segments take from the source which the settings name, once it is trusted."""
+
+    def __init__(self, config: Config) -> None:
+        """Start with no samples.
+
+        Raises:
+            ConfigError: `scale_source` needs a setting that is not given.
+        """
+        self._max_log_spread = config.scale_max_log_spread
+        self._source: ScaleSource | None = None
+        if config.scale_source == "odom":
+            self._source = OdometryScale()
+        elif config.scale_source == "camera_height":
+            if not config.camera_height_m:
+                raise ConfigError(
+                    "camera_height_m: must be above 0 with scale_source camera_height"
+                )
+            self._source = HeightScale(config.camera_height_m, min_confidence=config.confidence.min)
+        self._is_taken = False
+
+    def reset(self) -> None:
+        """Forget all samples: what comes is in another unit."""
+        if self._source:
+            self._source.reset()
+        self._is_taken = False
+
+    def observe(self, image: ScaleObservation) -> None:
+        """Take an image that was tracked."""
+        if self._source:
+            self._source.observe(image)
+
+    def observe_shared(self, image: ScaleObservation) -> None:
+        """Take an image that was observed in the segment before, as its new segment sees it."""
+        if self._source and self._source.observes_shared_image:
+            self._source.observe(image)
+
+    def unit_changed(self, ratio: float) -> None:
+        """Carry the samples on to a segment of another unit, see `ScaleSource.unit_changed`."""
+        if self._source:
+            self._source.unit_changed(ratio)
+
+    def take(self) -> float | None:
+        """Return the scale for a segment that begins, None if none is trusted."""
+        scale = self._trusted()
+        self._is_taken |= scale is not None
+        return scale
+
+    @property
+    def is_news(self) -> bool:
+        """Whether a scale is trusted for the first time: it should not wait for a next segment."""
+        return not self._is_taken and self._trusted() is not None
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether segments are still in another unit than they will be in."""
+        return self._source is not None and not self._is_taken
+
+    @property
+    def log_spread(self) -> float:
+        """Spread of the logarithm of the samples; NaN: no source, or too few samples."""
+        found = self._source.estimate() if self._source else None
+        return found.spread if found else math.nan
+
+    def _trusted(self) -> float | None:
+        return self._source.trusted(self._max_log_spread) if self._source else None

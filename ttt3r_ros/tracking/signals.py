@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tells whether the camera is still followed: measured here, judged by `tracking_state`."""
+"""What tells whether the camera is still followed: measured here, judged by `monitor`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from transforms3d.axangles import axangle2mat
 
 from ttt3r_ros.camera.reprojection import consistency
 from ttt3r_ros.geometry import Intrinsics, Transform, inverse, rotation_vector, transform
+from ttt3r_ros.types import NS_PER_S
 
 _LONG_EDGE = 32  # pixels of the thumbnail
 _SHIFT = 4  # pictures may be shifted by this fraction of their edges: 17 of 67 degrees
@@ -73,9 +74,6 @@ def _match(middle_of: Thumbnail, image: Thumbnail) -> float:
     return float(cv2.matchTemplate(image, middle, cv2.TM_CCOEFF_NORMED).max())
 
 
-_NS_PER_S = 1_000_000_000
-
-
 @dataclass(frozen=True, slots=True)
 class Signals:
     """The measurements of one image. None: nothing to compare with, or not to be told."""
@@ -109,11 +107,36 @@ class _View:
     dt_s: float  # of the step
 
 
+class MotionGate:
+    """Says which images differ enough from the last one in the state to be written into it."""
+
+    def __init__(self, least_difference: float) -> None:
+        """Let the next image in.
+
+        Args:
+            least_difference: mean difference of thumbnails that counts, in grey levels.
+        """
+        self._least_difference = least_difference
+        self.reset()
+
+    def reset(self) -> None:
+        """Let the next image in: nothing is in the state yet."""
+        self._written: Thumbnail | None = None
+
+    def lets_in(self, rgb: npt.NDArray[np.uint8]) -> bool:
+        """Whether an image, uint8 [H, W, 3], is to be written; it counts as written then."""
+        now, last = thumbnail(rgb), self._written
+        if last is not None and np.abs(now - last).mean() < self._least_difference:
+            return False
+        self._written = now
+        return True
+
+
 class SignalMeter:
     """Compares each image with the last one, of which it keeps what it needs."""
 
     def __init__(self) -> None:
-        """Begin in front of the first image."""
+        """Start with an empty history."""
         self.reset()
 
     def reset(self) -> None:
@@ -157,7 +180,7 @@ class SignalMeter:
             intrinsics: of the network's image; None: unknown, then depths are not compared.
         """
         picture, last_picture = _Picture(stamp_ns, rgb, appearance(rgb)), self._picture
-        dt_s = (stamp_ns - last_picture.stamp_ns) / _NS_PER_S if last_picture else 0.0
+        dt_s = (stamp_ns - last_picture.stamp_ns) / NS_PER_S if last_picture else 0.0
         alike, repeated = None, False
         if last_picture and last_picture.rgb.shape == rgb.shape:
             alike = similarity(last_picture.appearance, picture.appearance)

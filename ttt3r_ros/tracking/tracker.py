@@ -1,79 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
 """Image in, camera pose in odometry and map frame and points in the camera's frame out.
 
-The tracker owns the recurrent state and the segments: stretches of images with one state, whose
-poses are relative to the segment's first camera. A Sim(3), `T_odom_segment` and `scale`, ties them
-to the odometry frame.
+The tracker owns the segments and ties them to odom; `PlaceMemory` owns the keyframes and the search
+for the camera among them, `Monitor` what is usual for the stream, `MetricScale` the scale.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
-from statistics import median
-from typing import TypedDict
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from ttt3r_ros.camera.focal import robust_focal
-from ttt3r_ros.camera.preprocessing import Mask, crop_transform, network_image, resize_mask
+from ttt3r_ros.camera.focal import FocalEstimator, robust_focal
+from ttt3r_ros.camera.preprocessing import NetworkImage, Preprocessor
 from ttt3r_ros.config import Config, ConfigError
-from ttt3r_ros.geometry import (
-    CropTransform,
-    Intrinsics,
-    Transform,
-    inverse,
-    optical_extrinsics,
-    orthonormal,
-)
+from ttt3r_ros.geometry import Transform, inverse, optical_extrinsics, orthonormal
 from ttt3r_ros.loading import Model
 from ttt3r_ros.network.acceleration import accelerated
 from ttt3r_ros.network.prediction import Prediction
 from ttt3r_ros.network.state import RecurrentState
-from ttt3r_ros.relocalization.keyframes import Keyframe, KeyframeStore, describe
-from ttt3r_ros.relocalization.relocalize import Relocalization, relocalize
-from ttt3r_ros.tracking.covariance import UNKNOWN, PoseCovariance, recognised_covariance
-from ttt3r_ros.tracking.floor import floor_height
-from ttt3r_ros.tracking.monitor import TrackingMonitor
-from ttt3r_ros.tracking.scale_source import HeightScale, OdometryScale
+from ttt3r_ros.relocalization.keyframes import Keyframe
+from ttt3r_ros.relocalization.place_memory import PlaceMemory
+from ttt3r_ros.relocalization.relocalize import Relocalization
+from ttt3r_ros.tracking.covariance import UNKNOWN, Uncertainty, recognised_covariance
+from ttt3r_ros.tracking.monitor import Monitor
+from ttt3r_ros.tracking.observation import Answer, Observation, read_answer
+from ttt3r_ros.tracking.scale_source import MetricScale
+from ttt3r_ros.tracking.segment import Segment
 from ttt3r_ros.tracking.segment_scale import boundary_scale
-from ttt3r_ros.tracking.signals import SignalMeter, Thumbnail, thumbnail
-from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError, TrackingState
+from ttt3r_ros.tracking.signals import MotionGate, Signals
+from ttt3r_ros.types import (
+    Covariance,
+    Frame,
+    FrameRejected,
+    FrameResult,
+    TrackedView,
+    TrackingError,
+    TrackingState,
+)
 
-_UNRECOGNISED = "no place of the session has been recognised yet"
-_TRIES = 5  # images of a segment in which a place is looked for
+_NOT_RELOCALIZED = "no place of the session has been recognized yet"
 _WARM_UP_HEIGHT = 480  # of an image, in pixels
-_FOCALS = 31  # images whose focal estimates the median is taken of
-
-
-class _NetworkImage(TypedDict):
-    """What `preprocessing` has to know of it."""
-
-    image_size: int
-    patch_size: int
-    fit: str
-
-
-@dataclass(slots=True)
-class _Segment:
-    """One recurrent state, and where the camera stood when it began."""
-
-    number: int
-    T_odom_segment: Transform
-    scale: float  # metres per unit of the network
-    state: RecurrentState
-    boundary_reason: str  # why no image is shared with the segment before, else empty
-    images: int = 0  # tracked, the shared one included
-    written: int = 0  # into the state, the shared one not counted
-    tries: int = 0  # at recognising a place
-    is_recognised: bool = False
 
 
 class Tracker:
@@ -83,11 +54,13 @@ class Tracker:
         T_odom_first_camera: where the first camera after a reset stands; level and looking along
             +x of the odometry frame unless set. Takes effect at the next `reset`.
         monitor: what judged the last image, to be read.
-        keyframes: the places that a lost camera is looked for in, to be read; see `recognise`.
+        places: the keyframes that a lost camera is looked for in, to be read; see `resume_from`.
+        view: the last image as loops need it; None: it has no place in the map.
+        resets: how often everything was forgotten.
     """
 
     def __init__(self, model: Model, config: Config) -> None:
-        """Begin in front of the first image.
+        """Set everything up for the first image.
 
         Raises:
             ConfigError: `scale_source` needs a setting that is not given, or the device cannot have
@@ -99,25 +72,24 @@ class Tracker:
             self._network = accelerated(model.network, config.acceleration, model.device)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        self._scale_source = _scale_source(config)
-        self._min_confidence = config.confidence.min
-        self._method = config.preprocessing
-        if self._method == "auto":
-            self._method = "exact" if config.process_all_images else "fast"
-        self._network_image = _NetworkImage(
-            image_size=model.image_size,
-            patch_size=model.network.config.patch_size,
-            fit=config.fit,
+        method = config.preprocessing
+        if method == "auto":
+            method = "exact" if config.process_all_images else "fast"
+        patch_size = model.network.config.patch_size
+        self._preprocessor = Preprocessor(
+            model.device, model.image_size, patch_size=patch_size, fit=config.fit, method=method
         )
         self._reset_interval = config.segment.reset_interval
         if self._reset_interval < 0:
             self._reset_interval = int(model.settings.get("segment.reset_interval", 0))
-        self.monitor = TrackingMonitor(config.tracking)
-        self._meter = SignalMeter()
-        self._covariance, self._map_covariance = PoseCovariance(), PoseCovariance()
-        self.keyframes = KeyframeStore(max(1, config.recovery.keyframes))
-        self._outside_fov: tuple[Mask | None, Tensor | None] = None, None  # of camera and network
+        self.monitor = Monitor(config.tracking)
+        self.places = PlaceMemory(model.network, config.recovery)
+        self._scale = MetricScale(config)
+        self._focal = FocalEstimator()
+        self._motion_gate = MotionGate(config.motion_gate)
+        self._uncertainty = Uncertainty()
         self.T_odom_first_camera = optical_extrinsics()
+        self.resets = -1
         self.reset()
 
     def warm_up(self) -> None:
@@ -129,65 +101,63 @@ class Tracker:
         if self._model.device.type == "cpu" and self._config.acceleration != "compile":
             return  # nothing is chosen there
         black = np.zeros((_WARM_UP_HEIGHT, _WARM_UP_HEIGHT * 4 // 3, 3), np.uint8)
-        image = network_image(black, self._model.device, method="fast", **self._network_image)
+        image = self._preprocessor.image(black)
         with torch.inference_mode():
             features = self._network.encode(image.input)
             for update in (True, False) if self._config.motion_gate else (True,):
                 _, prediction = self._network.advance(self._initial_state(), features, update)
-        _numbers(prediction)  # waits for the device
+        read_answer(prediction)  # waits for the device
 
     def reset(self) -> None:
         """Forget everything: a new state, a new origin at the next image."""
-        self._segment = _Segment(
-            0,
-            self.T_odom_first_camera,
-            self._config.scale,
-            self._initial_state(),
-            boundary_reason="",
-        )
-        self._T_odom_camera = self.T_odom_first_camera  # of the last image that was not LOST
+        self.resets += 1
+        T_odom_camera = self.T_odom_first_camera
+        self._segment = Segment(0, T_odom_camera, self._config.scale, self._initial_state())
+        self._T_odom_camera = T_odom_camera  # of the last image that was not LOST
         self._T_map_odom = np.eye(4)
-        self._unrecognised = False  # no place of the keyframes given has been recognised yet
-        self.keyframes.clear()
         self._images = 0  # that were not LOST
-        self._meter.reset()
-        self.monitor.reset()
-        self._covariance.reset()
-        self._map_covariance.reset()
         self._size: tuple[int, ...] | None = None  # of the network's image
-        self._written: Thumbnail | None = None  # of the last image in the state, with motion_gate
-        self._focals: deque[float] = deque(maxlen=_FOCALS)
-        self._scale_taken = False
-        if self._scale_source:
-            self._scale_source.reset()
+        self.view: TrackedView | None = None
+        for part in (self.monitor, self._scale, self._motion_gate, self._uncertainty):
+            part.reset()
+        self.places.clear()
+        self._focal.clear()
 
     def place_first_camera(self, T_odom_camera: Transform) -> None:
         """Say where the first camera stands; only before the first image."""
         self.T_odom_first_camera = self._T_odom_camera = T_odom_camera
         self._segment.T_odom_segment = T_odom_camera
 
-    def recognise(self, keyframes: Iterable[Keyframe]) -> None:
-        """Track nothing before one of the places given is recognised, whose map goes on."""
+    def resume_from(self, keyframes: Iterable[Keyframe]) -> None:
+        """Track nothing before one of these keyframes is recognized, whose map goes on."""
         self.reset()
-        places = list(keyframes)
-        self.keyframes = KeyframeStore(max(1, len(places), self._config.recovery.keyframes))
-        self.keyframes.restore(places)
-        self._unrecognised = len(places) > 0
+        self.places.restore(keyframes)
 
     def start_segment(self, boundary_reason: str) -> None:
         """Go on from the last pose with a new state; the reason says why no image is shared."""
         last = self._segment
         number = last.number + 1
         if boundary_reason:
-            self._written = None
-            self._meter.new_segment()
+            self._motion_gate.reset()
             self.monitor.new_segment()
         if not last.images:  # nothing was tracked in it: it begins once more
             number, boundary_reason = last.number, last.boundary_reason
-        self._segment = _Segment(
+        self._segment = Segment(
             number, self._T_odom_camera, last.scale, self._initial_state(), boundary_reason
         )
+        self.places.begin_segment(is_alone=self._segment.is_alone)
         self._take_scale()
+
+    def correct(self, T_new_old: Transform, covariance: Covariance) -> None:
+        """Move the camera in the map between two images; odom stays as it is.
+
+        Args:
+            T_new_old: [4, 4], from where things of the segment are in the map to where they
+                shall be.
+            covariance: [6, 6] of the camera's pose in the map from now on.
+        """
+        self._T_map_odom = orthonormal(T_new_old @ self._T_map_odom)
+        self._uncertainty.map.set(self._T_map_odom @ self._T_odom_camera, covariance)
 
     def check(self, frame: Frame) -> None:
         """Check that an image can be brought to the network's size; nothing else happens.
@@ -195,9 +165,8 @@ class Tracker:
         Raises:
             FrameRejected: it cannot.
         """
-        height, width = frame.rgb.shape[:2]
         try:
-            crop_transform(width, height, **self._network_image)
+            self._preprocessor.plan(frame.rgb)
         except ValueError as error:
             raise FrameRejected(str(error)) from error
 
@@ -209,300 +178,226 @@ class Tracker:
             TrackingError: the network's answer is not finite; a new segment has begun.
         """
         started = time.perf_counter()
-        image = network_image(
-            frame.rgb, self._model.device, method=self._method, **self._network_image
-        )
-        crop, size = image.crop, image.input.shape[2:]
+        image = self._prepare(frame)
+        seen = self._advance(frame, image)
+        signals = self._judge(seen)
+        self._relocalize(seen)
+        if seen.state is TrackingState.LOST:
+            self.start_segment(f"tracking was lost: {seen.reason}")
+        else:
+            self._go_on(seen)
+        self._update_covariances(seen, signals)
+        self.view = seen.view(self._T_odom_camera, self._T_map_odom, signals.depth)
+        return self._result(seen, time.perf_counter() - started)
+
+    def _prepare(self, frame: Frame) -> NetworkImage:
+        """Bring an image to the network's size; one of another size begins a new segment."""
+        image = self._preprocessor.image(frame.rgb)
+        size = image.input.shape[2:]
         if self._size not in (None, size):
             self.start_segment(f"image size changed to {frame.rgb.shape[1]}x{frame.rgb.shape[0]}")
-            self._focals.clear()
+            self._focal.clear()
         self._size = size
+        return image
 
+    def _advance(self, frame: Frame, image: NetworkImage) -> Observation:
+        """Step the network and read its answer."""
         segment = self._segment
-        write = not self._config.motion_gate or self._is_news(image.rgb)
+        is_written = not self._config.motion_gate or self._motion_gate.lets_in(image.rgb)
         with torch.inference_mode():
             features = self._network.encode(image.input)
-            segment.state, prediction = self._network.advance(segment.state, features, update=write)
+            segment.state, prediction = self._network.advance(
+                segment.state, features, update=is_written
+            )
         T_segment_camera, mean_gain, median_confidence = self._download(prediction)
-        rgb = image.rgb
-        T_odom_camera = segment.T_odom_segment @ T_segment_camera
-        points, confidence = segment.scale * prediction.points[0], prediction.confidence[0]
-        focal = None
-        if frame.intrinsics is None:
-            focal = robust_focal(points, confidence, min_confidence=self._min_confidence)
-        intrinsics = self._intrinsics(frame, crop, focal)
-        signals = self._meter.measure(
-            frame.stamp_ns, rgb, T_odom_camera, points, confidence, median_confidence, intrinsics
-        )
-        state, reason = self.monitor.judge(signals), self.monitor.reason
-        found = None
-        if state is not TrackingState.LOST and self._is_looking():
-            segment.tries += 1
-            if found := self._find_place(features, rgb, intrinsics):
-                if not segment.images:
-                    T_odom_camera = self._T_odom_camera
-                self._come_back(found, T_odom_camera)
-                prediction, median_confidence = found.prediction, found.median_confidence
-                T_segment_camera = inverse(found.T_map_segment) @ found.T_map_camera
-                points, confidence = segment.scale * prediction.points[0], prediction.confidence[0]
-            elif self._unrecognised:
-                state, reason = TrackingState.LOST, _UNRECOGNISED
-        is_localized = state is not TrackingState.LOST and not self._is_looking()
-        if state is TrackingState.LOST:
-            self.start_segment(f"tracking was lost: {reason}")
-        else:
-            self._T_odom_camera = T_odom_camera
-            self._images += 1
-            segment.images += 1
-            segment.written += write
-            if focal is not None:
-                self._focals.append(focal)
-            self._compare_scale(frame, prediction, T_segment_camera)
-            if state is TrackingState.TRACKING and is_localized and write and intrinsics:
-                self._remember(
-                    frame, features, points, confidence, rgb, intrinsics, median_confidence
-                )
-            full = write and segment.written == self._reset_interval
-            # A keyframe's state may be an old one: where states are not to grow old, it has said
-            # where the camera is, and a new one goes on.
-            old = found and self._reset_interval
-            if full or old or self._scale_is_news():
-                self._share_image(frame, features, prediction)
-        depth = math.nan if signals.depth is None else signals.depth
-        self._covariance.update(self._T_odom_camera, signals, state, depth)
-        T_map_camera = self._T_map_odom @ self._T_odom_camera
-        self._map_covariance.update(T_map_camera, signals, state, depth)
-        if found:
-            self._map_covariance.set(T_map_camera, recognised_covariance(found.keyframe.depth_m))
-        elif self._unrecognised:
-            self._map_covariance.set(T_map_camera, UNKNOWN)
-        known = self._scale_source.estimate() if self._scale_source else None
-        return FrameResult(
-            stamp_ns=frame.stamp_ns,
-            frame_id=frame.frame_id,
-            state=state,
-            reason=reason,
-            T_odom_camera=self._T_odom_camera,
-            T_map_odom=self._T_map_odom,
-            is_localized=is_localized,
-            pose_covariance=self._covariance.pose,
-            map_pose_covariance=self._map_covariance.pose,
-            twist_covariance=self._covariance.twist,
-            points=points,
-            confidence=confidence,
-            outside_fov=self._outside_fov_of_network(frame, crop),
-            rgb=rgb,
-            crop=crop,
-            intrinsics=intrinsics,
-            segment=segment.number,
-            boundary_reason=segment.boundary_reason
-            if found or state is TrackingState.INITIALIZING
-            else "",
-            images_since_reset=self._images,
+        return Observation(
+            frame=frame,
+            image=image,
+            segment=segment,
+            features=features,
+            prediction=prediction,
+            is_written=is_written,
+            points=segment.scale * prediction.points[0],
+            T_segment_camera=T_segment_camera,
+            T_odom_camera=segment.T_odom_segment @ T_segment_camera,
             mean_gain=mean_gain,
             median_confidence=median_confidence,
-            scale=segment.scale,
-            scale_log_spread=known.spread if known else math.nan,
-            step_s=time.perf_counter() - started,
         )
 
-    def _outside_fov_of_network(self, frame: Frame, crop: CropTransform) -> Tensor | None:
-        """Bring `outside_fov` to the network's image, once as long as the lens stays the same."""
-        if frame.outside_fov is not self._outside_fov[0]:
-            resized = None
-            if frame.outside_fov is not None:
-                resized = torch.from_numpy(resize_mask(frame.outside_fov, crop)).to(
-                    self._model.device
-                )
-            self._outside_fov = frame.outside_fov, resized
-        return self._outside_fov[1]
-
-    def _is_looking(self) -> bool:
-        """Whether the segment began somewhere unknown, and a known place may still be recognised.
-
-        Whoever uncovers a lens may be in the picture at first.
-        """
-        segment = self._segment
-        began_alone = segment.boundary_reason != "" or self._unrecognised
-        return (
-            began_alone
-            and not segment.is_recognised
-            and segment.tries < _TRIES
-            and len(self.keyframes) > 0
+    def _judge(self, seen: Observation) -> Signals:
+        """Find out through which lens the image was taken, and whether the answer is to be used."""
+        frame, crop = seen.frame, seen.image.crop
+        if frame.intrinsics is not None:
+            seen.intrinsics = crop.intrinsics(frame.intrinsics)
+        else:
+            min_confidence = self._config.confidence.min
+            seen.focal = robust_focal(seen.points, seen.confidence, min_confidence=min_confidence)
+            seen.intrinsics = self._focal.intrinsics(seen.focal, crop.width, crop.height)
+        signals = self.monitor.observe(
+            frame.stamp_ns,
+            seen.image.rgb,
+            seen.T_odom_camera,
+            seen.points,
+            seen.confidence,
+            seen.median_confidence,
+            seen.intrinsics,
         )
+        seen.state, seen.reason = self.monitor.state, self.monitor.reason
+        return signals
 
-    def _find_place(
-        self, features: Tensor, rgb: npt.NDArray[np.uint8], intrinsics: Intrinsics | None
-    ) -> Relocalization | None:
-        with torch.inference_mode():
-            return relocalize(
-                self._model.network,
-                features,
-                rgb,
-                intrinsics,
-                self.keyframes,
-                candidates=self._config.recovery.candidates,
-            )
+    def _relocalize(self, seen: Observation) -> None:
+        """Look for the camera among the keyframes, if it is not known where it is in the map."""
+        if seen.state is not TrackingState.LOST and self.places.is_searching:
+            seen.found = self.places.find(seen.features, seen.image.rgb, seen.intrinsics)
+            if seen.found:
+                self._continue_from(seen.found, seen)
+            elif self.places.must_relocalize:
+                seen.state, seen.reason = TrackingState.LOST, _NOT_RELOCALIZED
+        seen.is_localized = seen.state is not TrackingState.LOST and not self.places.is_searching
 
-    def _come_back(self, found: Relocalization, T_odom_camera: Transform) -> None:
+    def _continue_from(self, found: Relocalization, seen: Observation) -> None:
         """Go on from a keyframe's state: in odom where the camera is, in the map where it was."""
-        segment = self._segment
-        segment.state, segment.scale, segment.is_recognised = (
-            found.state,
-            found.keyframe.scale,
-            True,
-        )
-        if self._scale_source:  # its samples are in the unit of the state that is left
-            self._scale_source.reset()
-            self._scale_taken = False
-        self._T_map_odom = found.T_map_camera @ inverse(T_odom_camera)
+        segment = seen.segment
+        if not segment.images:
+            seen.T_odom_camera = self._T_odom_camera
+        segment.state, segment.scale = found.state, found.keyframe.scale
+        segment.relocalized()
+        self._scale.reset()  # its samples are in the unit of the state that is left
+        self._T_map_odom = found.T_map_camera @ inverse(seen.T_odom_camera)
         segment.T_odom_segment = inverse(self._T_map_odom) @ found.T_map_segment
-        segment.boundary_reason = (
-            f"{segment.boundary_reason}; relocalized" if segment.boundary_reason else "relocalized"
-        )
-        self._unrecognised = False
-        self._meter.new_segment()  # what it measured was of the answer without the keyframe
+        self.monitor.forget_view()  # what it measured was of the answer without the keyframe
+        seen.prediction, seen.median_confidence = found.prediction, found.median_confidence
+        seen.T_segment_camera = found.T_segment_camera
+        seen.points = segment.scale * found.prediction.points[0]
 
-    def _remember(
-        self,
-        frame: Frame,
-        features: Tensor,
-        points: Tensor,
-        confidence: Tensor,
-        rgb: npt.NDArray[np.uint8],
-        intrinsics: Intrinsics,
-        median_confidence: float,
-    ) -> None:
-        if not self._config.recovery.keyframes:
+    def _go_on(self, seen: Observation) -> None:
+        """Take an image that is not LOST; then the next segment begins if it is time."""
+        segment = seen.segment
+        self._T_odom_camera = seen.T_odom_camera
+        self._images += 1
+        segment.images += 1
+        segment.written += seen.is_written
+        self._focal.add(seen.focal)
+        T_map_camera = self._T_map_odom @ self._T_odom_camera
+        self._scale.observe(seen.scale_observation(segment, T_map_camera))
+        if seen.state is TrackingState.TRACKING and seen.is_localized and seen.is_written:
+            self._remember(seen)
+        is_full = seen.is_written and segment.written == self._reset_interval
+        # A keyframe's state may be an old one: where states are not to grow old, it has said where
+        # the camera is, and a new one goes on.
+        is_old = seen.found and self._reset_interval
+        if is_full or is_old or self._scale.is_news:
+            self._share_image(seen)
+
+    def _remember(self, seen: Observation) -> None:
+        """Offer a keyframe, unless whoever came back to it would be back in another unit."""
+        if seen.intrinsics is None or self._scale.is_pending:
             return
-        if self._scale_source and not self._scale_taken:
-            return  # whoever came back here would be back in another unit
-        segment = self._segment
-        with torch.inference_mode():
-            self.keyframes.offer(
-                stamp_ns=frame.stamp_ns,
-                segment=segment.number,
-                state=segment.state,
-                scale=segment.scale,
-                T_map_segment=self._T_map_odom @ segment.T_odom_segment,
-                T_map_camera=self._T_map_odom @ self._T_odom_camera,
-                points=points,
-                confidence=confidence,
-                rgb=rgb,
-                intrinsics=intrinsics,
-                median_confidence=median_confidence,
-                descriptor=describe(features, self._model.network.config.enc_embed_dim),
-            )
+        segment = seen.segment
+        self.places.offer(
+            seen.features,
+            stamp_ns=seen.frame.stamp_ns,
+            segment=segment.number,
+            state=segment.state,
+            scale=segment.scale,
+            T_map_segment=self._T_map_odom @ segment.T_odom_segment,
+            T_map_camera=self._T_map_odom @ seen.T_odom_camera,
+            points=seen.points,
+            confidence=seen.confidence,
+            rgb=seen.image.rgb,
+            intrinsics=seen.intrinsics,
+            median_confidence=seen.median_confidence,
+        )
 
-    def _is_news(self, rgb: npt.NDArray[np.uint8]) -> bool:
-        """Whether an image differs enough from the last one in the state to be written into it."""
-        now, last = thumbnail(rgb), self._written
-        if last is not None and np.abs(now - last).mean() < self._config.motion_gate:
-            return False
-        self._written = now
-        return True
-
-    def _share_image(self, frame: Frame, features: Tensor, prediction: Prediction) -> None:
+    def _share_image(self, seen: Observation) -> None:
         """Begin the next segment with the image just tracked, whose pose stays as it is."""
         self.start_segment(boundary_reason="")
         segment = self._segment
         segment.images = 1
         with torch.inference_mode():
-            segment.state, again = self._network.advance(segment.state, features)
+            segment.state, again = self._network.advance(segment.state, seen.features)
         if self._config.segment.scale_from == "boundary":
             found = boundary_scale(
-                prediction.points[0], prediction.confidence[0], again.points[0], again.confidence[0]
+                seen.prediction.points[0], seen.confidence, again.points[0], again.confidence[0]
             )
             if found.spread <= self._config.segment.max_boundary_log_spread:
                 segment.scale *= found.ratio
-                if self._scale_source:
-                    self._scale_source.unit_changed(found.ratio)
-                    self._take_scale()
+                self._scale.unit_changed(found.ratio)
+                self._take_scale()
         # If the answer is not finite a segment without a shared image has begun; the image just
         # tracked keeps its pose.
         with suppress(TrackingError):
             T_segment_camera, _, _ = self._download(again)
             segment.T_odom_segment = self._T_odom_camera @ inverse(T_segment_camera)
-            if isinstance(self._scale_source, OdometryScale):
-                self._compare_scale(frame, again, T_segment_camera)
-
-    def _compare_scale(
-        self, frame: Frame, prediction: Prediction, T_segment_camera: Transform
-    ) -> None:
-        """Show the source of the scale what the network says in its own unit."""
-        segment, source = self._segment, self._scale_source
-        if isinstance(source, OdometryScale):
-            place = T_segment_camera[:3, 3] / segment.scale
-            source.add(frame.stamp_ns, segment.number, place, frame.T_odometry_camera)
-        elif isinstance(source, HeightScale):
-            points, confidence = prediction.points[0], prediction.confidence[0]
-            # Of the two frames it is the map that is level even after a fall in the dark.
+            again_seen = replace(seen, prediction=again, T_segment_camera=T_segment_camera)
             T_map_camera = self._T_map_odom @ self._T_odom_camera
-            floor = floor_height(
-                points, confidence, T_map_camera, min_confidence=self._min_confidence
-            )
-            source.add(floor)
-
-    def _trusted_scale(self) -> float | None:
-        source = self._scale_source
-        return source.trusted(self._config.scale_max_log_spread) if source else None
-
-    def _scale_is_news(self) -> bool:
-        """Whether a scale is known for the first time: it should not wait for a next segment."""
-        return not self._scale_taken and self._trusted_scale() is not None
+            self._scale.observe_shared(again_seen.scale_observation(segment, T_map_camera))
 
     def _take_scale(self) -> None:
         """Let the segment that begins have the scale that is known by now."""
-        scale = self._trusted_scale()
+        scale = self._scale.take()
         if scale is not None:
-            self._meter.unit_changed(scale / self._segment.scale)
-            self._segment.scale, self._scale_taken = scale, True
+            self.monitor.unit_changed(scale / self._segment.scale)
+            self._segment.scale = scale
+
+    def _update_covariances(self, seen: Observation, signals: Signals) -> None:
+        T_map_camera = self._T_map_odom @ self._T_odom_camera
+        self._uncertainty.update(self._T_odom_camera, T_map_camera, signals, seen.state)
+        if seen.found:
+            known = recognised_covariance(seen.found.keyframe.depth_m)
+            self._uncertainty.map.set(T_map_camera, known)
+        elif self.places.must_relocalize:
+            self._uncertainty.map.set(T_map_camera, UNKNOWN)
+        segment, now = seen.segment, self._segment
+        if seen.state is not TrackingState.LOST and segment.images == 1 and segment.is_alone:
+            # What was not seen of the way is in it by now.
+            segment.begin_covariance = self._uncertainty.begin_segment(self._T_odom_camera)
+        elif now is not segment and not now.is_alone:  # it begins with this image
+            now.begin_covariance = self._uncertainty.begin_segment(self._T_odom_camera)
+
+    def _result(self, seen: Observation, step_s: float) -> FrameResult:
+        segment = seen.segment
+        is_boundary = seen.found or seen.state is TrackingState.INITIALIZING
+        return FrameResult(
+            stamp_ns=seen.frame.stamp_ns,
+            frame_id=seen.frame.frame_id,
+            state=seen.state,
+            reason=seen.reason,
+            T_odom_camera=self._T_odom_camera,
+            T_map_odom=self._T_map_odom,
+            is_localized=seen.is_localized,
+            pose_covariance=self._uncertainty.odom.pose,
+            map_pose_covariance=self._uncertainty.map.pose,
+            twist_covariance=self._uncertainty.odom.twist,
+            points=seen.points,
+            confidence=seen.confidence,
+            outside_fov=self._preprocessor.outside_fov(seen.frame.outside_fov, seen.image.crop),
+            mask=seen.frame.mask,
+            rgb=seen.image.rgb,
+            pixels=seen.image.pixels,
+            crop=seen.image.crop,
+            intrinsics=seen.intrinsics,
+            segment=segment.number,
+            boundary_reason=segment.boundary_reason if is_boundary else "",
+            resets=self.resets,
+            images_since_reset=self._images,
+            mean_gain=seen.mean_gain,
+            median_confidence=seen.median_confidence,
+            scale=segment.scale,
+            scale_log_spread=self._scale.log_spread,
+            step_s=step_s,
+        )
 
     def _initial_state(self) -> RecurrentState:
         with torch.inference_mode():
             return self._model.network.initial_state()
 
-    def _download(self, prediction: Prediction) -> tuple[Transform, float, float]:
-        """Return pose in metres, mean gain and median confidence."""
-        values = _numbers(prediction)
-        if not np.isfinite(values).all():
+    def _download(self, prediction: Prediction) -> Answer:
+        """Fetch the answer, its pose in metres; one that is not finite begins a new segment."""
+        answer = read_answer(prediction)
+        if answer is None:
             self.start_segment("the network's answer was not finite")
             raise TrackingError("the network's answer is not finite; a new segment begins")
-        T_segment_camera = orthonormal(values[:16].reshape(4, 4))
+        T_segment_camera, mean_gain, median_confidence = answer
         T_segment_camera[:3, 3] *= self._segment.scale
-        return T_segment_camera, float(values[16]), float(values[17])
-
-    def _intrinsics(
-        self, frame: Frame, crop: CropTransform, focal: float | None
-    ) -> Intrinsics | None:
-        """Carry known intrinsics to the network's image, or guess them from focal lengths."""
-        if frame.intrinsics is not None:
-            return crop.intrinsics(frame.intrinsics)
-        focals = [*self._focals, *(() if focal is None else (focal,))]
-        if not focals:
-            return None
-        focal, width, height = median(focals), crop.width, crop.height
-        return Intrinsics(focal, focal, width // 2, height // 2, width, height)
-
-
-def _numbers(prediction: Prediction) -> npt.NDArray[np.float64]:
-    """Fetch pose matrix [16], mean gain and median confidence, 18 in all, in one transfer."""
-    numbers = torch.cat(
-        [
-            prediction.pose_matrix[0].flatten(),
-            prediction.gain.mean()[None],
-            prediction.confidence.median()[None],
-        ]
-    )
-    values: npt.NDArray[np.float64] = numbers.double().cpu().numpy()
-    return values
-
-
-def _scale_source(config: Config) -> OdometryScale | HeightScale | None:
-    if config.scale_source == "odom":
-        return OdometryScale()
-    if config.scale_source == "camera_height":
-        if not config.camera_height_m:
-            raise ConfigError("camera_height_m: must be above 0 with scale_source camera_height")
-        return HeightScale(config.camera_height_m)
-    return None
+        return Answer(T_segment_camera, mean_gain, median_confidence)

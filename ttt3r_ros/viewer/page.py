@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ttt3r_ros.clients.demo_picture import colour_depth, depth_range
 from ttt3r_ros.geometry import Intrinsics, Transform, Vector, quaternion
+from ttt3r_ros.io.depth_colours import colour_depth, depth_range
 from ttt3r_ros.types import ViewError
 
 _OUTLIERS = 2.0  # percent of the points on each side of an axis that need not be in the view

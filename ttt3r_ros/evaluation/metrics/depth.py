@@ -88,7 +88,7 @@ class DepthComparison:
         clip_m: float | None = None,
         published_shift: bool = False,
     ) -> None:
-        """Begin without images; the file is made in `folder`, which exists.
+        """Start with no images; the file is made in `folder`, which exists.
 
         Args:
             folder: where the file is.

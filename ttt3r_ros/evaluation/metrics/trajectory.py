@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far an estimated trajectory is from the true one; alignment, ATE and RPE by evo.
+"""How far an estimated trajectory is from the true one: alignment, ATE and RPE.
 
-This is the one file that imports evo (GPL-3.0, in the extra `evaluation`). Only `evo.core` is
-used: importing it reads and writes no settings and loads no plotting. Errors that grow along the
-way and errors of coming back are computed in `drift` and `revisits`. What the
-numbers mean is said in docs/evaluation.md; which poses are compared is `pose_track`'s.
+They are computed by evo where it is installed (the extra `evaluation`), else in plain NumPy, with
+the same numbers. Errors that grow along the way and errors of coming back are computed in `drift`
+and `revisits`. What the numbers mean is said in docs/evaluation.md; which poses are compared is
+`pose_track`'s.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ttt3r_ros.evaluation.metrics.drift import (
+    Floats,
     MotionErrors,
     Poses,
     ScaleDrift,
@@ -27,14 +28,11 @@ from ttt3r_ros.geometry import Transform, orthonormal
 from ttt3r_ros.types import EvaluationError
 
 try:
-    from evo.core import metrics
-    from evo.core.geometry import GeometryException
-    from evo.core.trajectory import PosePath3D
-except ImportError as error:
-    raise EvaluationError(
-        "comparing trajectories needs the library evo, which is not installed; "
-        "pip install 'ttt3r_ros[evaluation]'"
-    ) from error
+    from ttt3r_ros.evaluation.metrics.evo_errors import align as _fit
+    from ttt3r_ros.evaluation.metrics.evo_errors import neighbour_errors, position_errors
+except ImportError:
+    from ttt3r_ros.evaluation.metrics.plain_errors import align as _fit
+    from ttt3r_ros.evaluation.metrics.plain_errors import neighbour_errors, position_errors
 
 ALIGNMENTS = ("sim3", "se3", "scale", "none")
 """What the least squares over all positions (Umeyama) may change of the estimate: rotation, origin
@@ -101,8 +99,6 @@ def trajectory_errors(
     """
     estimate, truth = _checked(poses, true_poses)
     places = truth[:, :3, 3]
-    # Whatever is aligned, rotations are compared with their neighbours'.
-    rpe_rot_deg = _relative(estimate, truth, metrics.PoseRelation.rotation_angle_deg)
     by_alignment: dict[str, AlignedErrors] = {}
     for alignment in ALIGNMENTS:
         try:
@@ -110,11 +106,11 @@ def trajectory_errors(
         except NoAlignmentError as error:
             by_alignment[alignment] = AlignedErrors(reason=str(error))
             continue
-        by_alignment[alignment] = _errors(path, truth, rpe_rot_deg)
+        by_alignment[alignment] = _errors(path, truth)
     return TrajectoryErrors(
         poses=len(truth),
         path_length_m=float(path_m(truth)[-1]),
-        guess_ate_rmse_m=float(np.sqrt(((places - places.mean(axis=0)) ** 2).sum(axis=1).mean())),
+        guess_ate_rmse_m=_root_mean_square(np.linalg.norm(places - places.mean(axis=0), axis=1)),
         by_alignment=by_alignment,
         motion=motion_errors(estimate, truth),
         scale_drift=scale_drift(estimate, truth),
@@ -164,24 +160,14 @@ def _rigid(poses: Poses, name: str) -> Poses:
     return result
 
 
-def _path(poses: Poses) -> PosePath3D:
-    return PosePath3D(poses_se3=list(poses))
-
-
 def _aligned(estimate: Poses, truth: Poses, alignment: str) -> AlignedPath:
     if alignment == "none":
         return AlignedPath(estimate, 1.0)
     _refuse_lines(estimate, truth)
-    path = _path(estimate)
     try:
-        _, _, scale = path.align(
-            _path(truth),
-            correct_scale=alignment == "sim3",
-            correct_only_scale=alignment == "scale",
-        )
-    except GeometryException as error:
+        return AlignedPath(*_fit(estimate, truth, alignment))
+    except EvaluationError as error:
         raise NoAlignmentError(f"positions: {error}") from error
-    return AlignedPath(np.array(path.poses_se3), float(scale))
 
 
 def _refuse_lines(estimate: Poses, truth: Poses) -> None:
@@ -194,32 +180,19 @@ def _refuse_lines(estimate: Poses, truth: Poses) -> None:
             raise NoAlignmentError(f"positions: the {name} ones are on one line")
 
 
-def _errors(path: AlignedPath, truth: Poses, rpe_rot_deg: float | None) -> AlignedErrors:
-    metric = metrics.APE(metrics.PoseRelation.translation_part)
-    metric.process_data((_path(truth), _path(path.poses)))
-    rmse, mean, median, most = (
-        float(metric.get_statistic(statistic))
-        for statistic in (
-            metrics.StatisticsType.rmse,
-            metrics.StatisticsType.mean,
-            metrics.StatisticsType.median,
-            metrics.StatisticsType.max,
-        )
-    )
+def _errors(path: AlignedPath, truth: Poses) -> AlignedErrors:
+    apart_m = position_errors(path.poses, truth)
+    trans_m, rot_deg = neighbour_errors(path.poses, truth) if len(truth) > 1 else (None, None)
     return AlignedErrors(
         scale=path.scale,
-        ate_rmse_m=rmse,
-        ate_mean_m=mean,
-        ate_median_m=median,
-        ate_max_m=most,
-        rpe_trans_rmse_m=_relative(path.poses, truth, metrics.PoseRelation.translation_part),
-        rpe_rot_rmse_deg=rpe_rot_deg,
+        ate_rmse_m=_root_mean_square(apart_m),
+        ate_mean_m=float(apart_m.mean()),
+        ate_median_m=float(np.median(apart_m)),
+        ate_max_m=float(apart_m.max()),
+        rpe_trans_rmse_m=None if trans_m is None else _root_mean_square(trans_m),
+        rpe_rot_rmse_deg=None if rot_deg is None else _root_mean_square(rot_deg),
     )
 
 
-def _relative(estimate: Poses, truth: Poses, relation: metrics.PoseRelation) -> float | None:
-    if len(truth) < 2:
-        return None
-    metric = metrics.RPE(relation, delta=1, delta_unit=metrics.Unit.frames, all_pairs=True)
-    metric.process_data((_path(truth), _path(estimate)))
-    return float(metric.get_statistic(metrics.StatisticsType.rmse))
+def _root_mean_square(numbers: Floats) -> float:
+    return float(np.sqrt((numbers**2).mean()))

@@ -4,29 +4,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ttt3r_ros.evaluation.report.data import Comparison, Published, Result
-from ttt3r_ros.evaluation.report.glossary import Label, unit_of
-from ttt3r_ros.evaluation.report.numbers import NONE, shown
+from ttt3r_ros.evaluation.report.glossary import NONE, Label, shown, unit_of
 
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """A figure that sequences are compared by."""
+    """A figure that sequences are compared by; paths are where it is in report.json."""
 
-    label: Label
-    path: tuple[str, ...]  # where it is in report.json
+    text: str
+    term: str  # of the glossary; empty: the name says it all
+    path: tuple[str, ...]
     best: Callable[[Iterable[float]], float] | None  # None: neither more nor less is better
-    weight: tuple[str, ...] = ()  # of a sequence in means, where in report.json; empty: all alike
-    compared: tuple[str, ...] = ()  # count of what it is about, where in report.json
+    extent: tuple[str, ...] = ()  # count of what it is about; empty: all alike
+    is_weighted: bool = False  # by the extent, in means over sequences
 
     @property
     def key(self) -> str:
         """Its name, which tells its unit."""
         return self.path[-1]
+
+    @property
+    def label(self) -> Label:
+        """How it is called."""
+        return Label(self.text, self.term)
 
     @property
     def unit(self) -> str:
@@ -37,38 +42,32 @@ class Headline:
         """Return the figure, None if there is none."""
         return _number(metrics, self.path)
 
-    def compared_of(self, metrics: Mapping[str, Any]) -> float:
+    def extent_of(self, metrics: Mapping[str, Any]) -> float:
         """Return of how much it is."""
-        return (_number(metrics, self.compared) or 0) if self.compared else 1
-
-    def weight_of(self, metrics: Mapping[str, Any]) -> float:
-        """Return how heavy a sequence is in means."""
-        return (_number(metrics, self.weight) or 0) if self.weight else 1
+        return (_number(metrics, self.extent) or 0) if self.extent else 1
 
 
 def _number(metrics: Mapping[str, Any], path: Sequence[str]) -> float | None:
     value: Any = metrics
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return value
+    is_number = isinstance(value, (int, float)) and math.isfinite(value)
+    return value if is_number else None
 
 
-_POSES, _PIXELS = ("trajectory", "poses"), ("depth", "pixels")
 _LEAST_COMPARED = 0.95  # of what others are compared by; with less none is the best
 
 
 def _pose(text: str, term: str, alignment: str, key: str) -> Headline:
     path = ("trajectory", "alignments", alignment, key)
-    return Headline(Label(text, term), path, min, compared=_POSES)
+    return Headline(text, term, path, min, ("trajectory", "poses"))
 
 
 def _depth(
     text: str, term: str, alignment: str, key: str, best: Callable[[Iterable[float]], float]
 ) -> Headline:
     path = ("depth", "alignments", alignment, key)
-    return Headline(Label(text, term), path, best, weight=_PIXELS, compared=_PIXELS)
+    return Headline(text, term, path, best, ("depth", "pixels"), is_weighted=True)
 
 
 HEADLINES = (
@@ -80,15 +79,15 @@ HEADLINES = (
     _depth("AbsRel, scale", "abs_rel", "scale", "abs_rel", min),
     _depth("δ < 1.25, as it is", "delta", "metric", "delta_1_25", max),
     _depth("δ < 1.25, scale", "delta", "scale", "delta_1_25", max),
-    Headline(Label("map accuracy", "surface"), ("map", "accuracy_m"), min),
-    Headline(Label("map completeness", "surface"), ("map", "completeness_m"), min),
-    Headline(Label("normal consistency", "normals"), ("map", "normal_consistency"), max),
-    Headline(Label("poses compared"), _POSES, None),
-    Headline(Label("images"), ("images",), None),
-    Headline(Label("lost", "state"), ("images_lost",), None),
-    Headline(Label("replaced"), ("images_replaced",), None),
-    Headline(Label("latency, p95", "step"), ("runtime", "latency_ms_p95"), min),
-    Headline(Label("images per second", "speed"), ("runtime", "images_per_second"), max),
+    Headline("map accuracy", "surface", ("map", "accuracy_m"), min),
+    Headline("map completeness", "surface", ("map", "completeness_m"), min),
+    Headline("normal consistency", "normals", ("map", "normal_consistency"), max),
+    Headline("poses compared", "", ("trajectory", "poses"), None),
+    Headline("images", "", ("images",), None),
+    Headline("lost", "state", ("images_lost",), None),
+    Headline("replaced", "", ("images_replaced",), None),
+    Headline("latency, p95", "step", ("runtime", "latency_ms_p95"), min),
+    Headline("images per second", "speed", ("runtime", "images_per_second"), max),
 )
 
 
@@ -100,9 +99,15 @@ class ComparedRow:
     sequence: str
     name: str  # of the configuration, or of a paper's method
     cells: tuple[str, ...]
-    best: tuple[bool, ...]  # of the configurations of this sequence
+    best: tuple[bool, ...] = ()  # of the configurations of this sequence; empty: none is
     folder: str = ""
     failure: str = ""
+
+    @property
+    def marked_cells(self) -> list[tuple[str, bool]]:
+        """Its cells, each with whether it is the best."""
+        none = (False,) * len(self.cells)
+        return list(zip(self.cells, self.best or none, strict=True))
 
 
 def headlines(comparison: Comparison) -> list[Headline]:
@@ -122,21 +127,12 @@ def compared_rows(comparison: Comparison) -> list[ComparedRow]:
     rows: list[ComparedRow] = []
     for sequence in dict.fromkeys(result.sequence for result in comparison.results):
         ours = [result for result in comparison.results if result.sequence == sequence]
-        values = [_values(lines, result.metrics) for result in ours]
-        best_of = _best(lines, _alike_in_extent(lines, ours, values))
-        for result, own, best in zip(ours, values, best_of, strict=True):
-            cells = tuple(shown(line.key, value) for line, value in zip(lines, own, strict=True))
-            rows.append(
-                ComparedRow(
-                    "result",
-                    sequence,
-                    result.configuration,
-                    cells,
-                    best,
-                    result.folder,
-                    result.failure,
-                )
-            )
+        marks = [_marks(line, ours) for line in lines]
+        for number, result in enumerate(ours):
+            best = tuple(column[number] for column in marks)
+            cells = _cells(lines, result.metrics)
+            more = (cells, best, result.folder, result.failure)
+            rows.append(ComparedRow("result", sequence, result.configuration, *more))
         rows += _papers(lines, comparison.published, sequence)
     return [*rows, *_means(lines, comparison.results), *_papers(lines, comparison.published, "")]
 
@@ -162,59 +158,43 @@ def comparison_table(comparison: Comparison) -> str:
     return "\n".join(text.rstrip() for text in texts)
 
 
-def _values(lines: Sequence[Headline], metrics: Mapping[str, Any]) -> list[float | None]:
-    return [line.of(metrics) for line in lines]
+def _cells(lines: Sequence[Headline], metrics: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(shown(line.key, line.of(metrics)) for line in lines)
 
 
-def _best(
-    lines: Sequence[Headline], values: Sequence[Sequence[float | None]]
-) -> list[tuple[bool, ...]]:
-    """Return for each row which of its metrics are the best, as far as can be seen.
+def _best(line: Headline, values: Sequence[float | None]) -> list[bool]:
+    """Return which of the values are the best, as far as can be seen.
 
     None is where there is but one, or where they are all shown alike.
     """
-    columns = []
-    for number, line in enumerate(lines):
-        texts = [shown(line.key, row[number]) for row in values]
-        known = [value for row in values if (value := row[number]) is not None]
-        alike = len({text for text in texts if text != NONE}) < 2
-        best = shown(line.key, line.best(known)) if line.best and not alike else None
-        columns.append([text == best for text in texts])
-    return [tuple(column[row] for column in columns) for row in range(len(values))]
+    texts = [shown(line.key, value) for value in values]
+    known = [value for value in values if value is not None]
+    differ = len({*texts} - {NONE}) > 1
+    best = shown(line.key, line.best(known)) if line.best and differ else None
+    return [text == best for text in texts]
 
 
-def _alike_in_extent(
-    lines: Sequence[Headline],
-    results: Sequence[Result],
-    values: Sequence[Sequence[float | None]],
-) -> list[list[float | None]]:
-    """Return the values without those of much less than others are about.
+def _marks(line: Headline, results: Sequence[Result]) -> list[bool]:
+    """Return which results of a sequence are the best, of those about as much as any other.
 
     Whoever has lost the difficult images has small errors on the others.
     """
-    kept = [list(row) for row in values]
-    for place, line in enumerate(lines):
-        extents = [line.compared_of(result.metrics) for result in results]
-        for row, extent in zip(kept, extents, strict=True):
-            if extent < _LEAST_COMPARED * max(extents):
-                row[place] = None
-    return kept
+    extents = [line.extent_of(result.metrics) for result in results]
+    enough = [extent >= _LEAST_COMPARED * max(extents) for extent in extents]
+    pairs = zip(results, enough, strict=True)
+    return _best(
+        line, [line.of(result.metrics) if is_enough else None for result, is_enough in pairs]
+    )
 
 
 def _papers(
     lines: Sequence[Headline], published: Sequence[Published], sequence: str
-) -> Iterator[ComparedRow]:
-    for entry in published:
-        if entry.sequence == sequence:
-            values = _values(lines, entry.metrics)
-            cells = tuple(shown(line.key, v) for line, v in zip(lines, values, strict=True))
-            yield ComparedRow("paper", sequence or "mean", entry.name, cells, (False,) * len(lines))
-
-
-def _weighted_mean(values: Sequence[tuple[float, float]]) -> float | None:
-    """Return the mean of values with weights, None without any."""
-    total = sum(weight for _, weight in values)
-    return sum(value * weight for value, weight in values) / total if total else None
+) -> list[ComparedRow]:
+    return [
+        ComparedRow("paper", sequence or "mean", entry.name, _cells(lines, entry.metrics))
+        for entry in published
+        if entry.sequence == sequence
+    ]
 
 
 def _means(lines: Sequence[Headline], results: Sequence[Result]) -> list[ComparedRow]:
@@ -225,25 +205,26 @@ def _means(lines: Sequence[Headline], results: Sequence[Result]) -> list[Compare
     names = list(dict.fromkeys(result.configuration for result in results))
     columns = []
     for line in lines:
-        known = [
-            {
-                result.sequence: (value, line.weight_of(result.metrics))
+        texts, means, over = [], [], []
+        for name in names:
+            known = {
+                result.sequence: (value, line.extent_of(result.metrics) if line.is_weighted else 1)
                 for result in results
                 if result.configuration == name and (value := line.of(result.metrics)) is not None
             }
-            for name in names
-        ]
-        means = [_weighted_mean([*values.values()]) for values in known]
-        texts = [
-            shown(line.key, mean) + ("" if len(values) in (0, count) else f" ({len(values)})")
-            for mean, values in zip(means, known, strict=True)
-        ]
+            total = sum(weight for _, weight in known.values())
+            mean = sum(v * weight for v, weight in known.values()) / total if total else None
+            some = f" ({len(known)})" if len(known) not in (0, count) else ""
+            texts.append(shown(line.key, mean) + some)
+            means.append(mean)
+            over.append(frozenset(known))
         # Means over unlike sequences are not compared.
-        alike = len({frozenset(values) for values in known if values}) == 1
-        best = _best([line], [[mean if alike else None] for mean in means])
-        columns.append([(text, mark) for text, (mark,) in zip(texts, best, strict=True)])
-    rows = zip(*columns, strict=True)
+        alike = len({*over} - {frozenset()}) == 1
+        columns.append(
+            zip(texts, _best(line, means if alike else [None] * len(names)), strict=True)
+        )
+    rows = [tuple(zip(*row, strict=True)) for row in zip(*columns, strict=True)]
     return [
-        ComparedRow("mean", "mean", name, tuple(t for t, _ in row), tuple(m for _, m in row))
-        for name, row in zip(names, rows, strict=True)
+        ComparedRow("mean", "mean", name, texts, best)
+        for name, (texts, best) in zip(names, rows, strict=True)
     ]

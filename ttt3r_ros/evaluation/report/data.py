@@ -83,9 +83,10 @@ class Series:
         seconds = self.seconds[known]
         first = np.searchsorted(seconds, seconds - _WINDOW_S / 2)
         last = np.searchsorted(seconds, seconds + _WINDOW_S / 2, side="right")
+        windows = list(zip(first, last, strict=True))
         true, estimated = (
-            _spread(positions[known], first, last)
-            for positions in (self.true_positions_m, self.positions_m)
+            np.array([np.linalg.norm(positions[i:j].std(axis=0)) for i, j in windows])
+            for positions in (self.true_positions_m[known], self.positions_m[known])
         )
         tells = (true > _RESTING_M) & (estimated > 0)
         result = np.full(len(known), np.nan)
@@ -93,19 +94,9 @@ class Series:
         return result
 
 
-def _spread(positions: Numbers, first: npt.NDArray[np.intp], last: npt.NDArray[np.intp]) -> Numbers:
-    """Return the root mean square distances [K] from the means of positions[first:last]."""
-    positions = positions - positions[:1]
-    terms = np.column_stack((positions, (positions**2).sum(axis=1)))
-    sums = np.concatenate((np.zeros((1, 4)), np.cumsum(terms, axis=0)))
-    means = (sums[last] - sums[first]) / (last - first)[:, None]
-    spread: Numbers = np.sqrt(np.maximum(means[:, 3] - (means[:, :3] ** 2).sum(axis=1), 0))
-    return spread
-
-
 @dataclass(frozen=True, slots=True)
-class View:
-    """An example of an image and its depth, small enough to be shown; see `make_view`."""
+class DepthExample:
+    """An example of an image and its depth, small enough to be shown; see `make_example`."""
 
     stamp_ns: int
     rgb: Picture  # [H, W, 3], what the network saw
@@ -121,7 +112,7 @@ class SequenceReport:
     configuration: str
     metrics: Mapping[str, Any]  # the content of report.json
     series: Series | None = None
-    views: Sequence[View] = ()
+    views: Sequence[DepthExample] = ()
     map_picture: Picture | None = None  # the map from above
 
 
@@ -156,13 +147,13 @@ class Comparison:
     run_metadata: Mapping[str, Any] = field(default_factory=dict)  # command, versions, settings
 
 
-class ViewSampler:
+class ExampleSampler:
     """Keeps examples evenly spread over a stream whose length nobody knows yet."""
 
     def __init__(self, most: int = 6) -> None:
         """Keep at most so many in the end, and at most twice as many until then."""
         self._most, self._every, self._passed = most, 1, 0
-        self._kept: list[View] = []
+        self._kept: list[DepthExample] = []
 
     def wants_next(self) -> bool:
         """Return whether the next image is to be given to `add`; to be asked once for each."""
@@ -170,14 +161,14 @@ class ViewSampler:
         self._passed += 1
         return wanted
 
-    def add(self, view: View) -> None:
+    def add(self, view: DepthExample) -> None:
         """Take an example."""
         self._kept.append(view)
         if len(self._kept) > 2 * self._most:
             self._kept = self._kept[::2]
             self._every *= 2
 
-    def views(self) -> list[View]:
+    def views(self) -> list[DepthExample]:
         """Return those chosen, in order of time."""
         count = min(self._most, len(self._kept))
         middles = (np.arange(count) + 0.5) / max(count, 1) * len(self._kept)

@@ -16,9 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ttt3r_ros.evaluation.report.data import Comparison, SequenceReport, Series, View
-from ttt3r_ros.evaluation.report.html import comparison_page, sequence_page
-from ttt3r_ros.evaluation.report.markdown import comparison_text, sequence_text
+from ttt3r_ros.evaluation.report.data import Comparison, DepthExample, SequenceReport, Series
+from ttt3r_ros.evaluation.report.render import (
+    comparison_page,
+    comparison_text,
+    sequence_page,
+    sequence_text,
+)
 from ttt3r_ros.io.atomic import atomic_write
 from ttt3r_ros.types import EvaluationError
 
@@ -106,7 +110,7 @@ def _report(metrics: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Seq
             **columns, alignment=about["series"]["alignment"], up=tuple(about["series"]["up"])
         )
     views = [
-        View(
+        DepthExample(
             stamp_ns,
             arrays[f"rgb_{number}"],
             arrays[f"depth_m_{number}"],

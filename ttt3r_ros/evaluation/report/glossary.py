@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The words of a report: what a figure is called, its unit, and what it means.
+"""The words and numbers of a report: what a figure is called, its unit, its digits, its meaning.
 
 Keys that are not here are shown all the same, under their own name; units are in the names.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
+
+NONE = "–"
+_DIGITS = 3  # that count
+_MOST_DECIMALS = 5
+_THIN_SPACE = "\N{NARROW NO-BREAK SPACE}"
+_FACTORS = {"%": 100.0, "MiB": 2.0**-20}
 
 
 class Label(NamedTuple):
@@ -124,84 +131,70 @@ TERMS: dict[str, tuple[str, str]] = {
     "memory": ("Peak memory", "The most that was held at once, by the process or on the device."),
 }
 
-LABELS: dict[str, Label] = {
+# By key: the name, empty where the key says it, and the term.
+_LABELS: dict[str, tuple[str, str]] = {
     # of the trajectory
-    "ate_rmse_m": Label("ATE", "ate"),
-    "guess_ate_rmse_m": Label("ATE of a camera that never moves", "guess"),
-    "scale": Label("scale", "fitted_scale"),
-    "ate_mean_m": Label("mean of the distances"),
-    "ate_median_m": Label("their median"),
-    "ate_max_m": Label("the largest"),
-    "rpe_trans_rmse_m": Label("RPE, translation", "rpe"),
-    "rpe_rot_rmse_deg": Label("RPE, rotation", "rpe"),
-    "reason": Label("why there is none"),
-    "motion": Label("Motion over lengths of the path", "motion"),
-    "pairs": Label("pairs of images"),
-    "trans_percent": Label("translation", "motion"),
-    "rot_deg_per_m": Label("rotation", "motion"),
-    "scale_drift": Label("scale drift (the path is too short)", "scale_drift"),
-    "scale_drift.window_m": Label("scale drift, length of a piece", "scale_drift"),
-    "scale_drift.last_by_first": Label("scale drift, last by first", "scale_drift"),
-    "scale_drift.log_spread": Label("scale drift, spread of logarithms", "scale_drift"),
-    "revisits": Label("revisits (no place is seen again)", "revisit"),
-    "revisits.images": Label("revisits, images", "revisit"),
-    "revisits.visits": Label("revisits, visits", "revisit"),
-    "revisits.path_between_m": Label("revisits, path between, median", "revisit"),
-    "revisits.trans_median_m": Label("revisits, translation, median", "revisit"),
-    "revisits.trans_rmse_m": Label("revisits, translation, RMSE", "revisit"),
-    "revisits.trans_sim3_median_m": Label("revisits, translation after Sim(3), median", "revisit"),
-    "revisits.trans_sim3_rmse_m": Label("revisits, translation after Sim(3), RMSE", "revisit"),
-    "revisits.rot_median_deg": Label("revisits, rotation, median", "revisit"),
-    "revisits.rot_rmse_deg": Label("revisits, rotation, RMSE", "revisit"),
-    "path_length_m": Label("length of the true path"),
-    "poses": Label("poses compared"),
+    "ate_rmse_m": ("ATE", "ate"),
+    "guess_ate_rmse_m": ("ATE of a camera that never moves", "guess"),
+    "scale": ("", "fitted_scale"),
+    "ate_mean_m": ("mean of the distances", ""),
+    "ate_median_m": ("their median", ""),
+    "ate_max_m": ("the largest", ""),
+    "rpe_trans_rmse_m": ("RPE, translation", "rpe"),
+    "rpe_rot_rmse_deg": ("RPE, rotation", "rpe"),
+    "reason": ("why there is none", ""),
+    "motion": ("Motion over lengths of the path", "motion"),
+    "pairs": ("pairs of images", ""),
+    "trans_percent": ("translation", "motion"),
+    "rot_deg_per_m": ("rotation", "motion"),
+    "scale_drift": ("scale drift (the path is too short)", "scale_drift"),
+    "scale_drift.window_m": ("scale drift, length of a piece", "scale_drift"),
+    "scale_drift.last_by_first": ("", "scale_drift"),
+    "scale_drift.log_spread": ("scale drift, spread of logarithms", "scale_drift"),
+    "revisits": ("revisits (no place is seen again)", "revisit"),
+    "revisits.path_between_m": ("revisits, path between, median", "revisit"),
+    "path_length_m": ("length of the true path", ""),
+    "poses": ("poses compared", ""),
     # of the depth
-    "abs_rel": Label("AbsRel", "abs_rel"),
-    "sq_rel": Label("SqRel", "abs_rel"),
-    "rmse_m": Label("RMSE", "rmse"),
-    "log_rmse": Label("RMSE of the logarithm", "rmse"),
-    "delta_1_25": Label("δ < 1.25", "delta"),
-    "delta_1_25_2": Label("δ < 1.25²", "delta"),
-    "delta_1_25_3": Label("δ < 1.25³", "delta"),
-    "shift_m": Label("shift", "fitted_scale"),
-    "guess_m": Label("constant guess", "guess"),
-    "pixels": Label("pixels compared"),
-    "pixels_not_finite": Label("pixels left out, prediction no number"),
+    "abs_rel": ("AbsRel", "abs_rel"),
+    "sq_rel": ("SqRel", "abs_rel"),
+    "rmse_m": ("RMSE", "rmse"),
+    "log_rmse": ("RMSE of the logarithm", "rmse"),
+    "delta_1_25": ("δ < 1.25", "delta"),
+    "delta_1_25_2": ("δ < 1.25²", "delta"),
+    "delta_1_25_3": ("δ < 1.25³", "delta"),
+    "shift_m": ("", "fitted_scale"),
+    "guess_m": ("constant guess", "guess"),
+    "pixels": ("pixels compared", ""),
+    "pixels_not_finite": ("pixels left out, prediction no number", ""),
     # of the map
-    "alignment": Label("alignment of the poses", "alignment"),
-    "accuracy_m": Label("accuracy", "surface"),
-    "completeness_m": Label("completeness", "surface"),
-    "chamfer_m": Label("Chamfer distance", "surface"),
-    "normal_consistency": Label("normal consistency", "normals"),
-    "scores": Label("Scores within a distance", "f_score"),
-    "precision": Label("precision", "f_score"),
-    "recall": Label("recall", "f_score"),
-    "f_score": Label("F-score", "f_score"),
-    "off_surface": Label("off the surface", "off_surface"),
-    "doubled": Label("doubled", "off_surface"),
-    "map_points": Label("points of the map"),
-    "surface_points": Label("points of the true surface"),
+    "alignment": ("alignment of the poses", "alignment"),
+    "accuracy_m": ("", "surface"),
+    "completeness_m": ("", "surface"),
+    "chamfer_m": ("Chamfer distance", "surface"),
+    "normal_consistency": ("", "normals"),
+    "scores": ("Scores within a distance", "f_score"),
+    "precision": ("", "f_score"),
+    "recall": ("", "f_score"),
+    "f_score": ("F-score", "f_score"),
+    "off_surface": ("off the surface", "off_surface"),
+    "doubled": ("", "off_surface"),
+    "map_points": ("points of the map", ""),
+    "surface_points": ("points of the true surface", ""),
     # of the run
-    "images": Label("images"),
-    "images_before_reset": Label("images before a reset, not compared"),
-    "images_lost": Label("of these lost", "state"),
-    "images_rejected": Label("images rejected"),
-    "images_received": Label("images received"),
-    "images_replaced": Label("images replaced by newer ones"),
-    "segments": Label("segments", "segment"),
-    "images_per_second": Label("images per second", "speed"),
-    "step_ms_p50": Label("step, p50", "step"),
-    "step_ms_p95": Label("step, p95", "step"),
-    "step_ms_p99": Label("step, p99", "step"),
-    "latency_ms_p50": Label("latency, p50", "step"),
-    "latency_ms_p95": Label("latency, p95", "step"),
-    "latency_ms_p99": Label("latency, p99", "step"),
-    "peak_memory_bytes": Label("peak memory", "memory"),
-    "peak_device_memory_bytes": Label("peak memory of the device", "memory"),
+    "images_before_reset": ("images before a reset, not compared", ""),
+    "images_lost": ("of these lost", "state"),
+    "images_replaced": ("images replaced by newer ones", ""),
+    "segments": ("", "segment"),
+    "images_per_second": ("images per second", "speed"),
+    "peak_memory_bytes": ("", "memory"),
+    "peak_device_memory_bytes": ("peak memory of the device", "memory"),
 }
+_TERMS_OF = {"revisits.": "revisit", "step_ms_": "step", "latency_ms_": "step"}  # by beginnings
+_WORDS = {"trans": "translation", "rot": "rotation", "rmse": "RMSE", "sim3": "after Sim(3),"}
 
 # Columns of tables: alignments of trajectories and of depth.
-COLUMNS: dict[str, Label] = {
+_COLUMNS: dict[str, Label] = {
     "none": Label("as it is", "alignment"),
     "metric": Label("as it is", "alignment"),
     "scale": Label("scale", "alignment"),
@@ -211,41 +204,74 @@ COLUMNS: dict[str, Label] = {
     "guess": Label("constant guess", "guess"),
 }
 
+# Shares from 0 to 1 that are shown in per cent.
 _SHARES = ("delta_1_25", "delta_1_25_2", "delta_1_25_3", "precision", "recall", "f_score")
-PERCENT = frozenset((*_SHARES, "off_surface", "doubled"))
-"""Shares from 0 to 1 that are shown in per cent."""
+_PERCENT = frozenset((*_SHARES, "off_surface", "doubled"))
 
 # By the endings of names; the first that fits.
-UNITS = (
-    ("_deg_per_m", "°/m"),
-    ("_m_per_m", "m/m"),
-    ("_per_second", "1/s"),
-    ("_bytes", "MiB"),
-    ("_ms", "ms"),
-    ("_ms_p50", "ms"),
-    ("_ms_p95", "ms"),
-    ("_ms_p99", "ms"),
-    ("_mm", "mm"),
-    ("_m", "m"),
-    ("_deg", "°"),
-    ("_s", "s"),
-    ("_hz", "1/s"),
-    ("_percent", "%"),
-)
+_UNITS = {
+    "_deg_per_m": "°/m",
+    "_m_per_m": "m/m",
+    "_per_second": "1/s",
+    "_bytes": "MiB",
+    "_ms": "ms",
+    **{f"_ms_{quantile}": "ms" for quantile in ("p50", "p95", "p99")},
+    "_mm": "mm",
+    "_m": "m",
+    "_deg": "°",
+    "_s": "s",
+    "_hz": "1/s",
+    "_percent": "%",
+}
 
 
 def label_of(key: str) -> Label:
-    """Return how a figure is called: its own name where nothing better is known."""
-    return LABELS.get(key) or Label(key.replace("_", " ").replace(".", ", "))
+    """Return how a figure is called: the words of its key where nothing better is known."""
+    text, term = _LABELS.get(key, ("", ""))
+    term = term or next((t for start, t in _TERMS_OF.items() if key.startswith(start)), "")
+    if not text:
+        ending = next((e for e in _UNITS if key.endswith(e)), "")
+        words = f"{key.removesuffix(ending)}{ending.partition('_ms')[2]}"
+        words = words.replace("_p", ", p") if ending.startswith("_ms_") else words
+        text = " ".join(_WORDS.get(w, w) for w in words.replace(".", ",_").split("_"))
+    return Label(text, term)
 
 
 def column_of(key: str) -> Label:
     """Return how a column is called."""
-    return COLUMNS.get(key) or Label(key.replace("_", " "))
+    return _COLUMNS.get(key) or Label(key.replace("_", " "))
 
 
 def unit_of(key: str) -> str:
     """Return the unit in which `shown` gives a figure, empty if it has none."""
-    if key in PERCENT:
+    if key in _PERCENT:
         return "%"
-    return next((unit for ending, unit in UNITS if key.endswith(ending)), "")
+    return next((unit for ending, unit in _UNITS.items() if key.endswith(ending)), "")
+
+
+def number(value: float) -> str:
+    """Return a number with three digits that count, or all of its whole part; NaN is a dash."""
+    if not math.isfinite(value):
+        return NONE
+    if value == 0 or abs(value) >= 0.5 * 10.0**-_MOST_DECIMALS:
+        decimals = _DIGITS - 1 - math.floor(math.log10(abs(value))) if value else 0
+        text = f"{value:,.{min(max(decimals, 0), _MOST_DECIMALS)}f}"
+        return text.replace(",", _THIN_SPACE).replace("-", "−")
+    return f"{value:.1e}".replace("-", "−")
+
+
+def shown(key: str, value: Any) -> str:
+    """Return a figure in the unit `unit_of(key)`; what is not there is a dash."""
+    if value is None:
+        return NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return " ".join(shown(key, entry) for entry in value)
+    if not isinstance(value, (int, float)):
+        return str(value)
+    unit = unit_of(key)
+    if isinstance(value, int) and unit not in _FACTORS:
+        return f"{value:,}".replace(",", _THIN_SPACE).replace("-", "−")
+    scaled = float(value) * (1 if key.endswith("_percent") else _FACTORS.get(unit, 1))
+    return f"{scaled:.1f}" if unit == "%" else number(scaled)

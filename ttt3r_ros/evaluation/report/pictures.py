@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ttt3r_ros.clients.demo_picture import depth_range
 from ttt3r_ros.evaluation.map_view import RGB, draw_from_above
-from ttt3r_ros.evaluation.report.data import Floats, Numbers, Picture, Series, View
+from ttt3r_ros.evaluation.report.data import DepthExample, Floats, Numbers, Picture, Series
 from ttt3r_ros.evaluation.report.plots import horizontal_axes
+from ttt3r_ros.io.depth_colours import colour_depth, colour_share, depth_range
 
 VIEW_WIDTH = 320  # of pictures that are embedded, several for each example
 MAP_SIZE = (720, 960)  # height, width
@@ -25,12 +25,12 @@ _TRUE: RGB = (240, 228, 66)
 _QUALITY = 85  # of JPEG
 
 
-def make_view(
+def make_example(
     stamp_ns: int,
     rgb: Picture,
     depth_m: npt.NDArray[np.floating],
     true_depth_m: npt.NDArray[np.floating] | None,
-) -> View:
+) -> DepthExample:
     """Return an example no wider than a page shows it.
 
     Args:
@@ -41,7 +41,7 @@ def make_view(
     """
     height, width = rgb.shape[:2]
     size = (min(width, VIEW_WIDTH), round(height * min(1.0, VIEW_WIDTH / width)))
-    return View(
+    return DepthExample(
         stamp_ns,
         np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8),
         _depth(depth_m, size),
@@ -54,7 +54,7 @@ def _depth(depth_m: npt.NDArray[np.floating], size: tuple[int, int]) -> Floats:
     return np.where(np.isfinite(small) & (small > 0), small, np.float32(np.nan))
 
 
-def relative_error(view: View) -> Floats | None:
+def relative_error(view: DepthExample) -> Floats | None:
     """Return |p - g| / g [h, w], NaN where unknown; None without the truth."""
     if view.true_depth_m is None:
         return None
@@ -62,37 +62,20 @@ def relative_error(view: View) -> Floats | None:
     return error
 
 
-def range_of(views: Sequence[View]) -> tuple[float, float]:
+def range_of(views: Sequence[DepthExample]) -> tuple[float, float]:
     """Return the depths in metres between which nearly all of the views' are; there is a view."""
     true = (view.true_depth_m for view in views)
     return depth_range([*(view.depth_m for view in views), *(d for d in true if d is not None)])
 
 
-def colour_depth(depth_m: Floats, range_m: tuple[float, float]) -> Picture:
+def colour_example(depth_m: Floats, range_m: tuple[float, float]) -> Picture:
     """Return depth [H, W] as colours [H, W, 3] from yellow, near, to blue; NaN is grey."""
-    near_m, far_m = range_m
-    return _coloured((far_m - depth_m) / (far_m - near_m), cv2.COLORMAP_VIRIDIS)
+    return colour_depth(depth_m, range_m, cv2.COLORMAP_VIRIDIS, UNKNOWN)
 
 
 def colour_error(error: Floats) -> Picture:
     """Return relative errors [H, W] as colours from black, right, to yellow; NaN is grey."""
-    return _coloured(error / LARGEST_ERROR, cv2.COLORMAP_INFERNO)
-
-
-def depth_colours() -> Picture:
-    """Return the colours [1, 256, 3] from near to far."""
-    return colour_depth(np.linspace(0, 1, 256, dtype=np.float32)[None], (0.0, 1.0))
-
-
-def error_colours() -> Picture:
-    """Return the colours [1, 256, 3] from none to the largest error."""
-    return colour_error(np.linspace(0, LARGEST_ERROR, 256, dtype=np.float32)[None])
-
-
-def _coloured(share: Floats, colours: int) -> Picture:
-    levels = (255 * np.nan_to_num(share).clip(0, 1)).astype(np.uint8)
-    picture = cv2.applyColorMap(levels, colours)[..., ::-1]
-    return np.where(np.isfinite(share)[..., None], picture, np.array(UNKNOWN, np.uint8))
+    return colour_share(error / LARGEST_ERROR, cv2.COLORMAP_INFERNO, UNKNOWN)
 
 
 def draw_map(

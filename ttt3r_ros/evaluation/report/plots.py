@@ -1,22 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The charts of a sequence: its path from above and from the side, and what happened over time."""
+"""The charts of a sequence, by matplotlib: its path from above and from the side, and over time.
+
+Nothing of pyplot is used: no state outside a figure, no display. Letters are large for a chart, so
+that they can be read where it is as wide as a phone. Colours are those of Okabe and Ito, which
+everybody tells apart.
+"""
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 from ttt3r_ros.evaluation.report.data import Numbers, Series
 from ttt3r_ros.evaluation.report.glossary import column_of
-from ttt3r_ros.evaluation.report.svg import Line, Mark, Shade, chart
 from ttt3r_ros.types import TrackingState
 
-Flags = npt.NDArray[np.bool_]
-
-_TIME = "time [s]"
-_LEAST_SCALE_SPAN = 0.1  # of charts of scales
+MOST_POINTS = 1000  # of a line
+_WIDTH, _TIME_HEIGHT = 4.6, 2.9  # inches
+_LOWEST, _HIGHEST = 2.6, 5.0  # of a path, which is to scale
+_LEAST_SCALE_SPAN = 0.1  # of charts of scales: noise does not fill them
+_ESTIMATE, _TRUTH, _BOUNDARY, _START = "#0072b2", "#3a3f48", "#c44e00", "#00805c"
+_SHADES: dict[TrackingState, dict[str, Any]] = {
+    TrackingState.UNCERTAIN: {"facecolor": "#f3d794", "label": "uncertain"},
+    TrackingState.LOST: {"facecolor": "#c9ccd3", "edgecolor": "#6b7280", "hatch": "///"},
+}
+_STYLE: Any = {
+    # The same input gives the same file, and the reader's own fonts write it.
+    "svg.hashsalt": "ttt3r_ros",
+    "svg.fonttype": "none",
+    "font.size": 10.5,
+    "axes.grid": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": "#d5d9e0",
+    "lines.linewidth": 1.5,
+    "lines.solid_joinstyle": "round",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,49 +74,16 @@ def path_plots(series: Series) -> list[Plot]:
     across, along, up = horizontal_axes(series.up)
     spread = [np.ptp(series.positions_m[known] @ axis) for axis in (across, along)]
     side = across if spread[0] >= spread[1] else along
-    aligned = ", estimate as it is"
-    if series.alignment != "none":
-        aligned = f", estimate aligned by {column_of(series.alignment).text}"
-    if not np.isfinite(series.true_positions_m).any():
-        aligned = ""
+    aligned = ""
+    if np.isfinite(series.true_positions_m).any():
+        is_fitted = series.alignment != "none"
+        how = f"aligned by {column_of(series.alignment).text}" if is_fitted else "as it is"
+        aligned = f", estimate {how}"
+    above, beside = _path(series, known, across, along), _path(series, known, side, up)
     return [
-        Plot(
-            f"Path from above{aligned}",
-            _path_chart(series, known, across, along, "Path of the camera from above"),
-            "alignment" if aligned else "",
-        ),
-        Plot(
-            f"Path from the side{aligned}",
-            _path_chart(series, known, side, up, "Path of the camera from the side"),
-        ),
+        Plot(f"Path from above{aligned}", above, "alignment" if aligned else ""),
+        Plot(f"Path from the side{aligned}", beside),
     ]
-
-
-def _path_chart(
-    series: Series,
-    known: Flags,
-    right: Numbers,
-    upwards: Numbers,
-    description: str,
-) -> str:
-    x, y = (series.positions_m @ axis for axis in (right, upwards))
-    true_x, true_y = (series.true_positions_m @ axis for axis in (right, upwards))
-    lines = [Line(x, y, "estimate", "estimate")]
-    if (np.isfinite(true_x) & np.isfinite(true_y)).any():
-        lines.insert(0, Line(true_x, true_y, "truth", "truth"))
-    ends, boundaries = np.flatnonzero(known)[[0, -1]], series.boundaries() & known
-    marks = [
-        Mark(x[ends[:1]], y[ends[:1]], "start", "start"),
-        Mark(x[ends[1:]], y[ends[1:]], "end", "end"),
-        Mark(x[boundaries], y[boundaries], "boundary", "boundary"),
-    ]
-    x_label, y_label = (f"{_axis_name(axis)} [m]" for axis in (right, upwards))
-    return chart(lines, x_label, y_label, description, marks=marks, to_scale=True)
-
-
-def _axis_name(direction: Numbers) -> str:
-    place = int(np.abs(direction).argmax())
-    return ("−" if direction[place] < 0 else "") + "xyz"[place]
 
 
 def time_plots(series: Series) -> list[Plot]:
@@ -101,40 +93,18 @@ def time_plots(series: Series) -> list[Plot]:
         ("Position error", "error [m]", series.position_error_m, "ate", 0.0, True),
         ("Scale drift", "factor", series.local_scale(), "scale_drift", _LEAST_SCALE_SPAN, False),
         ("Scale of the network", "metres per unit", series.scale, "", _LEAST_SCALE_SPAN, False),
-        ("Gain of the state’s update", "0 to 1", series.gain, "gain", 0.0, True),
+        ("Gain of the state’s update", "gain, 0 to 1", series.gain, "gain", 0.0, True),
         ("Confidence, median", "1 or more", series.confidence, "confidence", 0.0, False),
         ("Time of a step", "time [ms]", series.step_ms, "step", 0.0, True),
     )
-    shades, seconds = _shades(series), series.seconds
-    boundaries = seconds[series.boundaries()].tolist()
     return [
-        Plot(
-            title,
-            chart(
-                [Line(seconds, values, "", "estimate")],
-                _TIME,
-                y_label,
-                f"{title} over time",
-                shades=shades,
-                boundaries=boundaries,
-                least_span=least_span,
-                from_zero=from_zero,
-            ),
-            term,
-        )
+        Plot(title, _over_time(series, values, y_label, least_span, from_zero), term)
         for title, y_label, values, term, least_span, from_zero in rows
         if np.isfinite(values).any()
     ]
 
 
-def _shades(series: Series) -> list[Shade]:
-    return [
-        Shade(_spans(series, TrackingState.UNCERTAIN), "uncertain", "uncertain"),
-        Shade(_spans(series, TrackingState.LOST), "lost", "lost"),
-    ]
-
-
-def _spans(series: Series, state: TrackingState) -> list[tuple[float, float]]:
+def spans(series: Series, state: TrackingState) -> list[tuple[float, float]]:
     """Return where a state holds: from an image that has it to the next that has another."""
     seconds = series.seconds
     inside = np.concatenate(([False], series.state == state, [False]))
@@ -142,3 +112,82 @@ def _spans(series: Series, state: TrackingState) -> list[tuple[float, float]]:
     begins, ends = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
     ends = np.minimum(ends, len(seconds) - 1)
     return list(zip(seconds[begins].tolist(), seconds[ends].tolist(), strict=True))
+
+
+def thinned(values: Numbers) -> npt.NDArray[np.intp]:
+    """Return the places of at most `MOST_POINTS` of values [N], the peaks and pits among them."""
+    if len(values) <= MOST_POINTS:
+        return np.arange(len(values))
+    parts = np.array_split(np.arange(len(values)), MOST_POINTS // 2)
+    highest = [part[np.nan_to_num(values[part], nan=-np.inf).argmax()] for part in parts]
+    lowest = [part[np.nan_to_num(values[part], nan=np.inf).argmin()] for part in parts]
+    return np.unique([*highest, *lowest])
+
+
+def _path(series: Series, known: npt.NDArray[np.bool_], right: Numbers, upwards: Numbers) -> str:
+    """Draw the path as seen along two axes, to scale."""
+    x, y = (series.positions_m @ axis for axis in (right, upwards))
+    true = [series.true_positions_m @ axis for axis in (right, upwards)]
+    step = -(-len(x) // MOST_POINTS)
+    width, depth = (
+        np.nanmax([*a, *b]) - np.nanmin([*a, *b]) for a, b in ((x, true[0]), (y, true[1]))
+    )
+    height = _WIDTH * depth / max(width, 1e-9) + 1
+    with rc_context(_STYLE):
+        figure = Figure((_WIDTH, float(np.clip(height, _LOWEST, _HIGHEST))), layout="constrained")
+        axes = figure.subplots()
+        axes.set_aspect("equal", adjustable="datalim")
+        if np.isfinite(true).all(axis=0).any():
+            axes.plot(*(line[::step] for line in true), ":", color=_TRUTH, lw=2, label="truth")
+        axes.plot(x[::step], y[::step], color=_ESTIMATE, label="estimate")
+        first, last = np.flatnonzero(known)[[0, -1]]
+        axes.plot(x[first], y[first], "o", color=_START, mfc="white", ms=9, mew=2, label="start")
+        axes.plot(x[last], y[last], "s", color=_BOUNDARY, mec="white", ms=8, label="end")
+        at = series.boundaries() & known
+        if at.any():
+            axes.plot(x[at], y[at], "x", color=_BOUNDARY, ms=7, label="boundary")
+        axes.set(xlabel=f"{_axis_name(right)} [m]", ylabel=f"{_axis_name(upwards)} [m]")
+        return _svg(figure)
+
+
+def _over_time(
+    series: Series, values: Numbers, y_label: str, least_span: float, from_zero: bool
+) -> str:
+    """Draw values [N] over time, with the states and boundaries."""
+    with rc_context(_STYLE):
+        figure = Figure((_WIDTH, _TIME_HEIGHT), layout="constrained")
+        axes = figure.subplots()
+        kept = thinned(values)
+        axes.plot(series.seconds[kept], values[kept], color=_ESTIMATE)
+        low, high = axes.get_ylim()
+        if from_zero:
+            low, high = min(0.0, low), max(high, 1.05 * float(np.nanmax(values)))
+        missing = max(0.0, least_span - (high - low)) / 2
+        axes.set_ylim(low - missing, high + missing)
+        axes.margins(x=0)
+        for state, style in _SHADES.items():
+            for number, (begin, end) in enumerate(spans(series, state)):
+                label = "" if number else state.name.lower()
+                axes.axvspan(begin, end, **{"lw": 0, "zorder": 0, **style, "label": label})
+        at = series.seconds[series.boundaries()]
+        if len(at):
+            foot = axes.get_xaxis_transform()
+            axes.vlines(at, 0, 0.07, color=_BOUNDARY, lw=2, label="boundary", transform=foot)
+        axes.set(xlabel="time [s]", ylabel=y_label)
+        return _svg(figure)
+
+
+def _axis_name(direction: Numbers) -> str:
+    place = int(np.abs(direction).argmax())
+    return ("−" if direction[place] < 0 else "") + "xyz"[place]
+
+
+def _svg(figure: Figure) -> str:
+    """Return the figure as an SVG document, with a legend above where something has a name."""
+    (axes,) = figure.axes
+    if axes.get_legend_handles_labels()[1]:
+        options: Any = {"bbox_to_anchor": (-0.02, 1.0), "borderaxespad": 0.2, "columnspacing": 1.2}
+        axes.legend(loc="lower left", ncol=3, frameon=False, **options)
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, transparent=False)
+    return file.getvalue()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The metrics of a sequence as tables, which `html` and `markdown` write.
+"""The metrics of a sequence as tables, which `render` writes.
 
 Every figure of `json` is in one of them: what `glossary` does not know is called by
 its own name.
@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ttt3r_ros.evaluation.report.glossary import Label, column_of, label_of, unit_of
-from ttt3r_ros.evaluation.report.numbers import shown
+from ttt3r_ros.evaluation.report.glossary import Label, column_of, label_of, shown, unit_of
 
 ALIGNMENTS = "alignments"
 _COMPARED = {"trajectory": "Trajectory", "depth": "Depth", "map": "Map"}
 _RUN = "runtime"
-_DAMAGE, _BEFORE_RESET, _REASONS = "damage", "images_before_reset", "not_compared"
+_NOTE, _DAMAGE, _BEFORE_RESET = "note", "damage", "images_before_reset"
+_REASONS = "not_compared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,10 @@ def sequence_tables(metrics: Mapping[str, Any]) -> list[Table]:
 
 
 def missing(metrics: Mapping[str, Any]) -> list[str]:
-    """Return a line for each thing that is not as it should be."""
-    lines = [f"The recording is damaged: {metrics[_DAMAGE]}"] if metrics.get(_DAMAGE) else []
+    """Return a line for each thing that has to be known, or is not as it should be."""
+    lines = [f"Note: {metrics[_NOTE]}."] if metrics.get(_NOTE) else []
+    if metrics.get(_DAMAGE):
+        lines.append(f"The recording is damaged: {metrics[_DAMAGE]}")
     if count := metrics.get(_BEFORE_RESET):
         lines.append(f"{count} images before a reset are not compared.")
     reasons = metrics.get(_REASONS) or {}
@@ -72,7 +74,7 @@ def run_metadata(metrics: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Return how the metrics came about: by group, then by dotted name."""
     groups: dict[str, dict[str, str]] = {}
     for key, value in metrics.items():
-        if key in (*_COMPARED, _RUN, _DAMAGE, _REASONS) or _is_figure(value):
+        if key in (*_COMPARED, _RUN, _NOTE, _DAMAGE, _REASONS) or _is_figure(value):
             continue
         if isinstance(value, Mapping):
             groups[key] = {name: _text(entry) for name, entry in flat(value)}

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ttt3r_ros.recordings.bag_reader import BAG_SUFFIXES, files_of
-from ttt3r_ros.recordings.bag_recording import BAG_FORMAT, BagRecording
+from ttt3r_ros.recordings.bag_files import BAG_FORMAT, BAG_SUFFIXES, files_of
+from ttt3r_ros.recordings.bag_recording import BagRecording
 from ttt3r_ros.recordings.datasets import bonn, kitti, scannet, seven_scenes, sintel, tum
 from ttt3r_ros.recordings.datasets.folder import FolderRecording
 from ttt3r_ros.recordings.datasets.layout import Format, Options, folders_at, outermost
