@@ -21,7 +21,7 @@ help:
 	@echo "make env    only make the environment .venv (the other targets do it by themselves)"
 	@echo "make test   run the tests"
 	@echo "make bench  measure how fast it is, on the CPU; 3 minutes (bench-gpu: on a GPU)"
-	@echo "make lint   check style, format and types"
+	@echo "make lint   check style, format, import rules and types"
 	@echo "make clean  remove everything that make has made"
 	@echo "Another Python (3.10 to 3.13): make PYTHON=python3.12 ..."
 
@@ -34,8 +34,9 @@ env-dev:
 demo: env
 	$(RUN) -m ttt3r_ros.cli demo --output demo_output
 
+# A file's tests share what they make, and one worker; DDS domains are locked across processes.
 test: env-dev
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 bench: env-dev
 	$(RUN) benchmarks/bench_all.py
@@ -47,6 +48,7 @@ bench-gpu:
 lint: env-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	.venv/bin/lint-imports --no-cache
 	$(RUN) -m mypy
 
 clean:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from functools import cache
 from typing import Any, TypeVar
 
 ConfigT = TypeVar("ConfigT")
@@ -641,12 +642,15 @@ def settings(*configs: type) -> dict[str, Setting]:
     return {setting.name: setting for config in configs for setting in _walk(config, "")}
 
 
-def _walk(config: type, prefix: str) -> Iterator[Setting]:
+@cache  # a node asks 200 times while it starts
+def _walk(config: type, prefix: str) -> tuple[Setting, ...]:
+    found: list[Setting] = []
     for entry in fields(config):
         if entry.default is MISSING and callable(entry.default_factory):
-            yield from _walk(entry.default_factory, f"{prefix}{entry.name}.")  # type: ignore[arg-type]
+            found += _walk(entry.default_factory, f"{prefix}{entry.name}.")  # type: ignore[arg-type]
         else:
-            yield Setting(name=prefix + entry.name, default=entry.default, **entry.metadata)
+            found.append(Setting(name=prefix + entry.name, default=entry.default, **entry.metadata))
+    return tuple(found)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -200,3 +201,31 @@ def test_pixels_without_depth_say_nothing():
 def test_images_of_two_sizes_are_refused():
     with pytest.raises(ValueError, match="several sizes"):
         boundary_scale(torch.ones(4, 4, 3), torch.ones(4, 4), torch.ones(8, 4, 3), torch.ones(8, 4))
+
+
+def test_a_pixel_weighs_as_the_lesser_of_its_two_confidences():
+    depth = torch.full((HEIGHT, WIDTH), 2.0)
+    later, sure = depth.clone(), torch.full_like(depth, 3.0)
+    one, other = sure.clone(), sure.clone()
+    later[:40], one[:40], other[:40] = 1.0, 10.0, 1.0  # 40 of 96 rows, of which one knows nothing
+    for confidence, later_confidence in ((one, other), (other, one)):
+        found = boundary_scale(cloud(depth), confidence, cloud(later), later_confidence)
+        assert found.ratio == 1.0
+
+
+def test_the_spread_of_normal_errors_is_their_standard_deviation():
+    shares = (torch.arange(HEIGHT * WIDTH) + 0.5) / (HEIGHT * WIDTH)
+    errors = 0.1 * math.sqrt(2) * torch.erfinv(2 * shares - 1).reshape(HEIGHT, WIDTH)
+    later, confidence = torch.full((HEIGHT, WIDTH), 2.0), torch.ones(HEIGHT, WIDTH)
+    found = boundary_scale(cloud(later * errors.exp()), confidence, cloud(later), confidence)
+    assert found.ratio == pytest.approx(1.0, abs=1e-3)
+    assert found.spread == pytest.approx(0.1, rel=0.01)
+
+
+@pytest.mark.parametrize(("good", "ratio", "spread"), [(63, 1.0, math.inf), (64, 2.0, 0.0)])
+def test_fewer_than_64_good_pixels_say_nothing(good, ratio, spread):
+    depth, confidence = torch.full((8, 16), 2.0), torch.ones(8, 16)
+    later = torch.full((8, 16), math.nan)
+    later.view(-1)[:good] = 1.0
+    found = boundary_scale(cloud(depth), confidence, cloud(later), confidence)
+    assert (found.ratio, found.spread) == (ratio, spread)
