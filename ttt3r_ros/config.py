@@ -116,7 +116,7 @@ class SegmentConfig:
         "it.",
         choices=("network", "boundary"),
     )
-    max_boundary_log_spread: float = _setting(
+    boundary_max_log_spread: float = _setting(
         0.15,
         "With scale_from boundary, a scale is taken over only if the spread (1.4826 "
         "MAD) of the shared image's log depth ratios is at most this.",

@@ -59,7 +59,7 @@ class Pipeline:
         self._images = 0
         self._lost = False
         self._map_lock = threading.Lock()
-        self._map_resets = 0  # of the tracker when the map was last empty
+        self._map_resets = 0  # of the tracker; images of before do not go into the map
         self.last_reset_reason = ""
         self._trajectory = BoundedTrajectory(_TRAJECTORY)
         self.map = self._go_on_from(config.session) if config.session else self._empty_map()
@@ -177,7 +177,7 @@ class Pipeline:
             self._tracker.place_first_camera(T_odom_camera)
         else:
             self._tracker.T_odom_first_camera = T_odom_camera
-            self.reset("the camera's mount changed")
+            self.reset("the camera's extrinsics changed")
 
     def session(self) -> Session:
         """Copy what it takes to come back to this map; tracking may go on while it is written.
@@ -194,7 +194,7 @@ class Pipeline:
         return Session(keyframes, self.map.to_tensors(), self.trajectory())
 
     def trajectory(self) -> list[tuple[int, Transform]]:
-        """Return a copy: stamps in nanoseconds and T_map_camera, thinned evenly to a bound."""
+        """Return a copy: stamps in nanoseconds and T_map_camera, subsampled evenly to a bound."""
         return self._trajectory.poses()
 
     def _go_on_from(self, folder: str) -> VoxelMap:

@@ -284,7 +284,9 @@ def test_an_odometry_of_another_frame_is_told(robot, wheels, capfd):
     wheels.say(0.9, child="base_footprint")
     wheels.say(1.1, child="base_footprint")
     robot.send(at_s=1.0)
-    assert "is of base_footprint, the camera's mount is known on base" in capfd.readouterr().err
+    assert (
+        "is of base_footprint, the camera's extrinsics are known on base" in capfd.readouterr().err
+    )
     assert not wheels.edges("odom")
 
 

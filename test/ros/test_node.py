@@ -245,7 +245,7 @@ def test_live_the_newest_image_wins_and_every_image_is_accounted_for(robot):
     assert last.replaced > 0 and last.processed > 0
 
 
-def test_with_every_frame_none_is_replaced(robot):
+def test_with_process_all_images_none_is_replaced(robot):
     robot.start(process_all_images=True)
     for i in range(60):
         robot.images.publish(image_message(1 + 0.01 * i))

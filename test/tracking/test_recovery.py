@@ -96,7 +96,7 @@ def test_a_camera_that_was_carried_in_the_dark_to_a_known_place_is_back_in_the_m
     assert all(np.array_equal(r.T_map_odom, back[0].T_map_odom) for r in back[1:])
 
 
-def test_a_hand_may_be_in_the_picture_before_a_place_is_recognised(followed, room, way):
+def test_a_hand_may_be_in_the_picture_before_a_place_is_recognized(followed, room, way):
     subject, results = followed()
     subject.process(dark(0))
     other = Room(ANOTHER_SEED).again((IMAGES + 1) * PERIOD_NS, 3)
@@ -169,7 +169,7 @@ def test_another_room_is_not_taken_for_a_known_place(followed):
     assert result.state is not LOST
 
 
-def test_from_a_session_the_same_map_goes_on_where_a_view_is_recognised(room, way, session):
+def test_from_a_session_the_same_map_goes_on_where_a_view_is_recognized(room, way, session):
     folder, results, points = session
     subject = Pipeline.from_config(replace(CONFIG, session=str(folder)))
     assert len(subject.map) == points

@@ -143,13 +143,13 @@ def test_at_a_shared_image_both_segments_say_the_same_pose():
         )
 
 
-def test_without_taking_scale_from_seams_each_segment_keeps_its_own():
+def test_without_taking_scale_from_boundaries_each_segment_keeps_its_own():
     results, _ = run(**{"segment.scale_from": "network"})
     assert {result.scale for result in results} == {1.0}
 
 
 def test_a_ratio_that_pixels_do_not_agree_on_is_not_taken():
-    results, _ = run(**{"segment.max_boundary_log_spread": 0.01})
+    results, _ = run(**{"segment.boundary_max_log_spread": 0.01})
     assert {result.scale for result in results} == {1.0}
 
 
@@ -167,7 +167,7 @@ def cloud(depth):
     return torch.stack((torch.zeros_like(depth), torch.zeros_like(depth), depth), dim=-1)
 
 
-def test_the_scale_of_a_seam_withstands_wrong_pixels_and_says_how_wide_it_is_spread():
+def test_the_scale_of_a_boundary_withstands_wrong_pixels_and_says_how_wide_it_is_spread():
     generator = torch.Generator().manual_seed(1)
     depth, _ = depth_of(0, generator)
     later = 0.8 * depth * torch.exp(0.1 * torch.randn(depth.shape, generator=generator))

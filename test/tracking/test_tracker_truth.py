@@ -93,7 +93,7 @@ def degrees(T):
     return float(np.degrees(np.linalg.norm(rotation_vector(T))))
 
 
-def test_after_a_place_is_recognised_the_network_goes_on_from_the_keyframes_state():
+def test_after_a_place_is_recognized_the_network_goes_on_from_the_keyframes_state():
     before, after = carried_back(HonestNetwork())
     T_map_world = before[0].T_map_camera @ inverse(way(1)[0])
     for result, T_world_camera in zip(after, way(16)[1:], strict=True):

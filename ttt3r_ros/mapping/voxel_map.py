@@ -183,9 +183,9 @@ class VoxelMap:
         """
         for segment, T in T_by_segment.items():
             check_similarity(segment, T)
-        self._revision += 1
         if not T_by_segment:
             return
+        self._revision += 1
         voxels = self._take(T_by_segment)
         if not len(voxels.key):
             return

@@ -26,7 +26,7 @@ from ttt3r_ros.network.state import RecurrentState
 from ttt3r_ros.relocalization.keyframes import Keyframe
 from ttt3r_ros.relocalization.place_memory import PlaceMemory
 from ttt3r_ros.relocalization.relocalize import Relocalization
-from ttt3r_ros.tracking.covariance import UNKNOWN, Uncertainty, recognised_covariance
+from ttt3r_ros.tracking.covariance import UNKNOWN, Uncertainty, relocalized_covariance
 from ttt3r_ros.tracking.monitor import Monitor
 from ttt3r_ros.tracking.observation import Answer, Observation, read_answer
 from ttt3r_ros.tracking.scale_source import MetricScale
@@ -89,8 +89,8 @@ class Tracker:
         self._motion_gate = MotionGate(config.motion_gate)
         self._uncertainty = Uncertainty()
         self.T_odom_first_camera = optical_extrinsics()
-        self.resets = -1
-        self.reset()
+        self.resets = 0
+        self._begin()
 
     def warm_up(self) -> None:
         """Let libraries choose, compile and record what they will, so that no image waits for it.
@@ -110,6 +110,9 @@ class Tracker:
     def reset(self) -> None:
         """Forget everything: a new state, a new origin at the next image."""
         self.resets += 1
+        self._begin()
+
+    def _begin(self) -> None:
         T_odom_camera = self.T_odom_first_camera
         self._segment = Segment(0, T_odom_camera, self._config.scale, self._initial_state())
         self._T_odom_camera = T_odom_camera  # of the last image that was not LOST
@@ -155,7 +158,8 @@ class Tracker:
             covariance: [6, 6] of the camera's pose in the map from now on.
         """
         self._T_map_odom = orthonormal(T_new_old @ self._T_map_odom)
-        self._uncertainty.map.set(self._T_map_odom @ self._T_odom_camera, covariance)
+        if self.view is not None:  # a camera that is lost is no surer than before
+            self._uncertainty.map.set(self._T_map_odom @ self._T_odom_camera, covariance)
 
     def check(self, frame: Frame) -> None:
         """Check that an image can be brought to the network's size; nothing else happens.
@@ -317,7 +321,7 @@ class Tracker:
             found = boundary_scale(
                 seen.prediction.points[0], seen.confidence, again.points[0], again.confidence[0]
             )
-            if found.spread <= self._config.segment.max_boundary_log_spread:
+            if found.spread <= self._config.segment.boundary_max_log_spread:
                 segment.scale *= found.ratio
                 self._scale.unit_changed(found.ratio)
                 self._take_scale()
@@ -341,7 +345,7 @@ class Tracker:
         T_map_camera = self._T_map_odom @ self._T_odom_camera
         self._uncertainty.update(self._T_odom_camera, T_map_camera, signals, seen.state)
         if seen.found:
-            known = recognised_covariance(seen.found.keyframe.depth_m)
+            known = relocalized_covariance(seen.found.keyframe.depth_m)
             self._uncertainty.map.set(T_map_camera, known)
         elif self.places.must_relocalize:
             self._uncertainty.map.set(T_map_camera, UNKNOWN)
@@ -349,7 +353,7 @@ class Tracker:
         if seen.state is not TrackingState.LOST and segment.images == 1 and segment.is_alone:
             # What was not seen of the way is in it by now.
             segment.begin_covariance = self._uncertainty.begin_segment(self._T_odom_camera)
-        elif now is not segment and not now.is_alone:  # it begins with this image
+        if now is not segment and not now.is_alone:  # it begins with this image
             now.begin_covariance = self._uncertainty.begin_segment(self._T_odom_camera)
 
     def _result(self, seen: Observation, step_s: float) -> FrameResult:
