@@ -145,11 +145,17 @@ class Pipeline:
         """Find out whether the last image's place was seen before, if it is worth asking.
 
         To be called after each image, by whoever tracks, once its pose is out: it takes the time
-        of some steps, but not often (`loop.budget`).
+        of some steps, but not often (`loop.budget`). Whatever it raises, tracking may go on: the
+        question is then one without an answer.
         """
-        if self._query is not None:
-            due = self._images + self.config.loop.delay_images
-            self._answer, self._query = (due, self.loops.answer(self._query)), None
+        query, self._query = self._query, None
+        if query is None:
+            return
+        answer = Answer(query, (), 0, None, np.zeros((6, 6)), 0.0)
+        try:
+            answer = self.loops.answer(query)
+        finally:
+            self._answer = (self._images + self.config.loop.delay_images, answer)
 
     def reset(self, reason: str) -> None:
         """Forget state, map and time; the next image is the first at a new origin."""
@@ -235,6 +241,11 @@ class Pipeline:
             self._trajectory.move(moves.T_by_segment, moves.numbers)
             self._moves.append(moves)
         if correction:
+            _log.info(
+                "loop: a place of segment %d was seen again; the camera moves by %.3f m in the map",
+                correction.loops[0].first.segment,
+                correction.moved_m,
+            )
             self._tracker.correct(correction.T_newest, correction.camera_covariance)
 
     def _move_map(self, moves: Iterable[MapMoves]) -> None:

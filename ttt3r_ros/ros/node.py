@@ -322,6 +322,8 @@ class TTT3RNode(LifecycleNode):
     def _on_path_due(self) -> None:
         if self._outputs.path_is_wanted():
             self._configured_worker().send_path()
+        if self._outputs.graph_is_wanted():
+            self._outputs.graph(self._configured_worker().graph)
 
     def _health(self) -> Health:
         worker, is_active = self._worker, self._listener is not None
@@ -331,6 +333,7 @@ class TTT3RNode(LifecycleNode):
             device=str(worker.device) if worker else self._config.device,
             counts=worker.counts() if worker else None,
             status=self._outputs.last_status if worker else None,
+            loops=worker.loops if worker else None,
             rejection=self._outputs.last_rejection,
             max_points=self._config.map.max_points,
             base_frame=worker.base_frame if worker else "",

@@ -20,6 +20,7 @@ from ttt3r_ros.config import NodeConfig
 from ttt3r_ros.geometry import Transform
 from ttt3r_ros.io.trajectory import subsample
 from ttt3r_ros.pipeline import Pipeline
+from ttt3r_ros.pose_graph.loop_closer import LoopCounts
 from ttt3r_ros.ros.activation import Activation
 from ttt3r_ros.ros.outputs import Outputs
 from ttt3r_ros.ros.side_stream import SideStream
@@ -82,12 +83,17 @@ class OutputThread:
         self._sent_path: list[tuple[int, Transform]] | None = None
 
     def image(
-        self, activation: Activation, result: FrameResult, counts: StreamCounts, latency_ms: float
+        self,
+        activation: Activation,
+        result: FrameResult,
+        counts: StreamCounts,
+        loops: LoopCounts,
+        latency_ms: float,
     ) -> None:
         """Take an image that was tracked, once all about the one before is done."""
         mark = self._side_stream.mark()
         self.wait()
-        work = partial(self._image, activation, result, counts, latency_ms)
+        work = partial(self._image, activation, result, counts, loops, latency_ms)
         self._submit(partial(self._on_side_stream, mark, work))
 
     def rejected(self, header: Header, reason: str, counts: StreamCounts, *, is_lost: bool) -> None:
@@ -130,7 +136,12 @@ class OutputThread:
             work()
 
     def _image(
-        self, activation: Activation, result: FrameResult, counts: StreamCounts, latency_ms: float
+        self,
+        activation: Activation,
+        result: FrameResult,
+        counts: StreamCounts,
+        loops: LoopCounts,
+        latency_ms: float,
     ) -> None:
         self._last_stamp_ns = result.stamp_ns
         self._pipeline.integrate(result)
@@ -140,6 +151,7 @@ class OutputThread:
         self._outputs.status(
             result,
             counts,
+            loops,
             latency_ms=latency_ms,
             map_points=len(self._pipeline.map),
             last_reset_reason=self._pipeline.last_reset_reason,

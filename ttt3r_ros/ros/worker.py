@@ -22,8 +22,11 @@ from sensor_msgs.msg import CompressedImage, Image
 from ttt3r_ros.camera.camera_info import CameraModel
 from ttt3r_ros.config import Config, NodeConfig
 from ttt3r_ros.pipeline import Pipeline
+from ttt3r_ros.pose_graph.graph import PoseGraph
+from ttt3r_ros.pose_graph.loop_closer import LoopCounts
 from ttt3r_ros.ros.activation import Activation
 from ttt3r_ros.ros.conversions import decode, frame_id_of, stamp_ns
+from ttt3r_ros.ros.graph import GraphWatch
 from ttt3r_ros.ros.mailbox import Mailbox
 from ttt3r_ros.ros.map_correction import MapCorrection
 from ttt3r_ros.ros.masks import Masks
@@ -84,6 +87,7 @@ class Worker:
         self._give_up = give_up
         self._mailbox: Mailbox[_Waiting] = Mailbox(queue_size)
         self._activation: Activation | None = None
+        self._graph = GraphWatch(pipeline.loops)
         self._output = OutputThread(node, pipeline, outputs, node_config, self._guarded)
         self._thread = threading.Thread(target=self._work, name="ttt3r_worker", daemon=True)
         self._thread.start()
@@ -208,6 +212,16 @@ class Worker:
         return self._activation.counter.counts() if self._activation else None
 
     @property
+    def loops(self) -> LoopCounts:
+        """What has become of questions about loops since the last reset."""
+        return self._pipeline.loops.counts
+
+    @property
+    def graph(self) -> PoseGraph:
+        """The pose graph after the last image or request; the same one until it changes."""
+        return self._graph.latest
+
+    @property
     def base_frame(self) -> str:
         """The frame that poses are of, empty before the activation's first image."""
         extrinsics = self._activation and self._activation.extrinsics
@@ -220,6 +234,7 @@ class Worker:
             else:
                 self._output.wait()
                 self._guarded(item)
+            self._graph.look()
         self._output.end()
 
     def _guarded(self, work: Callable[[], None]) -> None:
@@ -254,7 +269,19 @@ class Worker:
                 self._publish_pose(activation, result)
             finally:
                 latency_ms = (self._node.get_clock().now().nanoseconds - result.stamp_ns) / 1e6
-                self._output.image(activation, result, activation.counter.counts(), latency_ms)
+                counts = activation.counter.counts()
+                self._output.image(activation, result, counts, self.loops, latency_ms)
+            self._ask_for_loops()
+
+    def _ask_for_loops(self) -> None:
+        """Ask whether the image's place was seen before, now that its pose is out."""
+        try:
+            self._pipeline.ask_for_loops()
+        except Exception:  # whatever it is, tracking does not need the answer
+            self._log.error(
+                f"loops: a question was given up:\n{traceback.format_exc()}",
+                throttle_duration_sec=_WARNING_PERIOD_S,
+            )
 
     def _frame(self, activation: Activation, message: ImageMessage) -> Frame | None:
         """Gather all that is known of an image; None if the activation has ended meanwhile."""
