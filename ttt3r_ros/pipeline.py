@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,7 +62,11 @@ class Pipeline:
         self._map_resets = 0  # of the tracker when the map was last empty
         self.last_reset_reason = ""
         self._trajectory = BoundedTrajectory(_TRAJECTORY)
-        self.map = self._go_on_from(config.session) if config.session else self._empty_map()
+        if config.session:
+            self.map = self._resume(self.session_reader(config.session)(), config.session)
+            self._map_resets = self._tracker.resets
+        else:
+            self.map = VoxelMap(config.map.voxel_size_m, config.map.max_points, model.device)
 
     @classmethod
     def from_config(cls, config: Config) -> Pipeline:
@@ -112,6 +116,7 @@ class Pipeline:
             self._tracker.start_segment(f"no image for {gap_s:.3f} s")
         self._guard.accept(frame.stamp_ns)
         self._close_loops()
+        self._tracker.places.is_closed = self.config.localization_only
         result = self._tracker.step(frame)
         self._images += 1
         self._tell(result)
@@ -138,7 +143,7 @@ class Pipeline:
             if result.resets != self._map_resets:
                 return
             self._move_map(result.moves)
-            if result.is_localized:
+            if result.is_localized and not self.config.localization_only:
                 self._insert(result)
 
     def ask_for_loops(self) -> None:
@@ -160,16 +165,12 @@ class Pipeline:
     def reset(self, reason: str) -> None:
         """Forget state, map and time; the next image is the first at a new origin."""
         _log.info("reset: %s", reason)
-        self._guard.reset()
         self._tracker.reset()
         self.loops.reset()
-        self._query = self._answer = None
-        self._moves.clear()
-        self._lost = False
+        self._forget()
         with self._map_lock:
             self._map_resets = self._tracker.resets
             self.map.clear()
-        self._trajectory = BoundedTrajectory(_TRAJECTORY)
         self.last_reset_reason = reason
 
     def place_first_camera(self, T_odom_camera: Transform) -> None:
@@ -203,19 +204,56 @@ class Pipeline:
         """Return a copy: stamps in nanoseconds and T_map_camera, thinned evenly to a bound."""
         return self._trajectory.poses()
 
-    def _go_on_from(self, folder: str) -> VoxelMap:
+    def session_reader(self, folder: str) -> Callable[[], Session]:
+        """Return what reads a session for `go_on_from`, in any thread, while images are tracked.
+
+        It raises SessionError if the session cannot be used, or OSError for the file of weights.
+        """
         path = Path(folder).expanduser()
-        state = self.model.network.initial_state()
-        owner = made_for(self.config, self.model.image_size)
-        voxel_size_m, device = self.config.map.voxel_size_m, self.model.device
-        session = load_session(path, owner, state, voxel_size_m, device)
-        self._tracker.resume_from(session.keyframes)
+        state = self.model.network.initial_state().to("cpu")
+        config, image_size = self.config, self.model.image_size
+
+        def read() -> Session:
+            owner = made_for(config, image_size)
+            return load_session(path, owner, state, config.map.voxel_size_m)
+
+        return read
+
+    def go_on_from(self, session: Session, name: str) -> None:
+        """Leave this map for a session's, between two images; the next one has a new origin.
+
+        Whatever this raises, as where the device has no memory for two maps, changes nothing.
+
+        Args:
+            session: from `session_reader`.
+            name: of it, for the log.
+        """
+        fresh = self._resume(session, name)
+        with self._map_lock:
+            self._map_resets = self._tracker.resets
+            self.map = fresh
+        self.last_reset_reason = f"session {name}"
+
+    def _resume(self, session: Session, name: str) -> VoxelMap:
+        """Take all of a session but its map, which is returned."""
+        device = self.model.device
+        fresh = VoxelMap.from_tensors(session.map_tensors, self.config.map.max_points, device)
+        keyframes = [keyframe.to(device) for keyframe in session.keyframes]
+        self._tracker.resume_from(keyframes)
         self.loops.resume(SESSION_SEGMENT)
-        self._map_resets = self._tracker.resets
+        self._forget()
         for stamp_ns, T_map_camera in session.trajectory:
             self._trajectory.append(stamp_ns, T_map_camera, SESSION_SEGMENT)
-        _log.info("%s: looking for one of its %d places", path, len(session.keyframes))
-        return VoxelMap.from_tensors(session.map_tensors, self.config.map.max_points, device)
+        _log.info("%s: looking for one of its %d places", name, len(keyframes))
+        return fresh
+
+    def _forget(self) -> None:
+        """Forget time, path and whatever is under way."""
+        self._guard.reset()
+        self._query = self._answer = None
+        self._moves.clear()
+        self._lost = False
+        self._trajectory = BoundedTrajectory(_TRAJECTORY)
 
     def clock_jumped(self, now_ns: int) -> None:
         """Reset if the clock is now before the last image by `time.jump_back_s` or more.
@@ -282,6 +320,3 @@ class Pipeline:
         weights = weights / camera_points[:, 2].clamp(min=_NEAR_M).square()
         points = transform_points(camera_points, result.T_map_camera)
         self.map.insert(points, colours, weights, result.segment, result.T_map_camera[:3, 3])
-
-    def _empty_map(self) -> VoxelMap:
-        return VoxelMap(self.config.map.voxel_size_m, self.config.map.max_points, self.model.device)

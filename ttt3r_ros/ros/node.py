@@ -54,6 +54,7 @@ from ttt3r_ros.ros.parameters import (
 )
 from ttt3r_ros.ros.robot_odometry import RobotOdometry
 from ttt3r_ros.ros.save_services import SaveServices
+from ttt3r_ros.ros.session_service import SessionService
 from ttt3r_ros.ros.transforms import FrameConflict, FrameListener
 from ttt3r_ros.ros.worker import Worker
 from ttt3r_ros.types import CheckpointError, SessionError
@@ -89,6 +90,7 @@ class TTT3RNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._on_parameters)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._saving = SaveServices(self, lambda: self._worker)
+        SessionService(self, lambda: self._worker, lambda: self._config.session)
         self._jump_handle = self.get_clock().create_jump_callback(
             JumpThreshold(
                 min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False

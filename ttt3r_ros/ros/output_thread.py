@@ -8,12 +8,15 @@ executor serialises. On a GPU it has a stream of its own.
 from __future__ import annotations
 
 import operator
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from typing import TypeVar
 
 import torch
 from rclpy.node import Node
+from rclpy.task import Future as RosFuture
 from std_msgs.msg import Header
 
 from ttt3r_ros.config import NodeConfig
@@ -27,6 +30,8 @@ from ttt3r_ros.ros.side_stream import SideStream
 from ttt3r_ros.ros.stream import MANY_LOST, StreamCounts
 from ttt3r_ros.types import FrameResult
 
+T = TypeVar("T")
+
 _LOSS_WARNING_PERIOD_S = 60.0
 
 Guard = Callable[[Callable[[], None]], None]
@@ -38,6 +43,12 @@ def call_in_executor(node: Node, callback: Callable[..., None], *arguments: obje
     executor = node.executor
     if executor is not None:
         executor.create_task(callback, *arguments)
+
+
+def set_result(node: Node, future: RosFuture[T], result: T) -> None:
+    """Give a callback of the node, in whatever thread, what it waits for."""
+    future.set_result(result)
+    call_in_executor(node, lambda: None)  # wakes it, so that it looks at the future
 
 
 class OutputThread:
@@ -79,7 +90,7 @@ class OutputThread:
         self._last_stamp_ns = 0  # of the last tracked image
         # What told the last map and the last path sent from others. None: those of a thread before
         # may still be latched, so that empty ones are news.
-        self._sent_map: tuple[int, int, int] | None = None
+        self._sent_map: tuple[object, ...] | None = None
         self._sent_path: list[tuple[int, Transform]] | None = None
 
     def image(
@@ -166,7 +177,9 @@ class OutputThread:
     def _take_map(self) -> None:
         """Copy the map for the executor's thread, which serialises it."""
         shown = self._pipeline.config.map
-        current = (self._pipeline.map.revision, shown.min_hits, shown.publish_max_points)
+        voxels = weakref.ref(self._pipeline.map)  # a session brings another one
+        limits = (shown.min_hits, shown.publish_max_points)
+        current = (voxels, self._pipeline.map.revision, *limits)
         if current != self._sent_map:
             self._sent_map = current
             with self._side_stream.after(None):  # images in the map have been waited for

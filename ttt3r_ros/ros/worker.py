@@ -194,6 +194,14 @@ class Worker:
 
         self._mailbox.request(copy)
 
+    def request(self, work: Callable[[Pipeline], None]) -> bool:
+        """Let something be done with the pipeline before the next image, if any is to come.
+
+        Returns:
+            Whether it will be done: not once the thread is about to end.
+        """
+        return self._mailbox.request(lambda: work(self._pipeline))
+
     def send_map(self) -> None:
         """Publish the map with the last image in it, if it has changed."""
         self._output.send_map()
