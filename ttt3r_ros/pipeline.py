@@ -14,21 +14,32 @@ import torch
 
 from ttt3r_ros.camera.preprocessing import resize_mask
 from ttt3r_ros.config import Config
-from ttt3r_ros.geometry import Transform
+from ttt3r_ros.geometry import Transform, inverse, transform
 from ttt3r_ros.io.trajectory import BoundedTrajectory
 from ttt3r_ros.loading import Model, load_model
 from ttt3r_ros.mapping.filters import flying_pixel_mask, within_range
 from ttt3r_ros.mapping.grouping import transform_points
 from ttt3r_ros.mapping.voxel_map import VoxelMap
+from ttt3r_ros.pose_graph.graph import Edge, EdgeKind, End
 from ttt3r_ros.pose_graph.loop_closer import Answer, LoopCloser, Query
 from ttt3r_ros.session import SESSION_SEGMENT, Session, load_session, made_for
+from ttt3r_ros.tracking.covariance import moved
 from ttt3r_ros.tracking.time_guard import StampStep, TimeGuard
 from ttt3r_ros.tracking.tracker import Tracker
-from ttt3r_ros.types import Frame, FrameResult, MapMoves, SessionError, TrackingState
+from ttt3r_ros.types import (
+    Covariance,
+    Frame,
+    FrameResult,
+    MapMoves,
+    SessionError,
+    TrackedView,
+    TrackingState,
+)
 
 _log = logging.getLogger(__name__)
 
 _TRAJECTORY = 20_000  # poses kept at most
+_LEAST_TOLD = 0.05  # m and rad: nobody knows better where the camera is
 _NEAR_M = 0.5  # nearer points weigh no more than at this distance
 
 
@@ -55,6 +66,7 @@ class Pipeline:
         self.loops = LoopCloser(model.network, config.loop, config.process_all_images)
         self._query: Query | None = None  # about the last image
         self._answer: tuple[int, Answer] | None = None  # and the image before which it takes effect
+        self._told: Covariance | None = None  # of a pose that somebody has set since the last image
         self._moves: list[MapMoves] = []  # of the map, for the next result
         self._images = 0
         self._lost = False
@@ -126,6 +138,9 @@ class Pipeline:
         self._query = None
         if view is not None and self.config.loop.enabled:
             self._query = self.loops.offer(view, self._tracker.places.keyframes.keyframes)
+            if self._told is not None:
+                self._anchor(view, self._told)
+                self._told = None
         if self._moves:
             result = replace(result, moves=tuple(self._moves))
             self._moves.clear()
@@ -156,7 +171,7 @@ class Pipeline:
         query, self._query = self._query, None
         if query is None:
             return
-        answer = Answer(query, (), 0, None, np.zeros((6, 6)), 0.0)
+        answer = _unanswered(query)
         try:
             answer = self.loops.answer(query)
         finally:
@@ -185,6 +200,23 @@ class Pipeline:
         else:
             self._tracker.T_odom_first_camera = T_odom_camera
             self.reset("the camera's mount changed")
+
+    def set_pose(self, T_map_camera: Transform, covariance: Covariance) -> None:
+        """Take it from somebody where the last image's camera stands in the map; between images.
+
+        odom and what was mapped stay where they are, and no place is looked for any more.
+
+        Args:
+            T_map_camera: [4, 4].
+            covariance: [6, 6] of it, about the map's axes.
+        """
+        for query in (self._query, self._answer and self._answer[1].query):
+            if query:  # its answer would say where the camera was before
+                self.loops.apply(_unanswered(query))
+        self._query = self._answer = None
+        self._tracker.set_pose(T_map_camera, covariance)
+        self._told = covariance
+        _log.info("the camera's pose in the map was set to %s", T_map_camera[:3, 3].round(3))
 
     def session(self) -> Session:
         """Copy what it takes to come back to this map; tracking may go on while it is written.
@@ -250,7 +282,7 @@ class Pipeline:
     def _forget(self) -> None:
         """Forget time, path and whatever is under way."""
         self._guard.reset()
-        self._query = self._answer = None
+        self._query = self._answer = self._told = None
         self._moves.clear()
         self._lost = False
         self._trajectory = BoundedTrajectory(_TRAJECTORY)
@@ -286,6 +318,21 @@ class Pipeline:
             )
             self._tracker.correct(correction.T_newest, correction.camera_covariance)
 
+    def _anchor(self, view: TrackedView, covariance: Covariance) -> None:
+        """Let the graph know how well it is known where a segment was said to begin."""
+        graph = self.loops.graph
+        first = graph.segments[0]
+        if view.segment != first:
+            in_camera = moved(covariance, transform(view.T_map_camera[:3, :3].T, np.zeros(3)))
+            edge = Edge(
+                End(first),
+                graph.end(view.segment, view.T_map_camera),
+                inverse(graph.pose(first)) @ view.T_map_camera,
+                in_camera + _LEAST_TOLD**2 * np.eye(6),
+                EdgeKind.ODOMETRY,
+            )
+            graph.add_edge(edge)
+
     def _move_map(self, moves: Iterable[MapMoves]) -> None:
         for each in moves:
             self.map.move(each.T_by_segment)
@@ -320,3 +367,8 @@ class Pipeline:
         weights = weights / camera_points[:, 2].clamp(min=_NEAR_M).square()
         points = transform_points(camera_points, result.T_map_camera)
         self.map.insert(points, colours, weights, result.segment, result.T_map_camera[:3, 3])
+
+
+def _unanswered(query: Query) -> Answer:
+    """What frees the question's place for another one."""
+    return Answer(query, (), 0, None, np.zeros((6, 6)), 0.0)

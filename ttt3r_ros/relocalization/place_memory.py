@@ -65,6 +65,10 @@ class PlaceMemory:
         self._is_found = False
         self._tries = 0
 
+    def end_search(self) -> None:
+        """Look no more: somebody has said where the camera is."""
+        self._is_found, self.must_relocalize = True, False
+
     @property
     def is_searching(self) -> bool:
         """Whether the camera is at a place that may still be recognized."""

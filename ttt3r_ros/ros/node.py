@@ -17,7 +17,7 @@ from typing import Any
 
 import rclpy
 import torch
-from geometry_msgs.msg import TransformStamped
+from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped
 from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import (  # type: ignore[attr-defined]  # Humble has ClockType only here
@@ -55,6 +55,7 @@ from ttt3r_ros.ros.parameters import (
 from ttt3r_ros.ros.robot_odometry import RobotOdometry
 from ttt3r_ros.ros.save_services import SaveServices
 from ttt3r_ros.ros.session_service import SessionService
+from ttt3r_ros.ros.told_pose import TOPICS, PoseListener
 from ttt3r_ros.ros.transforms import FrameConflict, FrameListener
 from ttt3r_ros.ros.worker import Worker
 from ttt3r_ros.types import CheckpointError, SessionError
@@ -216,6 +217,14 @@ class TTT3RNode(LifecycleNode):
         self._listen(kind, image_topic, self._on_image, self._image_qos())
         self._listen(CameraInfo, "camera_info", self._camera.update, self._image_qos())
         self._listen(Image, "mask", self._masks.update, self._image_qos())
+        for topic in TOPICS:
+            told = PoseListener(
+                topic,
+                self._node_config.map_frame,
+                self.get_logger(),
+                self._configured_worker().set_pose,
+            )
+            self._listen(PoseWithCovarianceStamped, topic, told.update, QoSProfile(depth=10))
         if odometry:
             qos = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
             if self._node_config.odometry_tf_frame:

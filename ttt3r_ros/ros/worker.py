@@ -35,6 +35,7 @@ from ttt3r_ros.ros.outputs import Outputs
 from ttt3r_ros.ros.robot_odometry import RobotOdometry
 from ttt3r_ros.ros.saving import NothingToSaveError, take
 from ttt3r_ros.ros.stream import StreamCounter, StreamCounts
+from ttt3r_ros.ros.told_pose import ToldPose
 from ttt3r_ros.ros.transforms import Extrinsics, FrameConflict
 from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError
 
@@ -88,6 +89,7 @@ class Worker:
         self._mailbox: Mailbox[_Waiting] = Mailbox(queue_size)
         self._activation: Activation | None = None
         self._graph = GraphWatch(pipeline.loops)
+        self._told_pose: ToldPose | None = None  # since the last image; the worker's
         self._output = OutputThread(node, pipeline, outputs, node_config, self._guarded)
         self._thread = threading.Thread(target=self._work, name="ttt3r_worker", daemon=True)
         self._thread.start()
@@ -164,6 +166,14 @@ class Worker:
             dropped = self._mailbox.drop(lambda w: stamp_ns(w.message.header.stamp) > now_ns)
             self._activation.counter.replaced(dropped)
         self._mailbox.request(lambda: self._pipeline.clock_jumped(now_ns))
+
+    def set_pose(self, told: ToldPose) -> None:
+        """Let the base be there in the map when the next image comes."""
+
+        def keep() -> None:
+            self._told_pose = told  # where the camera is on the base is not known before an image
+
+        self._mailbox.request(keep)
 
     def configure(self, config: Config, node_config: NodeConfig) -> None:
         """Change settings before the next image."""
@@ -261,6 +271,9 @@ class Worker:
             frame = self._frame(activation, message)
             if frame is None:  # the activation has ended meanwhile
                 return
+            if self._told_pose and activation.extrinsics:
+                told, self._told_pose = self._told_pose, None
+                self._pipeline.set_pose(*told.of_camera(activation.extrinsics))
             result = self._pipeline.track(frame, waiting.before_ns)
         except (FrameRejected, TrackingError) as error:
             self._reject(activation, message, error)
