@@ -40,6 +40,7 @@ _log = logging.getLogger(__name__)
 
 _TRAJECTORY = 20_000  # poses kept at most
 _LEAST_TOLD = 0.05  # m and rad: nobody knows better where the camera is
+_STILL = 1e-9  # m and rad
 _NEAR_M = 0.5  # nearer points weigh no more than at this distance
 
 
@@ -305,7 +306,8 @@ class Pipeline:
         if self._answer and self._images >= self._answer[0]:
             correction = self.loops.apply(self._answer[1])
             self._answer = None
-        moves = MapMoves(correction.T_by_segment if correction else {}, self.loops.merge())
+        asked = correction.T_by_segment.items() if correction else ()
+        moves = MapMoves({s: T for s, T in asked if not _is_still(T)}, self.loops.merge())
         if moves.T_by_segment or moves.numbers:
             self._tracker.places.keyframes.move(moves.T_by_segment, moves.numbers)
             self._trajectory.move(moves.T_by_segment, moves.numbers)
@@ -367,6 +369,11 @@ class Pipeline:
         weights = weights / camera_points[:, 2].clamp(min=_NEAR_M).square()
         points = transform_points(camera_points, result.T_map_camera)
         self.map.insert(points, colours, weights, result.segment, result.T_map_camera[:3, 3])
+
+
+def _is_still(T: Transform) -> bool:
+    """Whether it is not worth moving anything: the first segment stays, but for rounding."""
+    return bool(np.abs(T - np.eye(4)).max() < _STILL)
 
 
 def _unanswered(query: Query) -> Answer:

@@ -7,10 +7,12 @@ import json
 import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from nav_msgs.msg import Path
 from revisit import AGAIN, ANOTHER_SEED, MOST_DEG, MOST_M, Room, error
 from robot import LATCHED, camera_info_message, image_message
+from seen_again import EAGER, recognise_every_place
 from sensor_msgs.msg import CameraInfo, PointCloud2
 from tolerant import TOLERANT
 from tracked_frames import frames, pipeline
@@ -112,6 +114,22 @@ def test_the_map_is_left_alone_as_long_as_localization_only_says_so(robot):
     for frame in images[8:]:
         assert send(robot, frame).map_points > before
     assert len(robot.node._worker._pipeline._tracker.places.keyframes) > kept
+
+
+def test_loops_in_a_sessions_map_move_the_camera_and_leave_the_map_to_the_last_bit(
+    tmp_path, monkeypatch
+):
+    folder = small_session(tmp_path / "session")
+    recognise_every_place(monkeypatch)
+    subject = pipeline(**EAGER, session=str(folder), localization_only=True)
+    before, went = subject.map.to_tensors(), len(subject.trajectory())
+    subject.set_pose(optical_extrinsics(), np.eye(6))
+    for frame in frames(20):
+        subject.process(replace(frame, intrinsics=CAMERA))
+    assert subject.loops.counts.corrections > 0
+    after = subject.map.to_tensors()
+    assert all(bool((after[name] == before[name]).all()) for name in before)
+    assert len(subject.trajectory()) == went + 20
 
 
 def nowhere(folder):
