@@ -30,6 +30,7 @@ ROS_WHEELS = [
         "ros-sensor-msgs",
         "ros-std-msgs",
         "ros-std-srvs",
+        "ros-visualization-msgs",
         "ros-rosidl-adapter",  # these three build the messages that have no wheel
         "ros-rosidl-generator-py",
         "ros-rosidl-typesupport-fastrtps-c",

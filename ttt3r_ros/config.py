@@ -487,7 +487,14 @@ class Config:
     session: str = _setting(
         "",
         "Folder written by ~/save_session to continue from; nothing is tracked before "
-        "one of its keyframes is recognized.",
+        "one of its keyframes is recognized. At run time ~/load_session takes it.",
+        runtime=True,
+    )
+    localization_only: bool = _setting(
+        False,
+        "Track in the map as it is: nothing is inserted and no keyframe is kept, as "
+        "with a session whose place does not change.",
+        runtime=True,
     )
     motion_gate: float = _setting(
         0.0,

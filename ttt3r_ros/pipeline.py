@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,21 +14,33 @@ import torch
 
 from ttt3r_ros.camera.preprocessing import resize_mask
 from ttt3r_ros.config import Config
-from ttt3r_ros.geometry import Transform
+from ttt3r_ros.geometry import Transform, inverse, transform
 from ttt3r_ros.io.trajectory import BoundedTrajectory
 from ttt3r_ros.loading import Model, load_model
 from ttt3r_ros.mapping.filters import flying_pixel_mask, within_range
 from ttt3r_ros.mapping.grouping import transform_points
 from ttt3r_ros.mapping.voxel_map import VoxelMap
+from ttt3r_ros.pose_graph.graph import Edge, EdgeKind, End
 from ttt3r_ros.pose_graph.loop_closer import Answer, LoopCloser, Query
 from ttt3r_ros.session import SESSION_SEGMENT, Session, load_session, made_for
+from ttt3r_ros.tracking.covariance import moved
 from ttt3r_ros.tracking.time_guard import StampStep, TimeGuard
 from ttt3r_ros.tracking.tracker import Tracker
-from ttt3r_ros.types import Frame, FrameResult, MapMoves, SessionError, TrackingState
+from ttt3r_ros.types import (
+    Covariance,
+    Frame,
+    FrameResult,
+    MapMoves,
+    SessionError,
+    TrackedView,
+    TrackingState,
+)
 
 _log = logging.getLogger(__name__)
 
 _TRAJECTORY = 20_000  # poses kept at most
+_LEAST_TOLD = 0.05  # m and rad: nobody knows better where the camera is
+_STILL = 1e-9  # m and rad
 _NEAR_M = 0.5  # nearer points weigh no more than at this distance
 
 
@@ -55,6 +67,7 @@ class Pipeline:
         self.loops = LoopCloser(model.network, config.loop, config.process_all_images)
         self._query: Query | None = None  # about the last image
         self._answer: tuple[int, Answer] | None = None  # and the image before which it takes effect
+        self._told: Covariance | None = None  # of a pose that somebody has set since the last image
         self._moves: list[MapMoves] = []  # of the map, for the next result
         self._images = 0
         self._lost = False
@@ -62,7 +75,11 @@ class Pipeline:
         self._map_resets = 0  # of the tracker; images of before do not go into the map
         self.last_reset_reason = ""
         self._trajectory = BoundedTrajectory(_TRAJECTORY)
-        self.map = self._go_on_from(config.session) if config.session else self._empty_map()
+        if config.session:
+            self.map = self._resume(self.session_reader(config.session)(), config.session)
+            self._map_resets = self._tracker.resets
+        else:
+            self.map = VoxelMap(config.map.voxel_size_m, config.map.max_points, model.device)
 
     @classmethod
     def from_config(cls, config: Config) -> Pipeline:
@@ -112,6 +129,7 @@ class Pipeline:
             self._tracker.start_segment(f"no image for {gap_s:.3f} s")
         self._guard.accept(frame.stamp_ns)
         self._close_loops()
+        self._tracker.places.is_closed = self.config.localization_only
         result = self._tracker.step(frame)
         self._images += 1
         self._tell(result)
@@ -121,6 +139,9 @@ class Pipeline:
         self._query = None
         if view is not None and self.config.loop.enabled:
             self._query = self.loops.offer(view, self._tracker.places.keyframes.keyframes)
+            if self._told is not None:
+                self._anchor(view, self._told)
+                self._told = None
         if self._moves:
             result = replace(result, moves=tuple(self._moves))
             self._moves.clear()
@@ -138,32 +159,34 @@ class Pipeline:
             if result.resets != self._map_resets:
                 return
             self._move_map(result.moves)
-            if result.is_localized:
+            if result.is_localized and not self.config.localization_only:
                 self._insert(result)
 
     def ask_for_loops(self) -> None:
         """Find out whether the last image's place was seen before, if it is worth asking.
 
         To be called after each image, by whoever tracks, once its pose is out: it takes the time
-        of some steps, but not often (`loop.budget`).
+        of some steps, but not often (`loop.budget`). Whatever it raises, tracking may go on: the
+        question is then one without an answer.
         """
-        if self._query is not None:
-            due = self._images + self.config.loop.delay_images
-            self._answer, self._query = (due, self.loops.answer(self._query)), None
+        query, self._query = self._query, None
+        if query is None:
+            return
+        answer = _unanswered(query)
+        try:
+            answer = self.loops.answer(query)
+        finally:
+            self._answer = (self._images + self.config.loop.delay_images, answer)
 
     def reset(self, reason: str) -> None:
         """Forget state, map and time; the next image is the first at a new origin."""
         _log.info("reset: %s", reason)
-        self._guard.reset()
         self._tracker.reset()
         self.loops.reset()
-        self._query = self._answer = None
-        self._moves.clear()
-        self._lost = False
+        self._forget()
         with self._map_lock:
             self._map_resets = self._tracker.resets
             self.map.clear()
-        self._trajectory = BoundedTrajectory(_TRAJECTORY)
         self.last_reset_reason = reason
 
     def place_first_camera(self, T_odom_camera: Transform) -> None:
@@ -178,6 +201,23 @@ class Pipeline:
         else:
             self._tracker.T_odom_first_camera = T_odom_camera
             self.reset("the camera's extrinsics changed")
+
+    def set_pose(self, T_map_camera: Transform, covariance: Covariance) -> None:
+        """Take it from somebody where the last image's camera stands in the map; between images.
+
+        odom and what was mapped stay where they are, and no place is looked for any more.
+
+        Args:
+            T_map_camera: [4, 4].
+            covariance: [6, 6] of it, about the map's axes.
+        """
+        for query in (self._query, self._answer and self._answer[1].query):
+            if query:  # its answer would say where the camera was before
+                self.loops.apply(_unanswered(query))
+        self._query = self._answer = None
+        self._tracker.set_pose(T_map_camera, covariance)
+        self._told = covariance
+        _log.info("the camera's pose in the map was set to %s", T_map_camera[:3, 3].round(3))
 
     def session(self) -> Session:
         """Copy what it takes to come back to this map; tracking may go on while it is written.
@@ -197,19 +237,56 @@ class Pipeline:
         """Return a copy: stamps in nanoseconds and T_map_camera, subsampled evenly to a bound."""
         return self._trajectory.poses()
 
-    def _go_on_from(self, folder: str) -> VoxelMap:
+    def session_reader(self, folder: str) -> Callable[[], Session]:
+        """Return what reads a session for `go_on_from`, in any thread, while images are tracked.
+
+        It raises SessionError if the session cannot be used, or OSError for the file of weights.
+        """
         path = Path(folder).expanduser()
-        state = self.model.network.initial_state()
-        owner = made_for(self.config, self.model.image_size)
-        voxel_size_m, device = self.config.map.voxel_size_m, self.model.device
-        session = load_session(path, owner, state, voxel_size_m, device)
-        self._tracker.resume_from(session.keyframes)
+        state = self.model.network.initial_state().to("cpu")
+        config, image_size = self.config, self.model.image_size
+
+        def read() -> Session:
+            owner = made_for(config, image_size)
+            return load_session(path, owner, state, config.map.voxel_size_m)
+
+        return read
+
+    def go_on_from(self, session: Session, name: str) -> None:
+        """Leave this map for a session's, between two images; the next one has a new origin.
+
+        Whatever this raises, as where the device has no memory for two maps, changes nothing.
+
+        Args:
+            session: from `session_reader`.
+            name: of it, for the log.
+        """
+        fresh = self._resume(session, name)
+        with self._map_lock:
+            self._map_resets = self._tracker.resets
+            self.map = fresh
+        self.last_reset_reason = f"session {name}"
+
+    def _resume(self, session: Session, name: str) -> VoxelMap:
+        """Take all of a session but its map, which is returned."""
+        device = self.model.device
+        fresh = VoxelMap.from_tensors(session.map_tensors, self.config.map.max_points, device)
+        keyframes = [keyframe.to(device) for keyframe in session.keyframes]
+        self._tracker.resume_from(keyframes)
         self.loops.resume(SESSION_SEGMENT)
-        self._map_resets = self._tracker.resets
+        self._forget()
         for stamp_ns, T_map_camera in session.trajectory:
             self._trajectory.append(stamp_ns, T_map_camera, SESSION_SEGMENT)
-        _log.info("%s: looking for one of its %d places", path, len(session.keyframes))
-        return VoxelMap.from_tensors(session.map_tensors, self.config.map.max_points, device)
+        _log.info("%s: looking for one of its %d places", name, len(keyframes))
+        return fresh
+
+    def _forget(self) -> None:
+        """Forget time, path and whatever is under way."""
+        self._guard.reset()
+        self._query = self._answer = self._told = None
+        self._moves.clear()
+        self._lost = False
+        self._trajectory = BoundedTrajectory(_TRAJECTORY)
 
     def clock_jumped(self, now_ns: int) -> None:
         """Reset if the clock is now before the last image by `time.jump_back_s` or more.
@@ -229,13 +306,34 @@ class Pipeline:
         if self._answer and self._images >= self._answer[0]:
             correction = self.loops.apply(self._answer[1])
             self._answer = None
-        moves = MapMoves(correction.T_by_segment if correction else {}, self.loops.merge())
+        asked = correction.T_by_segment.items() if correction else ()
+        moves = MapMoves({s: T for s, T in asked if not _is_still(T)}, self.loops.merge())
         if moves.T_by_segment or moves.numbers:
             self._tracker.places.keyframes.move(moves.T_by_segment, moves.numbers)
             self._trajectory.move(moves.T_by_segment, moves.numbers)
             self._moves.append(moves)
         if correction:
+            _log.info(
+                "loop: a place of segment %d was seen again; the camera moves by %.3f m in the map",
+                correction.loops[0].first.segment,
+                correction.moved_m,
+            )
             self._tracker.correct(correction.T_newest, correction.camera_covariance)
+
+    def _anchor(self, view: TrackedView, covariance: Covariance) -> None:
+        """Let the graph know how well it is known where a segment was said to begin."""
+        graph = self.loops.graph
+        first = graph.segments[0]
+        if view.segment != first:
+            in_camera = moved(covariance, transform(view.T_map_camera[:3, :3].T, np.zeros(3)))
+            edge = Edge(
+                End(first),
+                graph.end(view.segment, view.T_map_camera),
+                inverse(graph.pose(first)) @ view.T_map_camera,
+                in_camera + _LEAST_TOLD**2 * np.eye(6),
+                EdgeKind.ODOMETRY,
+            )
+            graph.add_edge(edge)
 
     def _move_map(self, moves: Iterable[MapMoves]) -> None:
         for each in moves:
@@ -272,5 +370,12 @@ class Pipeline:
         points = transform_points(camera_points, result.T_map_camera)
         self.map.insert(points, colours, weights, result.segment, result.T_map_camera[:3, 3])
 
-    def _empty_map(self) -> VoxelMap:
-        return VoxelMap(self.config.map.voxel_size_m, self.config.map.max_points, self.model.device)
+
+def _is_still(T: Transform) -> bool:
+    """Whether it is not worth moving anything: the first segment stays, but for rounding."""
+    return bool(np.abs(T - np.eye(4)).max() < _STILL)
+
+
+def _unanswered(query: Query) -> Answer:
+    """What frees the question's place for another one."""
+    return Answer(query, (), 0, None, np.zeros((6, 6)), 0.0)

@@ -149,6 +149,10 @@ def test_the_figures_are_those_of_the_stream_the_tracker_and_the_map():
         "images replaced": "5",
         "images rejected": "3",
         "images lost (estimated)": "2",
+        "loops asked": "9",
+        "loops accepted": "3",
+        "loops gated": "1",
+        "loop corrections": "2",
     }
 
 

@@ -72,7 +72,7 @@ def test_a_path_is_sent_only_when_it_has_changed_and_somebody_listens(robot, mon
     def when_due():
         robot.in_node(robot.node._on_path_due)
         robot.node._worker._output._thread.submit(lambda: None).result()
-        robot.in_node(lambda: None)  # after what the follower has left for the executor
+        robot.in_node(lambda: None)  # after what the output thread has left for the executor
         return len(sent)
 
     robot.send(at_s=1.0)

@@ -61,6 +61,15 @@ class Keyframe:
     depth_m: float  # median
     descriptor: Descriptor
 
+    def to(self, device: torch.device | str) -> Keyframe:
+        """The same keyframe with its tensors on another device."""
+        return replace(
+            self,
+            state=self.state.to(device),
+            points=self.points.to(device),
+            confidence=self.confidence.to(device),
+        )
+
 
 def describe(features: Tensor, width: int) -> Tensor:
     """Say what an image looks like as a whole.

@@ -29,6 +29,7 @@ class PlaceMemory:
 
     Attributes:
         keyframes: what is remembered, to be read.
+        is_closed: nothing new is kept; to be set by whoever tracks.
         must_relocalize: a session's keyframes were given, and none has been recognized yet.
     """
 
@@ -41,6 +42,7 @@ class PlaceMemory:
         """
         self._network = network
         self._config = config
+        self.is_closed = False
         self.clear()
 
     def clear(self) -> None:
@@ -62,6 +64,10 @@ class PlaceMemory:
         self._is_alone = is_alone
         self._is_found = False
         self._tries = 0
+
+    def end_search(self) -> None:
+        """Look no more: somebody has said where the camera is."""
+        self._is_found, self.must_relocalize = True, False
 
     @property
     def is_searching(self) -> bool:
@@ -98,7 +104,7 @@ class PlaceMemory:
             features: of the image, [1, gh, gw, E] from `Network.encode`.
             view: all other arguments of `KeyframeStore.offer` by name.
         """
-        if not self._config.keyframes:
+        if not self._config.keyframes or self.is_closed:
             return
         with torch.inference_mode():
             descriptor = describe(features, self._network.config.enc_embed_dim)

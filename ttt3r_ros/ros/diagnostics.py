@@ -21,6 +21,7 @@ from rclpy.node import Node
 from rclpy.task import Future
 
 from ttt3r_ros.msg import TrackingStatus
+from ttt3r_ros.pose_graph.loop_closer import LoopCounts
 from ttt3r_ros.ros.parameters import OVERRIDABLE
 from ttt3r_ros.ros.stream import MANY_LOST, StreamCounts
 from ttt3r_ros.types import NS_PER_S, TrackingState
@@ -44,6 +45,7 @@ class Health:
     device: str  # as `torch.device` takes it, once configured
     counts: StreamCounts | None  # of the images since it was activated; None: it is not active
     status: TrackingStatus | None  # the last one; None: it is not configured
+    loops: LoopCounts | None  # since the last reset; None: it is not configured
     rejection: str  # why the last image that was rejected was
     max_points: int  # of the map
     base_frame: str  # that poses are of; empty: not known yet
@@ -201,6 +203,11 @@ def _values(health: Health, rate_hz: float) -> dict[str, str]:
         values["images replaced"] = str(counts.replaced)
         values["images rejected"] = str(counts.rejected)
         values["images lost (estimated)"] = str(counts.lost_estimated)
+    if health.loops is not None:
+        values["loops asked"] = str(health.loops.asked)
+        values["loops accepted"] = str(health.loops.accepted)
+        values["loops gated"] = str(health.loops.gated)
+        values["loop corrections"] = str(health.loops.corrections)
     memory = {}
     if _STATISTICS.exists():
         pages = int(_STATISTICS.read_text(encoding="ascii").split()[1])

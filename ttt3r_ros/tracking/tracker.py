@@ -33,6 +33,7 @@ from ttt3r_ros.tracking.scale_source import MetricScale
 from ttt3r_ros.tracking.segment import Segment
 from ttt3r_ros.tracking.segment_scale import boundary_scale
 from ttt3r_ros.tracking.signals import MotionGate, Signals
+from ttt3r_ros.tracking.warm_up import warm_up
 from ttt3r_ros.types import (
     Covariance,
     Frame,
@@ -44,7 +45,6 @@ from ttt3r_ros.types import (
 )
 
 _NOT_RELOCALIZED = "no place of the session has been recognized yet"
-_WARM_UP_HEIGHT = 480  # of an image, in pixels
 
 
 class Tracker:
@@ -93,19 +93,10 @@ class Tracker:
         self._begin()
 
     def warm_up(self) -> None:
-        """Let libraries choose, compile and record what they will, so that no image waits for it.
-
-        It is done for images of 4:3, and not for looking for a place with several streams at once.
-        """
-        if self._model.device.type == "cpu" and self._config.acceleration != "compile":
-            return  # nothing is chosen there
-        black = np.zeros((_WARM_UP_HEIGHT, _WARM_UP_HEIGHT * 4 // 3, 3), np.uint8)
-        image = self._preprocessor.image(black)
-        with torch.inference_mode():
-            features = self._network.encode(image.input)
-            for update in (True, False) if self._config.motion_gate else (True,):
-                _, prediction = self._network.advance(self._initial_state(), features, update)
-        read_answer(prediction)  # waits for the device
+        """Step once, so that no image waits for what libraries do at first."""
+        if self._model.device.type != "cpu" or self._config.acceleration == "compile":
+            with_gate = self._config.motion_gate > 0
+            warm_up(self._network, self._initial_state(), self._preprocessor, with_gate=with_gate)
 
     def reset(self) -> None:
         """Forget everything: a new state, a new origin at the next image."""
@@ -160,6 +151,21 @@ class Tracker:
         self._T_map_odom = orthonormal(T_new_old @ self._T_map_odom)
         if self.view is not None:  # a camera that is lost is no surer than before
             self._uncertainty.map.set(self._T_map_odom @ self._T_odom_camera, covariance)
+
+    def set_pose(self, T_map_camera: Transform, covariance: Covariance) -> None:
+        """Take it from somebody where the last camera stands in the map; odom stays as it is.
+
+        A segment begins with the same state: what was seen before stays where it is in the map.
+
+        Args:
+            T_map_camera: [4, 4].
+            covariance: [6, 6] of it.
+        """
+        self._segment = self._segment.told()
+        self._T_map_odom = orthonormal(T_map_camera @ inverse(self._T_odom_camera))
+        self._uncertainty.map.set(T_map_camera, covariance)
+        self._uncertainty.begin_segment(self._T_odom_camera)
+        self.places.end_search()
 
     def check(self, frame: Frame) -> None:
         """Check that an image can be brought to the network's size; nothing else happens.
@@ -294,21 +300,7 @@ class Tracker:
         """Offer a keyframe, unless whoever came back to it would be back in another unit."""
         if seen.intrinsics is None or self._scale.is_pending:
             return
-        segment = seen.segment
-        self.places.offer(
-            seen.features,
-            stamp_ns=seen.frame.stamp_ns,
-            segment=segment.number,
-            state=segment.state,
-            scale=segment.scale,
-            T_map_segment=self._T_map_odom @ segment.T_odom_segment,
-            T_map_camera=self._T_map_odom @ seen.T_odom_camera,
-            points=seen.points,
-            confidence=seen.confidence,
-            rgb=seen.image.rgb,
-            intrinsics=seen.intrinsics,
-            median_confidence=seen.median_confidence,
-        )
+        self.places.offer(seen.features, **seen.place(self._T_map_odom))
 
     def _share_image(self, seen: Observation) -> None:
         """Begin the next segment with the image just tracked, whose pose stays as it is."""
@@ -350,7 +342,7 @@ class Tracker:
         elif self.places.must_relocalize:
             self._uncertainty.map.set(T_map_camera, UNKNOWN)
         segment, now = seen.segment, self._segment
-        if seen.state is not TrackingState.LOST and segment.images == 1 and segment.is_alone:
+        if seen.state is not TrackingState.LOST and segment.needs_beginning:
             # What was not seen of the way is in it by now.
             segment.begin_covariance = self._uncertainty.begin_segment(self._T_odom_camera)
         if now is not segment and not now.is_alone:  # it begins with this image
