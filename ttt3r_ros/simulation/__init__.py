@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ttt3r_ros.simulation.renderer import Rendering, add_noise, render
-from ttt3r_ros.simulation.room import Rooms, make_rooms
+from ttt3r_ros.simulation.room import Rooms, make_cluttered_rooms, make_rooms
 from ttt3r_ros.simulation.trajectory import Trajectory, make_trajectory
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Rooms",
     "Trajectory",
     "add_noise",
+    "make_cluttered_rooms",
     "make_rooms",
     "make_trajectory",
     "render",
