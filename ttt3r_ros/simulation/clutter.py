@@ -60,8 +60,8 @@ class Clutter(NamedTuple):
 
 def draw_sizes(draws: Draws) -> Tensor:
     """Extents of rooms, [R, 3] metres."""
-    low, high = draws.choice(_SIZES).unflatten(-1, (3, 2)).unbind(-1)
-    return draws.uniform(low, high, 3)
+    ranges = draws.choice(_SIZES)
+    return draws.uniform(ranges[:, ::2], ranges[:, 1::2], 3)
 
 
 def place_clutter(draws: Draws, size: Tensor) -> Clutter:
@@ -76,8 +76,7 @@ def place_clutter(draws: Draws, size: Tensor) -> Clutter:
         (draws.choice(_WALL_CHOICE, AT_WALLS), draws.choice(_OPEN_CHOICE, ANYWHERE)), 1
     )
     shape = torch.tensor(list(KINDS.values()))[kind]  # [R, PIECES, 18]
-    ranges = shape[..., :6].unflatten(-1, (3, 2))
-    extent = draws.uniform(ranges[..., 0], ranges[..., 1], PIECES, 3)
+    extent = draws.uniform(shape[..., 0:6:2], shape[..., 1:6:2], PIECES, 3)
     ground, yaw = _stand(draws, size, extent)
     fractions = shape[..., 6:].reshape(-1, PIECES, PARTS, 3, 2)
     fractions = fractions - torch.tensor([[0.5], [0.5], [0.0]])

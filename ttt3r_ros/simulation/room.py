@@ -8,7 +8,7 @@ like in `materials`; pictures of a room are made by `renderer`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -85,12 +85,13 @@ class Rooms:
 
     def __getitem__(self, index: slice | Tensor) -> Rooms:
         """The rooms at these places of the batch."""
-        return replace(self, **{name: row[index] for name, row in self._rows().items()})
+        rows = {name: row[index] for name, row in self._rows().items()}
+        return Rooms(atlas=self.atlas, counts=self.counts, **rows)
 
     def to(self, device: torch.device | str) -> Rooms:
         """The same rooms on another device."""
-        moved = {name: row.to(device) for name, row in self._rows().items()}
-        return replace(self, atlas=self.atlas.to(device), **moved)
+        rows = {name: row.to(device) for name, row in self._rows().items()}
+        return Rooms(atlas=self.atlas.to(device), counts=self.counts, **rows)
 
     def _rows(self) -> dict[str, Tensor]:
         """What has a row for each room, by name."""
