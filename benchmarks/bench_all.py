@@ -15,10 +15,12 @@ import argparse
 import csv
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -151,8 +153,11 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
 
 
-def run(benchmark: Benchmark) -> tuple[list[tuple[str, str]], str]:
+def run(benchmark: Benchmark, limit_s: float = math.inf) -> tuple[list[tuple[str, str]], str]:
     """Run one; return its rows, and what kept it from ending well."""
+    limit_s = min(limit_s, _LIMIT_S)
+    if limit_s <= 0:
+        return [], "no time was left"
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "rows.csv"
         how = ["--json"] if benchmark.json else ["--csv", str(table)]
@@ -162,12 +167,12 @@ def run(benchmark: Benchmark) -> tuple[list[tuple[str, str]], str]:
                 [sys.executable, str(HERE / program), *words, *how],
                 capture_output=True,
                 text=True,
-                timeout=_LIMIT_S,
+                timeout=limit_s,
                 env=environment(),
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return [], f"not done after {_LIMIT_S:g} s"
+            return [], f"not done after {limit_s:.0f} s"
         if done.returncode:
             said = done.stderr.strip().splitlines()
             return [], said[-1] if said else f"exit status {done.returncode}"
@@ -189,16 +194,29 @@ def main(words: Sequence[str] | None = None) -> int:
     """Read the command line, run all, print; return the exit status."""
     parser = argparse.ArgumentParser(description="Run the benchmarks and print one table.")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="for all together")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="the table, as it grows")
     arguments = parser.parse_args(words)
-    lines, status = ["| | | by `benchmarks/...` |", "|---|---|---|"], 0
+    end_s, status = time.monotonic() + 60 * arguments.minutes, 0
+    if arguments.write:
+        arguments.write.unlink(missing_ok=True)
+
+    def show(line: str) -> None:
+        print(line, flush=True)
+        if arguments.write:
+            with arguments.write.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+    show("| | | by `benchmarks/...` |\n|---|---|---|")
     for benchmark in benchmarks(arguments.device):
         print(f"{benchmark.command} ...", file=sys.stderr, flush=True)
-        rows, problem = run(benchmark)
-        lines += [f"| {what} | {how_much} | `{benchmark.command}` |" for what, how_much in rows]
+        rows, problem = run(benchmark, end_s - time.monotonic())
+        for what, how_much in rows:
+            show(f"| {what} | {how_much} | `{benchmark.command}` |")
         if problem:
-            lines.append(f"| not run | {problem} | `{benchmark.command}` |")
+            show(f"| not run | {problem} | `{benchmark.command}` |")
             status = 1
-    print("\n".join([*lines, "", f"{made_with(arguments.device)}."]))
+    show(f"\n{made_with(arguments.device)}.")
     return status
 
 
