@@ -2,13 +2,17 @@
 """How good the demo model is on rooms it has not seen, under update rules and several resets.
 
     python benchmarks/evaluate_demo_model.py --json results.json
+    python benchmarks/evaluate_demo_model.py --domain second --json second.json
     python benchmarks/evaluate_demo_model.py --rules cut3r ttt3r ttt3r:0.5 brake filt3r
 
 Every room is filmed once, as long as the longest of the lengths; shorter ones are its beginnings.
 The network is stepped for several rooms at once, which changes nothing but the speed: segments are
 chained as `ttt3r_ros.tracker` does, and a test compares the two. Batches of rooms are shared among
 processes; the JSON file is written anew after each. Rooms, images and weights are fixed, so the
-numbers can be had again. Before that, the steps of one stream are timed under every rule.
+numbers can be had again. The second domain is hand-held, in cluttered rooms, halls and corridors,
+45 to 100 degrees wide, with families of textures that no training uses. As a yardstick each table
+has the classical path of `classical`, whose steps have no length: only its ATE after Sim(3) counts.
+Before that, the steps of one stream are timed under every rule.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the package
 
+from benchmarks import classical
 from ttt3r_ros.config import Config
 from ttt3r_ros.evaluation import circumstances
 from ttt3r_ros.evaluation.metrics.drift import motion_errors
@@ -41,7 +46,8 @@ from ttt3r_ros.model import Model, load_model
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.network.prediction import Prediction
 from ttt3r_ros.network.state import RecurrentState, Ttt3r, UpdateRule, find_update_rule
-from ttt3r_ros.simulation import make_rooms, make_trajectory, render
+from ttt3r_ros.simulation import make_cluttered_rooms, make_rooms, make_trajectory, render
+from ttt3r_ros.simulation.textures import other_atlas
 
 FIRST_SEED = 1_000_000  # training and the choice of settings use smaller ones
 LENGTHS = (8, 16, 32, 64, 150, 300, 600)
@@ -57,8 +63,12 @@ METRICS = {  # their heads and decimals in tables
     "rpe_trans_m": ("RPE trans [m]", 4),
     "rpe_rot_deg": ("RPE rot [deg]", 3),
     "abs_rel": ("AbsRel", 3),
+    "abs_rel_confident": ("AbsRel, confident half", 3),
     "delta_1_25": ("δ < 1.25", 3),
 }
+DOMAINS = ("robot", "second")
+_SECOND_VIEW_DEG = (45.0, 100.0)  # from left to right
+_SECOND_VIEWS = 12  # rooms go through the range in so many steps
 DRIFT_OVER_M = 1.0  # of the true path
 _FOCAL_SHARE = 0.75  # of the width
 _RENDERED_AT_ONCE = 4  # images of each room
@@ -81,6 +91,7 @@ class Plan:
     intervals: tuple[int, ...]  # images in a segment; 0: never reset
     gain_interval: int  # the interval whose gains are counted
     supersampling: int
+    domain: str = "robot"  # one of DOMAINS
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +99,7 @@ class RoomResult:
     """The errors in one room, by length, each with the METRICS but `ate_by_guess`."""
 
     guess: dict[int, dict[str, float]]
+    features: dict[int, float]  # ATE after Sim(3) of the classical path, by length
     errors: dict[tuple[str, int, int], dict[str, float]]  # by rule, interval, length
     gains: dict[str, Numbers]  # by rule, [_BINS]: how many gains fell into each tenth of 0 to 1
 
@@ -151,23 +163,39 @@ def _orthonormal(T: Tensor) -> Tensor:
 
 
 def film(
-    seeds: Sequence[int], images: int, width: int, height: int, supersampling: int
+    seeds: Sequence[int],
+    images: int,
+    width: int,
+    height: int,
+    supersampling: int,
+    domain: str = "robot",
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield image after image of some rooms.
 
     Yields:
         Colours, uint8 [B, H, W, 3]; depth in metres [B, H, W]; T_world_camera, float64 [B, 4, 4].
     """
-    rooms = make_rooms(list(seeds))
-    path = make_trajectory(list(seeds), rooms)
-    focal = _FOCAL_SHARE * width
-    lens = (focal, focal, (width - 1) / 2, (height - 1) / 2)
+    second = domain == "second"
+    rooms = make_cluttered_rooms(list(seeds), atlas=other_atlas()) if second else make_rooms(seeds)
+    path = make_trajectory(list(seeds), rooms, "free" if second else "robot")
+    focal = width * torch.tensor([focal_share(seed, domain) for seed in seeds])
+    centre = focal.new_tensor([(width - 1) / 2, (height - 1) / 2]).expand(len(seeds), 2)
+    lens = torch.cat((focal[:, None].expand(-1, 2), centre), dim=1)[:, None]
     for start in range(0, images, _RENDERED_AT_ONCE):
         stop = min(images, start + _RENDERED_AT_ONCE)
         poses = path.pose(torch.arange(start, stop, dtype=torch.float64) / RATE_HZ)
         rgb, depth = render(rooms, poses, lens, height, width, supersampling=supersampling)
         for i in range(stop - start):
             yield (255 * rgb[:, i]).round().byte(), depth[:, i], poses[:, i].double()
+
+
+def focal_share(seed: int, domain: str) -> float:
+    """The focal length of a room's camera, as a share of the width."""
+    if domain != "second":
+        return _FOCAL_SHARE
+    narrow, wide = _SECOND_VIEW_DEG
+    degrees = narrow + (wide - narrow) * (seed % _SECOND_VIEWS) / (_SECOND_VIEWS - 1)
+    return 0.5 / math.tan(math.radians(degrees / 2))
 
 
 @torch.inference_mode()
@@ -182,17 +210,20 @@ def evaluate_rooms(plan: Plan, seeds: Sequence[int], model: Model) -> list[RoomR
     }
     poses: dict[tuple[str, int], list[Tensor]] = {key: [] for key in trackers}
     depth_errors: dict[tuple[str, int], list[Tensor]] = {key: [] for key in trackers}
-    true_poses, true_depths = [], []
+    true_poses, true_depths, pictures = [], [], []
     gains = {rule: torch.zeros(batch, _BINS) for rule in plan.rules}
-    for rgb, true_m, T_world_camera in film(seeds, images, width, height, plan.supersampling):
+    shots = film(seeds, images, width, height, plan.supersampling, plan.domain)
+    for rgb, true_m, T_world_camera in shots:
         pixels = rgb.permute(0, 3, 1, 2).to(model.device).float()
         features = network.encode(pixels.div_(255).sub_(0.5).div_(0.5))
         true_poses.append(T_world_camera)
+        pictures.append(rgb.numpy())
         true_depths.append(true_m[:, ::_DEPTH_STRIDE, ::_DEPTH_STRIDE].clone())
         for (rule, interval), tracker in trackers.items():
             T_first_camera, prediction = tracker.step(features)
             poses[rule, interval].append(T_first_camera)
-            wrong = _depth_errors(prediction.points[..., 2].cpu(), true_m)
+            seen = (prediction.points[..., 2].cpu(), true_m, prediction.confidence.cpu())
+            wrong = _depth_errors(*seen)
             depth_errors[rule, interval].append(wrong)
             # A new state takes all of its first image; later segments begin with a shared one.
             if interval == plan.gain_interval and len(true_poses) > 1:
@@ -212,22 +243,32 @@ def evaluate_rooms(plan: Plan, seeds: Sequence[int], model: Model) -> list[RoomR
         }
         guess = {length: _guess(truth[room], depth[room], length) for length in plan.lengths}
         counts = {rule: count[room].double().numpy() for rule, count in gains.items()}
-        results.append(RoomResult(guess, errors, counts))
+        focal = width * focal_share(seeds[room], plan.domain)
+        K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
+        followed = classical.path([picture[room] for picture in pictures], K)
+        by_length = {n: _sim3(followed[:n], truth[room][:n]) for n in plan.lengths}
+        results.append(RoomResult(guess, by_length, errors, counts))
     return results
 
 
-def _depth_errors(depth_m: Tensor, true_m: Tensor) -> Tensor:
-    """AbsRel and the share below 1.25 of each image: [B, 2] of two [B, H, W]."""
-    relative = ((depth_m - true_m).abs() / true_m).mean(dim=(1, 2))
+def _depth_errors(depth_m: Tensor, true_m: Tensor, confidence: Tensor | None = None) -> Tensor:
+    """AbsRel, the share below 1.25, and AbsRel of the more confident half: [B, 3] of [B, H, W]."""
+    every = (depth_m - true_m).abs() / true_m
+    relative = every.mean(dim=(1, 2))
+    half = relative
+    if confidence is not None:
+        middle = confidence.flatten(1).median(dim=1).values[:, None, None]
+        good = confidence >= middle
+        half = (every * good).sum(dim=(1, 2)) / good.sum(dim=(1, 2))
     quotient = depth_m.clamp(min=_LEAST_M) / true_m
     near = (torch.maximum(quotient, 1 / quotient) < 1.25).float().mean(dim=(1, 2))
-    return torch.stack((relative, near), dim=1)
+    return torch.stack((relative, near, half), dim=1)
 
 
 def _errors(found: Numbers, depth: Numbers, truth: Numbers, length: int) -> dict[str, float]:
-    """Errors over the first images: poses [T, 4, 4] and depth errors [T, 2] of one room."""
+    """Errors over the first images: poses [T, 4, 4] and depth errors [T, 3] of one room."""
     path = trajectory_errors(found[:length], truth[:length]).by_alignment
-    abs_rel, delta = depth[:length].mean(axis=0).tolist()
+    abs_rel, delta, confident = depth[:length].mean(axis=0).tolist()
     return {
         "ate_m": _number(path["se3"].ate_rmse_m),
         "ate_sim3_m": _number(path["sim3"].ate_rmse_m),
@@ -235,6 +276,7 @@ def _errors(found: Numbers, depth: Numbers, truth: Numbers, length: int) -> dict
         "rpe_trans_m": _number(path["none"].rpe_trans_rmse_m),
         "rpe_rot_deg": _number(path["none"].rpe_rot_rmse_deg),
         "abs_rel": abs_rel,
+        "abs_rel_confident": confident,
         "delta_1_25": delta,
     }
 
@@ -244,7 +286,7 @@ def _guess(truth: Numbers, depth_m: Tensor, length: int) -> dict[str, float]:
     still = np.broadcast_to(truth[:1], truth[:length].shape)
     path = trajectory_errors(still, truth[:length])
     seen = depth_m[:length]
-    abs_rel, delta = _depth_errors(seen.median().expand_as(seen), seen).mean(dim=0).tolist()
+    abs_rel, delta, _ = _depth_errors(seen.median().expand_as(seen), seen).mean(dim=0).tolist()
     return {
         "ate_m": path.guess_ate_rmse_m,
         "ate_sim3_m": path.guess_ate_rmse_m,  # a point has no size
@@ -252,6 +294,7 @@ def _guess(truth: Numbers, depth_m: Tensor, length: int) -> dict[str, float]:
         "rpe_trans_m": _number(path.by_alignment["none"].rpe_trans_rmse_m),
         "rpe_rot_deg": _number(path.by_alignment["none"].rpe_rot_rmse_deg),
         "abs_rel": abs_rel,
+        "abs_rel_confident": math.nan,  # a guess is not confident anywhere
         "delta_1_25": delta,
     }
 
@@ -263,6 +306,10 @@ def _drift(found: Numbers, truth: Numbers) -> dict[str, float]:
         "drift_percent": drift.trans_percent if drift else math.nan,
         "drift_deg_per_m": drift.rot_deg_per_m if drift else math.nan,
     }
+
+
+def _sim3(found: Numbers, truth: Numbers) -> float:
+    return _number(trajectory_errors(found, truth).by_alignment["sim3"].ate_rmse_m)
 
 
 def _number(value: float | None) -> float:
@@ -305,6 +352,11 @@ def summarize(results: Sequence[RoomResult], plan: Plan) -> dict[str, Any]:
         guess = _by_metric([r.guess[length] for r in results])
         rows.append(
             {"rule": "constant", "interval": None, "images": length, **_means(guess, guess)}
+        )
+        yardstick = {metric: np.full(len(results), math.nan) for metric in guess}
+        yardstick["ate_sim3_m"] = np.array([r.features[length] for r in results])
+        rows.append(
+            {"rule": "features", "interval": None, "images": length, **_means(yardstick, guess)}
         )
         for interval in plan.intervals:
             found = {
@@ -448,6 +500,7 @@ def markdown(summary: dict[str, Any], about: dict[str, Any]) -> str:
         f"process meanwhile: {memory[0] / 2**20:.1f} MiB at the first of these images, "
         f"{memory[-1] / 2**20:.1f} MiB at the last. "
         f"Means over {about['rooms']} rooms ± their standard errors; seeds from {FIRST_SEED}, "
+        f"{about['domain']} domain, "
         f"{about['size']} at {RATE_HZ:g} Hz, nothing scaled. ATE after SE(3) unless named. "
         f"Per metre: over {DRIFT_OVER_M:g} m of the true path. "
         "The constant is a camera that never moves and sees one depth, the truth's median. "
@@ -510,6 +563,7 @@ def write(file: Path, about: dict[str, Any], plan: Plan, results: Sequence[RoomR
     rooms = [
         {
             "guess": result.guess,
+            "features": result.features,
             "errors": {" ".join(map(str, key)): value for key, value in result.errors.items()},
         }
         for result in results
@@ -527,6 +581,8 @@ def main(words: Sequence[str] | None = None) -> None:
     add("--rooms", type=int, default=50)
     add("--lengths", type=int, nargs="+", default=LENGTHS, metavar="N", help="images")
     add("--rules", nargs="+", default=RULES, metavar="RULE", help="also ttt3r:DAMPING")
+    add("--intervals", type=int, nargs="+", metavar="N", help="images in a segment; 0: no resets")
+    add("--domain", choices=DOMAINS, default=DOMAINS[0])
     add("--batch", type=int, default=5, help="rooms stepped together")
     add("--processes", type=int, help="default: one for each core, one with a GPU")
     add("--supersampling", type=int, default=2, help="of the images, as render")
@@ -537,18 +593,21 @@ def main(words: Sequence[str] | None = None) -> None:
     config = Config(checkpoint=arguments.checkpoint, device=arguments.device, every_frame=True)
     model = load_model(config)
     recommended = int(model.settings.get("segment.reset_interval", 0))
+    intervals = tuple(dict.fromkeys(arguments.intervals or (0, recommended, 100)))
     plan = Plan(
         config=config,
         rules=tuple(dict.fromkeys(arguments.rules)),
         lengths=tuple(sorted({*arguments.lengths})),
-        intervals=tuple(dict.fromkeys((0, recommended, 100))),
-        gain_interval=recommended,
+        intervals=intervals,
+        gain_interval=recommended if recommended in intervals else intervals[0],
         supersampling=arguments.supersampling,
+        domain=arguments.domain,
     )
     on_gpu = model.device.type == "cuda"
     processes = arguments.processes or (1 if on_gpu else os.cpu_count() or 1)
     about = {
         "size": f"{model.image_size}x{3 * model.image_size // 4}",
+        "domain": plan.domain,
         "intervals": plan.intervals,
         "gain_interval": plan.gain_interval,
         "processes": processes,

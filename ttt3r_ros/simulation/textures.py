@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ttt3r_ros.simulation.other_patterns import OTHER_FAMILIES
 from ttt3r_ros.simulation.patterns import FAMILIES, PLAIN, Loom, Weave, weave_plain
 
-__all__ = ["BORDER", "PLAIN", "Atlas", "make_atlas", "plain_atlas", "shared_atlas"]
+__all__ = ["BORDER", "PLAIN", "Atlas", "make_atlas", "other_atlas", "plain_atlas", "shared_atlas"]
 
 # Every level keeps one texel of its neighbours around it, so that bilinear lookups wrap.
 BORDER = 1
@@ -96,3 +97,9 @@ def shared_atlas(device: str = "cpu") -> Atlas:
 def plain_atlas(device: str = "cpu") -> Atlas:
     """Other textures of the same families, and one without a pattern; drawn once a device."""
     return make_atlas(seed=1, variants=4, families={**FAMILIES, PLAIN: weave_plain}).to(device)
+
+
+@lru_cache(maxsize=4)
+def other_atlas(device: str = "cpu") -> Atlas:
+    """Textures of families that no training uses; drawn once a device."""
+    return make_atlas(seed=2, variants=2, families=OTHER_FAMILIES).to(device)
