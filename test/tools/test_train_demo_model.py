@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tools import train_demo_model as command
 from tools.training import clips as clips_module
 from tools.training import workers
 from tools.training.clips import ClipPool, Windows, evaluation_windows
@@ -144,6 +145,27 @@ def test_a_training_from_weights_begins_with_their_answers_and_the_wanted_mean_l
     torch.testing.assert_close(after, torch.tensor(SETTINGS.mean_logit), rtol=0, atol=0.1)
     for a, b in zip(run(trainer.network, image, 0), run(weights, image, 0), strict=True):
         assert (a - b).abs().mean() < 0.01  # softmax hardly sees the difference
+
+
+def test_the_command_goes_on_from_an_exported_file(tmp_path, monkeypatch, held_out):
+    first = initial_network(TINY, seed=5, update_rule="cut3r")
+    export(first, tmp_path / "first.safetensors", {}, "a test")
+    monkeypatch.setattr(command, "DEMO_NETWORK", TINY)
+    monkeypatch.setattr(command, "evaluation_windows", lambda *_, **__: held_out)
+    monkeypatch.setattr(
+        command, "settings_from_weights", lambda minutes, seed: replace(SETTINGS, minutes=minutes)
+    )
+    words = ["--output", str(tmp_path / "out"), "--minutes", "0.002"]
+    monkeypatch.setattr(
+        "sys.argv", ["train", *words, "--from", str(tmp_path / "first.safetensors")]
+    )
+    command.main()
+    network, images, _ = load_average(tmp_path / "out" / LAST, TINY, "cut3r")
+    assert images > 0
+    moved = network.pose_token - first.pose_token
+    assert 0 < moved.norm() < 0.1 * first.pose_token.norm()
+    with pytest.raises(SystemExit):  # what is there is not written over
+        command.main()
 
 
 def test_nothing_but_the_helpers_learns_in_the_first_steps(tmp_path, pool):
