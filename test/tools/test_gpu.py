@@ -10,27 +10,16 @@ from dataclasses import replace
 import pytest
 import torch
 from places import ROOT
+from tiny_training import TINY
 
 from benchmarks import bench_all
 from tools import gpu as subject
 from tools.training.export import export
 from tools.training.initial import initial_network
-from tools.training.settings import DEMO_NETWORK, settings_from_weights
+from tools.training.settings import settings_from_weights
 from tools.training.trainer import LAST, Trainer
 from ttt3r_ros.network.checkpoint import load_network, read_checkpoint
 
-TINY = replace(
-    DEMO_NETWORK,
-    enc_embed_dim=48,
-    enc_depth=1,
-    enc_num_heads=3,
-    dec_embed_dim=32,
-    dec_depth=2,
-    dec_num_heads=2,
-    state_dec_num_heads=2,
-    local_mem_size=4,
-    refiner_width=16,
-)
 MAY_BE_MISSING = ("evo", "jinja2", "matplotlib", "rclpy", "rosbags", "scipy", "viser", "yaml")
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny_training import TINY
 
 from tools import train_demo_model as command
 from tools.training import clips as clips_module
@@ -19,25 +20,13 @@ from tools.training.gauge import set_mean_logit
 from tools.training.initial import initial_network, start_refiner
 from tools.training.losses import inverse, quaternion
 from tools.training.muon import Muon, orthogonal
-from tools.training.settings import DEMO_NETWORK, WIDTH, TrainingSettings
+from tools.training.settings import WIDTH, TrainingSettings
 from tools.training.streams import Streams
 from tools.training.trainer import CURVE, LAST, Trainer
 from tools.training.unroll import unroll
 from ttt3r_ros.network.checkpoint import load_network, read_checkpoint
 from ttt3r_ros.network.refiner import Refiner
 
-TINY = replace(
-    DEMO_NETWORK,
-    enc_embed_dim=48,
-    enc_depth=1,
-    enc_num_heads=3,
-    dec_embed_dim=32,
-    dec_depth=2,
-    dec_num_heads=2,
-    state_dec_num_heads=2,
-    local_mem_size=4,
-    refiner_width=16,
-)
 SETTINGS = TrainingSettings(
     minutes=1,
     frames_per_step=4,
