@@ -24,11 +24,6 @@ class Linear(nn.Linear):
     Weights kept in half the precision make the product one in theirs.
     """
 
-    def reset_parameters(self) -> None:
-        """Draw weights, but not where they are only announced: those of a file take their place."""
-        if not self.weight.is_meta:
-            super().reset_parameters()
-
     def forward(self, x: Tensor) -> Tensor:
         """Maps [..., in_features] to [..., out_features]."""
         if self.weight.dtype in LOWER.values():
