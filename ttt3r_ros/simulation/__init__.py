@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ttt3r_ros.simulation.camera_path import Trajectory, make_trajectory
     from ttt3r_ros.simulation.renderer import Rendering, add_noise, render
-    from ttt3r_ros.simulation.room import Rooms, make_rooms
+    from ttt3r_ros.simulation.room import Rooms, make_cluttered_rooms, make_rooms
 
 __all__ = [
     "Rendering",
     "Rooms",
     "Trajectory",
     "add_noise",
+    "make_cluttered_rooms",
     "make_rooms",
     "make_trajectory",
     "render",
@@ -27,7 +28,7 @@ __all__ = [
 
 _MODULES = {
     **dict.fromkeys(("Rendering", "add_noise", "render"), "renderer"),
-    **dict.fromkeys(("Rooms", "make_rooms"), "room"),
+    **dict.fromkeys(("Rooms", "make_cluttered_rooms", "make_rooms"), "room"),
     **dict.fromkeys(("Trajectory", "make_trajectory"), "camera_path"),
 }
 
