@@ -47,6 +47,7 @@ from ttt3r_ros.evaluation.report.plots import (
     horizontal_axes,
     path_plots,
     spans,
+    subsample,
     time_plots,
 )
 from ttt3r_ros.evaluation.report.render import (
