@@ -136,9 +136,11 @@ class Pipeline:
         if result.is_localized:
             self._trajectory.append(result.stamp_ns, result.T_map_camera, result.segment)
         view = self._tracker.view
+        if self._query is not None:  # nobody has asked: the next image may
+            self.loops.apply(_unanswered(self._query))
         self._query = None
         if view is not None and self.config.loop.enabled:
-            self._query = self.loops.offer(view, self._tracker.places.keyframes.keyframes)
+            self._query = self.loops.offer(view, self._tracker.places.keyframes)
             if self._told is not None:
                 self._anchor(view, self._told)
                 self._told = None
@@ -225,13 +227,17 @@ class Pipeline:
         Raises:
             SessionError: no place is remembered yet.
         """
-        with self._map_lock:
-            self._move_map(self._moves)  # as keyframes and path have moved already
-            self._moves.clear()
-        keyframes = self._tracker.places.keyframes.keyframes
+        self.settle_map()
+        keyframes = self._tracker.places.keyframes
         if not keyframes:
             raise SessionError("no place is remembered yet that one could come back to")
         return Session(keyframes, self.map.to_tensors(), self.trajectory())
+
+    def settle_map(self) -> None:
+        """Move the map between two images where keyframes and path have moved already."""
+        with self._map_lock:
+            self._move_map(self._moves)
+        self._moves.clear()
 
     def trajectory(self) -> list[tuple[int, Transform]]:
         """Return a copy: stamps in nanoseconds and T_map_camera, subsampled evenly to a bound."""
@@ -309,7 +315,7 @@ class Pipeline:
         asked = correction.T_by_segment.items() if correction else ()
         moves = MapMoves({s: T for s, T in asked if not _is_still(T)}, self.loops.merge())
         if moves.T_by_segment or moves.numbers:
-            self._tracker.places.keyframes.move(moves.T_by_segment, moves.numbers)
+            self._tracker.places.move(moves.T_by_segment, moves.numbers)
             self._trajectory.move(moves.T_by_segment, moves.numbers)
             self._moves.append(moves)
         if correction:

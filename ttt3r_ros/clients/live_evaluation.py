@@ -186,6 +186,8 @@ class LiveEvaluation:
             raise EvaluationError(f"{status}: nothing heard")
         client.check_truth()
         client.check_extrinsics()
+        self._executor.remove_node(client)
+        client.destroy_node()
         self._depth.finish()
         return _result(client, self._depth, self._depth_comparison, self._request, about)
 

@@ -130,6 +130,8 @@ class Outputs:
         if _is_withheld(result, node_config):
             return
         limits = (config.confidence.min, config.depth.max_m)
+        if self._points.get_subscription_count():  # first, for the depth is in the points
+            self._points.publish(points_message(result, *limits))
         if self._depth.get_subscription_count():
             self._depth.publish(depth_message(result, *limits))
         if result.intrinsics and self._depth_info.get_subscription_count():
@@ -138,8 +140,6 @@ class Outputs:
             self._confidence.publish(confidence_message(result))
         if self._rgb.get_subscription_count():
             self._rgb.publish(rgb_message(result))
-        if self._points.get_subscription_count():
-            self._points.publish(points_message(result, *limits))
 
     def status(
         self,
