@@ -231,7 +231,13 @@ class Pipeline:
         keyframes = self._tracker.places.keyframes.keyframes
         if not keyframes:
             raise SessionError("no place is remembered yet that one could come back to")
-        return Session(keyframes, self.map.to_tensors(), self.trajectory())
+        return Session(
+            keyframes,
+            self.map.to_tensors(),
+            self.trajectory(),
+            self.loops.graph.copy(),
+            self._trajectory.segments(),
+        )
 
     def trajectory(self) -> list[tuple[int, Transform]]:
         """Return a copy: stamps in nanoseconds and T_map_camera, thinned evenly to a bound."""
