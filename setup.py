@@ -81,7 +81,16 @@ setup(
         "evaluation": ["evo>=1.28"],
         "benchmark": PEERS,
         "view": ["viser>=1.1"],
-        "dev": ["cyclonedds", "mypy", "pytest>=7", "pytest-timeout", "ruff", "types-PyYAML"],
+        "dev": [
+            "cyclonedds",
+            "import-linter",
+            "mypy",
+            "pytest>=7",
+            "pytest-timeout",
+            "pytest-xdist",
+            "ruff",
+            "types-PyYAML",
+        ],
     },
     entry_points={
         "console_scripts": [

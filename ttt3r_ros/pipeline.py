@@ -72,7 +72,7 @@ class Pipeline:
         self._images = 0
         self._lost = False
         self._map_lock = threading.Lock()
-        self._map_resets = 0  # of the tracker when the map was last empty
+        self._map_resets = 0  # of the tracker; images of before do not go into the map
         self.last_reset_reason = ""
         self._trajectory = BoundedTrajectory(_TRAJECTORY)
         if config.session:
@@ -200,7 +200,7 @@ class Pipeline:
             self._tracker.place_first_camera(T_odom_camera)
         else:
             self._tracker.T_odom_first_camera = T_odom_camera
-            self.reset("the camera's mount changed")
+            self.reset("the camera's extrinsics changed")
 
     def set_pose(self, T_map_camera: Transform, covariance: Covariance) -> None:
         """Take it from somebody where the last image's camera stands in the map; between images.
@@ -240,7 +240,7 @@ class Pipeline:
         )
 
     def trajectory(self) -> list[tuple[int, Transform]]:
-        """Return a copy: stamps in nanoseconds and T_map_camera, thinned evenly to a bound."""
+        """Return a copy: stamps in nanoseconds and T_map_camera, subsampled evenly to a bound."""
         return self._trajectory.poses()
 
     def session_reader(self, folder: str) -> Callable[[], Session]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loops with a network of random weights, which recognises nothing by itself."""
+"""Loops with a network of random weights, which recognizes nothing by itself."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def test_a_path_is_sent_only_when_it_has_changed_and_somebody_listens(robot, mon
     assert [when_due() for _ in range(3)] == [2, 2, 2]
 
 
-def test_messages_of_poses_are_made_once_for_each_mount():
+def test_messages_of_poses_are_made_once_for_each_extrinsics():
     def extrinsics(x):
         T = optical_extrinsics((x, 0, 0, 0, 0, 0))
         return Extrinsics("base", T, T, is_published=True)

@@ -42,7 +42,7 @@ class Novelty:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Keyframe:
-    """The recurrent state after one image, and what it takes to recognise the place.
+    """The recurrent state after one image, and what it takes to recognize the place.
 
     Tensors stay on the network's device. A state is 4 MB with the published networks.
     """

@@ -58,7 +58,8 @@ class Worker:
     """Takes images from a mailbox through the pipeline, and gives them to the output thread.
 
     The public methods are for the executor's thread and never wait, but for `end`. Those with an
-    underscore run in the worker's own, but for `_correct` and `_send_corrections`.
+    underscore run in the worker's own, but for `_correct` and `_send_corrections` (the executor's)
+    and `_guarded`, which any thread may call.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class Worker:
         Args:
             camera: what is known of the camera.
             masks: of its images.
-            find_extrinsics: finds the mount of a camera frame; it may raise `FrameRejected`.
+            find_extrinsics: finds the extrinsics of a camera frame; it may raise `FrameRejected`.
             odometry: of the robot, if the scale or odom -> base comes from it.
         """
         is_foreign = self._node_config.odom_source == "tf"
