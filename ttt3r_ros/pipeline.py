@@ -67,7 +67,7 @@ class Pipeline:
         self.loops = LoopCloser(model.network, config.loop, config.process_all_images)
         self._query: Query | None = None  # about the last image
         self._answer: tuple[int, Answer] | None = None  # and the image before which it takes effect
-        self._told: Covariance | None = None  # of a pose that somebody has set since the last image
+        self._is_told = False  # somebody has set the pose since the last image with a place
         self._moves: list[MapMoves] = []  # of the map, for the next result
         self._images = 0
         self._lost = False
@@ -140,10 +140,12 @@ class Pipeline:
             self.loops.apply(_unanswered(self._query))
         self._query = None
         if view is not None and self.config.loop.enabled:
+            if self._is_told:  # what was tracked says nothing of where that is
+                view = replace(view, begin_covariance=None)
             self._query = self.loops.offer(view, self._tracker.places.keyframes)
-            if self._told is not None:
-                self._anchor(view, self._told)
-                self._told = None
+            if self._is_told:
+                self._anchor(view, result.map_pose_covariance)
+                self._is_told = False
         if self._moves:
             result = replace(result, moves=tuple(self._moves))
             self._moves.clear()
@@ -218,7 +220,7 @@ class Pipeline:
                 self.loops.apply(_unanswered(query))
         self._query = self._answer = None
         self._tracker.set_pose(T_map_camera, covariance)
-        self._told = covariance
+        self._is_told = True
         _log.info("the camera's pose in the map was set to %s", T_map_camera[:3, 3].round(3))
 
     def session(self) -> Session:
@@ -231,7 +233,13 @@ class Pipeline:
         keyframes = self._tracker.places.keyframes
         if not keyframes:
             raise SessionError("no place is remembered yet that one could come back to")
-        return Session(keyframes, self.map.to_tensors(), self.trajectory())
+        return Session(
+            keyframes,
+            self.map.to_tensors(),
+            self.trajectory(),
+            self.loops.graph.copy(),
+            self._trajectory.segments(),
+        )
 
     def settle_map(self) -> None:
         """Move the map between two images where keyframes and path have moved already."""
@@ -289,7 +297,8 @@ class Pipeline:
     def _forget(self) -> None:
         """Forget time, path and whatever is under way."""
         self._guard.reset()
-        self._query = self._answer = self._told = None
+        self._query = self._answer = None
+        self._is_told = False
         self._moves.clear()
         self._lost = False
         self._trajectory = BoundedTrajectory(_TRAJECTORY)
@@ -327,7 +336,7 @@ class Pipeline:
             self._tracker.correct(correction.T_newest, correction.camera_covariance)
 
     def _anchor(self, view: TrackedView, covariance: Covariance) -> None:
-        """Let the graph know how well it is known where a segment was said to begin."""
+        """Tie the segment of an image to the map as well as its place there is known, [6, 6]."""
         graph = self.loops.graph
         first = graph.segments[0]
         if view.segment != first:

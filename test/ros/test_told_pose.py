@@ -19,9 +19,12 @@ from tracked_frames import frames, pipeline
 from ttt3r_ros.geometry import Intrinsics, Transform, inverse, transform_from_quaternion
 from ttt3r_ros.msg import TrackingStatus
 from ttt3r_ros.pose_graph.graph import EdgeKind
+from ttt3r_ros.relocalization.place_memory import PlaceMemory
 from ttt3r_ros.ros.told_pose import TOPICS, read_told_pose
 from ttt3r_ros.session import made_for, save_session
+from ttt3r_ros.types import TrackingState
 
+LOST = TrackingState.LOST
 CAMERA = Intrinsics(100.0, 100.0, 63.5, 47.5, 128, 96)
 MOUNT = [0.3, 0.0, 0.5, 0.0, 0.2, 0.0]
 COVARIANCE = np.diag([0.25, 0.25, 0.0, 0.0, 0.0, 0.0685])  # RViz's
@@ -174,6 +177,36 @@ def test_a_camera_that_is_looked_for_in_a_session_is_where_somebody_says(robot, 
     assert send(robot, unknown[3]).state == TrackingStatus.TRACKING
 
 
+def assert_pulls_nothing(graph, segment):
+    """What was tracked before says nothing of where the segment is in the map."""
+    (boundary,) = [
+        edge
+        for edge in graph.edges
+        if edge.kind is EdgeKind.BOUNDARY and edge.second.segment == segment
+    ]
+    assert boundary.covariance[0, 0] >= 100.0
+
+
+def test_a_camera_that_is_lost_after_somebody_said_where_it_is_stays_there(monkeypatch):
+    monkeypatch.setattr(PlaceMemory, "find", lambda *_: None)
+    subject = pipeline(**{**EAGER, "tracking.lost_contrast": 2.0})
+    images = [replace(frame, intrinsics=CAMERA) for frame in frames(12)]
+    for frame in images[:3]:
+        last = subject.process(frame)
+    T_map_camera = last.T_map_camera.copy()
+    T_map_camera[:3, 3] += 10.0
+    subject.set_pose(T_map_camera, COVARIANCE)
+    assert subject.process(replace(images[3], rgb=np.zeros_like(images[3].rgb))).state == LOST
+    for frame in images[4:]:
+        result = subject.process(frame)
+        if result.is_localized:
+            break
+    graph = subject.loops.graph
+    assert result.T_map_camera[0, 3] > last.T_map_camera[0, 3] + 5.0
+    assert_pulls_nothing(graph, result.segment)
+    assert [edge.kind for edge in graph.edges].count(EdgeKind.ODOMETRY) == 1
+
+
 def test_loops_know_how_well_a_pose_was_known_that_somebody_said(monkeypatch):
     recognise_every_place(monkeypatch)
     subject = pipeline(**{**EAGER, "loop.max_correction_m": 0.0})  # nothing moves by itself
@@ -192,7 +225,10 @@ def test_loops_know_how_well_a_pose_was_known_that_somebody_said(monkeypatch):
     np.testing.assert_allclose(there, result.T_map_camera, atol=1e-9)
     axes = result.T_map_camera[:3, :3]
     place = axes @ edge.covariance[:3, :3] @ axes.T
-    np.testing.assert_allclose(np.diag(place), [0.2525, 0.2525, 0.0025], atol=1e-9)
+    known = result.map_pose_covariance[:3, :3]
+    np.testing.assert_allclose(place, known + 0.05**2 * np.eye(3), atol=1e-9)
+    assert known[0, 0] >= COVARIANCE[0, 0]
+    assert_pulls_nothing(graph, result.segment)
     asked = subject.loops.counts.asked
     for frame in images[7:]:
         subject.process(frame)

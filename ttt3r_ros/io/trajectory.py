@@ -106,6 +106,10 @@ class BoundedTrajectory:
         ]
         self._segments = [numbers.get(segment, segment) for segment in self._segments]
 
+    def segments(self) -> list[int]:
+        """Return a copy: the segment of each of the poses."""
+        return list(self._segments)
+
     def poses(self) -> list[tuple[int, Transform]]:
         """Return a copy: stamps in nanoseconds and poses, in order."""
         return list(self._poses)

@@ -26,25 +26,17 @@ class Segment:
     images: int = 0  # tracked, the shared one included
     written: int = 0  # images written into the state, the shared one not counted
     begin_covariance: Covariance | None = None  # see `TrackedView`
-    is_told: bool = False  # somebody has said where in the map it begins
 
     @property
     def is_alone(self) -> bool:
         """Whether it shares no image with the segment before, so that places are to be compared."""
         return self.boundary_reason != ""
 
-    @property
-    def needs_beginning(self) -> bool:
-        """Whether it begins with the last image, which nothing joins to the segment before."""
-        return self.images == 1 and self.is_alone and not self.is_told
-
     def told(self) -> Segment:
         """What goes on with the same state where somebody has said that the camera is."""
         if not self.images:
-            return replace(self, is_told=True)
-        return replace(
-            self, number=self.number + 1, boundary_reason="", begin_covariance=None, is_told=True
-        )
+            return self
+        return replace(self, number=self.number + 1, boundary_reason="", begin_covariance=None)
 
     def relocalized(self) -> None:
         """Note that it goes on from the state of a keyframe."""

@@ -342,7 +342,7 @@ class Tracker:
         elif self.places.must_relocalize:
             self._uncertainty.map.set(T_map_camera, UNKNOWN)
         segment, now = seen.segment, self._segment
-        if seen.state is not TrackingState.LOST and segment.needs_beginning:
+        if seen.state is not TrackingState.LOST and segment.images == 1 and segment.is_alone:
             # What was not seen of the way is in it by now.
             segment.begin_covariance = self._uncertainty.begin_segment(self._T_odom_camera)
         if now is not segment and not now.is_alone:  # it begins with this image
