@@ -14,14 +14,15 @@ RUN := AMENT_PREFIX_PATH=$(CURDIR)/.venv:$(AMENT_PREFIX_PATH) \
   LD_LIBRARY_PATH=$(CURDIR)/.venv/lib:$(LD_LIBRARY_PATH) .venv/bin/python
 endif
 
-.PHONY: help env env-dev demo test bench bench-gpu lint clean
+.PHONY: help env env-dev demo test bench bench-gpu gpu lint clean
 
 help:
 	@echo "make demo   run the demonstration; its results go to demo_output/"
 	@echo "make env    only make the environment .venv (the other targets do it by themselves)"
 	@echo "make test   run the tests"
 	@echo "make bench  measure how fast it is, on the CPU; 3 minutes (bench-gpu: on a GPU)"
-	@echo "make lint   check style, format and types"
+	@echo "make gpu    parity, benchmarks and training on a GPU, 8 minutes; into gpu_output/"
+	@echo "make lint   check style, format, import rules and types"
 	@echo "make clean  remove everything that make has made"
 	@echo "Another Python (3.10 to 3.13): make PYTHON=python3.12 ..."
 
@@ -34,8 +35,9 @@ env-dev:
 demo: env
 	$(RUN) -m ttt3r_ros.cli demo --output demo_output
 
+# A file's tests share what they make, and one worker; DDS domains are locked across processes.
 test: env-dev
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 bench: env-dev
 	$(RUN) benchmarks/bench_all.py
@@ -44,9 +46,14 @@ bench: env-dev
 bench-gpu:
 	$(PYTHON) benchmarks/bench_all.py --device cuda --minutes 8
 
+# Everything worth doing on a GPU in eight minutes, see tools/gpu.py.
+gpu:
+	$(PYTHON) tools/gpu.py
+
 lint: env-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	.venv/bin/lint-imports --no-cache
 	$(RUN) -m mypy
 
 clean:

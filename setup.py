@@ -30,6 +30,7 @@ ROS_WHEELS = [
         "ros-sensor-msgs",
         "ros-std-msgs",
         "ros-std-srvs",
+        "ros-visualization-msgs",
         "ros-rosidl-adapter",  # these three build the messages that have no wheel
         "ros-rosidl-generator-py",
         "ros-rosidl-typesupport-fastrtps-c",
@@ -80,7 +81,16 @@ setup(
         "evaluation": ["evo>=1.28"],
         "benchmark": PEERS,
         "view": ["viser>=1.1"],
-        "dev": ["cyclonedds", "mypy", "pytest>=7", "pytest-timeout", "ruff", "types-PyYAML"],
+        "dev": [
+            "cyclonedds",
+            "import-linter",
+            "mypy",
+            "pytest>=7",
+            "pytest-timeout",
+            "pytest-xdist",
+            "ruff",
+            "types-PyYAML",
+        ],
     },
     entry_points={
         "console_scripts": [

@@ -51,7 +51,6 @@ from ttt3r_ros.network.precision import PRECISIONS
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.simulation.scene import Scene
 from ttt3r_ros.simulation.scene_options import SceneOptions
-from ttt3r_ros.tracking import tracker as tracker_module
 from ttt3r_ros.types import Frame, TrackingState
 
 SHIPPED = "shipped"
@@ -132,12 +131,12 @@ def parts_timed(pipeline: Pipeline) -> Iterator[dict[str, float]]:
     device = pipeline.model.device
     tracker = pipeline._tracker
     found: tuple[tuple[Any, str, str], ...] = (
-        (tracker_module, "network_image", "preprocessing"),
+        (tracker._preprocessor, "image", "preprocessing"),
         (tracker._network, "encode", "network"),
         (tracker._network, "advance", "network"),
         (tracker, "_download", "download"),
         (tracker.monitor, "observe", "tracking state"),
-        (pipeline, "_merge", "map"),
+        (pipeline, "integrate", "map"),
     )
     originals = [getattr(owner, name) for owner, name, _ in found]
     for (owner, name, part), original in zip(found, originals, strict=True):
@@ -145,11 +144,8 @@ def parts_timed(pipeline: Pipeline) -> Iterator[dict[str, float]]:
     try:
         yield spent
     finally:
-        for (owner, name, _), original in zip(found, originals, strict=True):
-            if owner is tracker_module:
-                setattr(owner, name, original)
-            else:
-                delattr(owner, name)  # the class's own is behind it
+        for owner, name, _ in found:
+            delattr(owner, name)  # the class's own is behind it
 
 
 def _timed(original: Any, part: str, spent: dict[str, float], device: torch.device) -> Any:

@@ -13,7 +13,7 @@ import PIL.Image
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmarks.evaluate_covariance import (
+from benchmarks.covariance_errors import (
     CAMERAS,
     COVERED,
     POSITION,

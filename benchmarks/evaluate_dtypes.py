@@ -94,7 +94,7 @@ class Options:
 
     def intervals_of(self, model: Model) -> tuple[int, ...]:
         """Images in a segment; 0: never reset."""
-        recommended = int(model.settings.get("segment.reset_interval", 0))
+        recommended = model.reset_interval
         return self.intervals or tuple(dict.fromkeys((recommended, 0)))
 
 

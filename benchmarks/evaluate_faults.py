@@ -81,7 +81,7 @@ class Run:
     step_errors_deg: list[float]
 
 
-class Follower:
+class TrackedStream:
     """The tracker with what its images were judged by."""
 
     def __init__(self, model: Model, config: Config) -> None:
@@ -95,16 +95,16 @@ class Follower:
         compared = dict(self._tracker.monitor.compared)
         return Judged(result.state, compared, result.T_odom_camera)
 
-    def split(self) -> Follower:
+    def split(self) -> TrackedStream:
         """Return one that has seen the same; the weights are shared."""
         return copy.deepcopy(self, {id(self._model): self._model})
 
 
 def follow(
-    follower: Follower, rgb: Pictures, from_ns: int = 0, rate_hz: float = RATE_HZ
+    stream: TrackedStream, rgb: Pictures, from_ns: int = 0, rate_hz: float = RATE_HZ
 ) -> list[Judged]:
     """Follow pictures [F, H, W, 3] that begin at `from_ns`."""
-    return [follower.step(frame) for frame in frames(rgb, from_ns, rate_hz)]
+    return [stream.step(frame) for frame in frames(rgb, from_ns, rate_hz)]
 
 
 class Studio(streams.Studio):
@@ -175,11 +175,11 @@ def evaluate_room(context: Context[Options], seed: int) -> Room:
     t_s = _times(max(plan.clean, stop + plan.after))
     poses = studio.path.pose(t_s)
     film = studio.pictures(poses)
-    follower = Follower(model, config)
-    before = follow(follower, film[:first])
-    good = {GOOD[0]: before + follow(follower.split(), film[first : plan.clean], _stamp_ns(first))}
+    stream = TrackedStream(model, config)
+    before = follow(stream, film[:first])
+    good = {GOOD[0]: before + follow(stream.split(), film[first : plan.clean], _stamp_ns(first))}
     for name, pictures, rate_hz in studio.good(plan.good):
-        good[name] = follow(Follower(model, config), pictures, rate_hz=rate_hz)
+        good[name] = follow(TrackedStream(model, config), pictures, rate_hz=rate_hz)
     runs = {}
     for name in plan.faults:
         cut, truth, end = name in CUTS, poses, stop + plan.after
@@ -189,7 +189,7 @@ def evaluate_room(context: Context[Options], seed: int) -> Room:
             faulty = studio.pictures(truth[:, first:end])
         else:
             faulty = PICTURE_FAULTS[name](film[:end], first, stop, seed)[first:]
-        images = before + follow(follower.split(), faulty, _stamp_ns(first))
+        images = before + follow(stream.split(), faulty, _stamp_ns(first))
         errors = [] if cut else list(_step_errors(images, truth[0].double().numpy(), first, stop))
         runs[name] = Run(
             images,

@@ -117,7 +117,7 @@ def drive(
         The store of each room, and the true poses of all images, [R, 4, 4] each; a keyframe's
         stamp is the number of its image.
     """
-    network, interval = model.network, int(model.settings.get("segment.reset_interval", 0))
+    network, interval = model.network, model.reset_interval
     count = len(studio.rooms)
     stores = [KeyframeStore(options.capacity) for _ in range(count)]
     # Its segments are an image shorter than the tracker's; the figures were made so.

@@ -115,7 +115,7 @@ class Watch:
         worker, outputs = node._configured_worker(), node._outputs
         pipeline = worker._pipeline
         self._around(worker._mailbox, "put", before=self._on_put)
-        self._around(worker_module, "frame_from_image", before=self._on_taken)
+        self._around(worker_module, "decode", before=self._on_taken)
         self._around(pipeline._tracker, "step", self._note("begun"), self._note("stepped"))
         self._around(outputs._frames, "publish_pose", after=self._note("sent"))
         for owner, name, part in (

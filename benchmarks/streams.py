@@ -41,7 +41,8 @@ class Studio:
     Attributes:
         rooms: R of them.
         path: where their cameras are.
-        lens: of all cameras.
+        lenses: of their cameras; one for all, or one each.
+        lens: the first of these.
     """
 
     def __init__(
@@ -50,16 +51,32 @@ class Studio:
         width: int,
         loop_s: float | None = None,
         style: str = "robot",
+        *,
+        rooms: Rooms | None = None,
+        focal_shares: Sequence[float] = (FOCAL_SHARE,),
     ) -> None:
         """Build them for pictures of `width` times three quarters of that, in pixels.
+
+        Args:
+            seeds: of rooms and paths.
+            width: of the pictures.
+            loop_s: as `make_trajectory`.
+            style: as `make_trajectory`.
+            rooms: others than those of `make_rooms`.
+            focal_shares: focal lengths as shares of the width; one for all, or one each.
 
         Raises:
             ValueError: see `make_rooms` and `make_trajectory`.
         """
-        self.rooms = make_rooms(seeds)
+        self.rooms = make_rooms(seeds) if rooms is None else rooms
         self.path = make_trajectory(seeds, self.rooms, style, loop_s)
-        height, focal = 3 * width // 4, FOCAL_SHARE * width
-        self.lens = Intrinsics(focal, focal, (width - 1) / 2, (height - 1) / 2, width, height)
+        height = 3 * width // 4
+        centre = (width - 1) / 2, (height - 1) / 2
+        self.lenses = [
+            Intrinsics(share * width, share * width, *centre, width, height)
+            for share in focal_shares
+        ]
+        self.lens = self.lenses[0]
 
     def render(
         self, T_world_camera: Tensor, rooms: Rooms | None = None, supersampling: int = 1
@@ -71,14 +88,13 @@ class Studio:
             rooms: R others than these.
             supersampling: as `render`.
         """
-        lens = self.lens
-        pinhole = (lens.fx, lens.fy, lens.cx, lens.cy)
+        pinholes = torch.tensor([(lens.fx, lens.fy, lens.cx, lens.cy) for lens in self.lenses])
         return render(
             self.rooms if rooms is None else rooms,
             T_world_camera,
-            pinhole,
-            lens.height,
-            lens.width,
+            pinholes[:, None],
+            self.lens.height,
+            self.lens.width,
             supersampling=supersampling,
         )
 

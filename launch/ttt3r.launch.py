@@ -21,6 +21,7 @@ TOPICS = {
     "camera_info": "the camera's intrinsics",
     "mask": "images whose pixels that are not 0 are left out of the map",
     "odometry": "the robot's own odometry, for scale_source odom",
+    "initialpose": "where somebody says that the robot is in the map",
 }
 # Parameters that may be given as arguments, and then beat the parameter file.
 PARAMETERS = {

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The package's descriptions agree with each other and the code, and its parts keep apart.
+"""The package's descriptions agree with each other and the code: those for pip, colcon and rosdep.
 
-Descriptions are those for pip, colcon and rosdep. The rules about imports keep each part of the
-package usable without the libraries of the others.
+Which part may import what is said in pyproject.toml and checked by `make lint`.
 """
 
 from __future__ import annotations
@@ -88,16 +87,6 @@ def is_ros(module: str) -> bool:
     top = module.split(".")[0]
     is_messages = top.endswith(("_msgs", "_interfaces")) or is_of(module, "ttt3r_ros.msg")
     return is_messages or top in ROS_LIBRARIES
-
-
-def violations(folder: Path, is_forbidden, *, leaving_out: Path | None = None) -> list[str]:
-    return [
-        f"{path.relative_to(ROOT)}: {module}"
-        for path in sorted(folder.rglob("*.py"))
-        if leaving_out is None or leaving_out not in path.parents
-        for module in imports_of(path)
-        if is_forbidden(module)
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -264,39 +253,21 @@ def test_the_reader_of_imports_sees_every_form(tmp_path, monkeypatch):
     assert set(imports_of(path)) == {"a.b", "c", "c.d", "pkg.sub", "pkg.sub.e", "pkg.g", "pkg.g.h"}
 
 
-def test_only_the_ros_subpackage_imports_ros():
-    assert violations(PACKAGE, is_ros, leaving_out=PACKAGE / "ros") == []
-
-
-@pytest.mark.parametrize("part", ["network", "mapping"])
-def test_the_core_imports_neither_readers_nor_metrics_nor_the_parts_built_on_it(part):
-    above = ("evo", "rosbags", "ttt3r_ros.evaluation", "ttt3r_ros.simulation", "ttt3r_ros.ros")
-    assert violations(PACKAGE / part, lambda m: any(is_of(m, name) for name in above)) == []
-
-
-def test_the_simulation_needs_only_torch_and_numpy():
-    allowed = {*sys.stdlib_module_names, "torch", "numpy", "ttt3r_ros"}
-    assert violations(PACKAGE / "simulation", lambda m: m.split(".")[0] not in allowed) == []
-
-
-@pytest.mark.parametrize("part", ["evaluation", "simulation", "viewer"])
-def test_what_works_without_ros_does_not_import_the_node(part):
-    assert violations(PACKAGE / part, lambda m: is_of(m, "ttt3r_ros.ros")) == []
-
-
-@pytest.mark.parametrize("library", [*OPTIONAL.values(), "jinja2", "matplotlib"])
-def test_what_not_everybody_needs_is_imported_in_one_place_at_most(library):
-    found = violations(PACKAGE, lambda m: is_of(m, library))
-    assert len({line.split(":")[0] for line in found}) <= 1, found
-
-
-def test_the_package_imports_neither_tools_nor_tests_nor_benchmarks():
-    outside = ("tools", "test", "benchmarks")
-    assert violations(PACKAGE, lambda m: any(is_of(m, name) for name in outside)) == []
-
-
-@pytest.mark.parametrize("module", ["ttt3r_ros", "ttt3r_ros.cli"])
-def test_importing_the_command_line_loads_nothing_slow(module):
-    code = f"import sys, {module}; print(*set({sorted(SLOW_LIBRARIES)}) & sys.modules.keys())"
+@pytest.mark.parametrize(
+    ("module", "not_loaded"),
+    [
+        ("ttt3r_ros.cli", SLOW_LIBRARIES),
+        ("ttt3r_ros.types, ttt3r_ros.geometry, ttt3r_ros.config", SLOW_LIBRARIES - {"numpy"}),
+    ],
+    ids=["the command line", "the ground floor"],
+)
+def test_importing_what_all_others_need_loads_nothing_slow(module, not_loaded):
+    code = f"import sys, {module}; print(*set({sorted(not_loaded)}) & sys.modules.keys())"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (loaded.returncode, loaded.stdout.split()) == (0, []), loaded.stderr
+
+
+def test_the_import_rules_name_all_of_ros_that_is_imported():
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    rule = text[text.index('name = "Only ros and clients import ROS"') :].split("[[")[0]
+    assert {name for name in imported() if is_ros(name) and f'"{name}"' not in rule} == set()

@@ -209,7 +209,7 @@ def test_the_first_camera_is_placed_where_it_is_said_to_be():
     subject.place_first_camera(T_odom_camera)
     assert subject.last_reset_reason == ""
     subject.place_first_camera(optical_extrinsics())
-    assert subject.last_reset_reason == "the camera's mount changed"
+    assert subject.last_reset_reason == "the camera's extrinsics changed"
 
 
 def test_what_the_shipped_weights_are_not_for_is_said(caplog):

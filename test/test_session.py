@@ -81,7 +81,8 @@ def test_everything_comes_back_to_the_last_bit(folder):
 
 def test_the_folder_holds_the_files_that_other_programs_read(folder):
     assert sorted(file.name for file in folder.iterdir()) == [
-        "keyframes.safetensors", "map.ply", "map.safetensors", "session.json", "trajectory.tum"
+        "graph.json", "keyframes.safetensors", "map.ply", "map.safetensors", "session.json",
+        "trajectory.tum",
     ]  # fmt: skip
     assert (folder / "map.ply").read_bytes().startswith(b"ply\nformat binary_little_endian")
     assert len((folder / "trajectory.tum").read_text().splitlines()) == 4

@@ -22,8 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for `tools` a
 
 from tools.training import workers
 from tools.training.clips import FIRST_HELD_OUT_SEED, evaluation_windows
-from tools.training.settings import DEMO_NETWORK, TrainingSettings
+from tools.training.settings import DEMO_NETWORK, TrainingSettings, settings_from_weights
 from tools.training.trainer import LAST, Trainer
+from ttt3r_ros.network.checkpoint import load_network
 from ttt3r_ros.network.decoder import DecoderBlock
 from ttt3r_ros.network.encoder import EncoderBlock
 
@@ -39,6 +40,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, help="of the CPU")
     parser.add_argument("--frames-per-step", type=int, help="images per step")
+    parser.add_argument(
+        "--from", type=Path, metavar="WEIGHTS", dest="weights", help=".safetensors to go on from"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--compile", action="store_true", help="fuse operations; needs a compiler")
     arguments = parser.parse_args()
@@ -50,7 +54,8 @@ def main() -> None:
         parser.error(f"{arguments.output / LAST} exists: --resume, or another --output")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    settings = TrainingSettings(minutes=arguments.minutes, seed=arguments.seed)
+    make_settings = settings_from_weights if arguments.weights else TrainingSettings
+    settings = make_settings(minutes=arguments.minutes, seed=arguments.seed)
     if arguments.frames_per_step:
         settings = replace(settings, frames_per_step=arguments.frames_per_step)
     if arguments.compile:
@@ -58,8 +63,11 @@ def main() -> None:
         for block in (DecoderBlock, EncoderBlock):
             setattr(block, "forward", torch.compile(block.forward, dynamic=False))  # noqa: B010
     seeds = list(range(FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED + _ROOMS))
-    held_out = evaluation_windows(seeds, _IMAGES, device=arguments.device)
-    trainer = Trainer(DEMO_NETWORK, settings, arguments.output, arguments.device, held_out)
+    held_out = None
+    if workers.rank() == 0:
+        held_out = evaluation_windows(seeds, _IMAGES, device=arguments.device)
+    weights = load_network(arguments.weights).state_dict() if arguments.weights else None
+    trainer = Trainer(DEMO_NETWORK, settings, arguments.output, arguments.device, held_out, weights)
     if arguments.resume:
         trainer.restore()
     trainer.train()

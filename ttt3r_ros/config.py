@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from functools import cache
 from typing import Any, TypeVar
 
 ConfigT = TypeVar("ConfigT")
@@ -115,7 +116,7 @@ class SegmentConfig:
         "it.",
         choices=("network", "boundary"),
     )
-    max_boundary_log_spread: float = _setting(
+    boundary_max_log_spread: float = _setting(
         0.15,
         "With scale_from boundary, a scale is taken over only if the spread (1.4826 "
         "MAD) of the shared image's log depth ratios is at most this.",
@@ -486,7 +487,14 @@ class Config:
     session: str = _setting(
         "",
         "Folder written by ~/save_session to continue from; nothing is tracked before "
-        "one of its keyframes is recognized.",
+        "one of its keyframes is recognized. At run time ~/load_session takes it.",
+        runtime=True,
+    )
+    localization_only: bool = _setting(
+        False,
+        "Track in the map as it is: nothing is inserted and no keyframe is kept, as "
+        "with a session whose place does not change.",
+        runtime=True,
     )
     motion_gate: float = _setting(
         0.0,
@@ -504,6 +512,13 @@ class Config:
     depth: DepthConfig = field(default_factory=DepthConfig)
     map: MapConfig = field(default_factory=MapConfig)
     time: TimeConfig = field(default_factory=TimeConfig)
+
+    @property
+    def resize_method(self) -> str:
+        """What `preprocessing` means: exact or fast."""
+        if self.preprocessing != "auto":
+            return self.preprocessing
+        return "exact" if self.process_all_images else "fast"
 
 
 @dataclass(frozen=True, slots=True)
@@ -634,12 +649,15 @@ def settings(*configs: type) -> dict[str, Setting]:
     return {setting.name: setting for config in configs for setting in _walk(config, "")}
 
 
-def _walk(config: type, prefix: str) -> Iterator[Setting]:
+@cache  # a node asks 200 times while it starts
+def _walk(config: type, prefix: str) -> tuple[Setting, ...]:
+    found: list[Setting] = []
     for entry in fields(config):
         if entry.default is MISSING and callable(entry.default_factory):
-            yield from _walk(entry.default_factory, f"{prefix}{entry.name}.")  # type: ignore[arg-type]
+            found += _walk(entry.default_factory, f"{prefix}{entry.name}.")  # type: ignore[arg-type]
         else:
-            yield Setting(name=prefix + entry.name, default=entry.default, **entry.metadata)
+            found.append(Setting(name=prefix + entry.name, default=entry.default, **entry.metadata))
+    return tuple(found)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

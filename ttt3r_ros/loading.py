@@ -35,6 +35,11 @@ class Model:
     settings: Mapping[str, bool | int | float | str]  # recommended, by dotted name
     note: str  # to be shown to whoever uses the weights; empty: nothing to say
 
+    @property
+    def reset_interval(self) -> int:
+        """Images in a segment that the weights ask for; 0: they are never to be reset."""
+        return int(self.settings.get("segment.reset_interval", 0))
+
 
 def load_model(config: Config) -> Model:
     """Load the weights that the settings name; without a name, those of the package.

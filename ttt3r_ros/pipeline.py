@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,22 +14,33 @@ import torch
 
 from ttt3r_ros.camera.preprocessing import resize_mask
 from ttt3r_ros.config import Config
-from ttt3r_ros.geometry import Transform
+from ttt3r_ros.geometry import Transform, inverse, transform
 from ttt3r_ros.io.trajectory import BoundedTrajectory
 from ttt3r_ros.loading import Model, load_model
 from ttt3r_ros.mapping.filters import flying_pixel_mask, within_range
 from ttt3r_ros.mapping.grouping import transform_points
 from ttt3r_ros.mapping.voxel_map import VoxelMap
-from ttt3r_ros.pose_graph.exchange import Answer, Correction, Query
+from ttt3r_ros.pose_graph.exchange import Answer, Correction, Query, unanswered, what_moves
+from ttt3r_ros.pose_graph.graph import Edge, EdgeKind, End
 from ttt3r_ros.pose_graph.loop_closer import LoopCloser
 from ttt3r_ros.session import SESSION_SEGMENT, Session, load_session, made_for
+from ttt3r_ros.tracking.covariance import moved
 from ttt3r_ros.tracking.time_guard import StampStep, TimeGuard
 from ttt3r_ros.tracking.tracker import Tracker
-from ttt3r_ros.types import Frame, FrameResult, MapMoves, SessionError, TrackingState
+from ttt3r_ros.types import (
+    Covariance,
+    Frame,
+    FrameResult,
+    MapMoves,
+    SessionError,
+    TrackedView,
+    TrackingState,
+)
 
 _log = logging.getLogger(__name__)
 
 _TRAJECTORY = 20_000  # poses kept at most
+_LEAST_TOLD = 0.05  # m and rad: nobody knows better where the camera is
 _NEAR_M = 0.5  # nearer points weigh no more than at this distance
 
 
@@ -56,14 +67,19 @@ class Pipeline:
         self.loops = LoopCloser(model.network, config.loop, config.process_all_images)
         self._query: Query | None = None  # about the last image
         self._answer: tuple[int, Answer] | None = None  # and the image before which it takes effect
+        self._is_told = False  # somebody has set the pose since the last image with a place
         self._moves: list[MapMoves] = []  # of the map, for the next result
         self._images = 0
         self._lost = False
         self._map_lock = threading.Lock()
-        self._map_resets = 0  # of the tracker when the map was last empty
+        self._map_resets = 0  # of the tracker; images of before do not go into the map
         self.last_reset_reason = ""
         self._trajectory = BoundedTrajectory(_TRAJECTORY)
-        self.map = self._go_on_from(config.session) if config.session else self._empty_map()
+        if config.session:
+            self.map = self._resume(self.session_reader(config.session)(), config.session)
+            self._map_resets = self._tracker.resets
+        else:
+            self.map = VoxelMap(config.map.voxel_size_m, config.map.max_points, model.device)
 
     @classmethod
     def from_config(cls, config: Config) -> Pipeline:
@@ -113,15 +129,23 @@ class Pipeline:
             self._tracker.start_segment(f"no image for {gap_s:.3f} s")
         self._guard.accept(frame.stamp_ns)
         self._close_loops()
+        self._tracker.places.is_closed = self.config.localization_only
         result = self._tracker.step(frame)
         self._images += 1
         self._tell(result)
         if result.is_localized:
             self._trajectory.append(result.stamp_ns, result.T_map_camera, result.segment)
         view = self._tracker.view
+        if self._query is not None:  # nobody has asked: the next image may
+            self.loops.apply(unanswered(self._query))
         self._query = None
         if view is not None and self.config.loop.enabled:
-            self._query = self.loops.offer(view, self._tracker.places.keyframes.keyframes)
+            if self._is_told:  # what was tracked says nothing of where that is
+                view = replace(view, begin_covariance=None)
+            self._query = self.loops.offer(view, self._tracker.places.keyframes)
+            if self._is_told:
+                self._anchor(view, result.map_pose_covariance)
+                self._is_told = False
         if self._moves:
             result = replace(result, moves=tuple(self._moves))
             self._moves.clear()
@@ -139,51 +163,48 @@ class Pipeline:
             if result.resets != self._map_resets:
                 return
             self._move_map(result.moves)
-            if result.is_localized:
+            if result.is_localized and not self.config.localization_only:
                 self._insert(result)
 
     def ask_for_loops(self) -> None:
         """Find out whether the last image's place was seen before, if it is worth asking.
 
         To be called after each image, by whoever tracks, once its pose is out: it takes the time
-        of some steps, but not often (`loop.budget`).
+        of some steps, but not often (`loop.budget`). Whatever it raises, tracking may go on: the
+        question is then one without an answer.
         """
-        if self._query is not None:
-            due = self._images + self.config.loop.delay_images
-            self._answer, self._query = (due, self.loops.answer(self._query)), None
+        query, self._query = self._query, None
+        if query is None:
+            return
+        answer = unanswered(query)
+        try:
+            answer = self.loops.answer(query)
+        finally:
+            self._answer = (self._images + self.config.loop.delay_images, answer)
 
     def finish(self) -> tuple[MapMoves, ...]:
-        """Close loops once more after the last image: with all of them, and from anew.
-
-        Map, keyframes and path move; nothing else changes, and more images may follow.
+        """After the last image, take what is due and solve all loops anew; map and path move.
 
         Returns:
-            What has moved since the last result, in order; whoever keeps poses of earlier results
-            has to move them alike.
+            How, in order, for whoever keeps poses of earlier results.
         """
         if self._answer:
             self._answer = (self._images, self._answer[1])
         self._close_loops()
         self._take(self.loops.finish())
         moves = tuple(self._moves)
-        self._moves.clear()
-        with self._map_lock:
-            self._move_map(moves)
+        self.settle_map()
         return moves
 
     def reset(self, reason: str) -> None:
         """Forget state, map and time; the next image is the first at a new origin."""
         _log.info("reset: %s", reason)
-        self._guard.reset()
         self._tracker.reset()
         self.loops.reset()
-        self._query = self._answer = None
-        self._moves.clear()
-        self._lost = False
+        self._forget()
         with self._map_lock:
             self._map_resets = self._tracker.resets
             self.map.clear()
-        self._trajectory = BoundedTrajectory(_TRAJECTORY)
         self.last_reset_reason = reason
 
     def place_first_camera(self, T_odom_camera: Transform) -> None:
@@ -197,7 +218,24 @@ class Pipeline:
             self._tracker.place_first_camera(T_odom_camera)
         else:
             self._tracker.T_odom_first_camera = T_odom_camera
-            self.reset("the camera's mount changed")
+            self.reset("the camera's extrinsics changed")
+
+    def set_pose(self, T_map_camera: Transform, covariance: Covariance) -> None:
+        """Take it from somebody where the last image's camera stands in the map; between images.
+
+        odom and what was mapped stay where they are, and no place is looked for any more.
+
+        Args:
+            T_map_camera: [4, 4].
+            covariance: [6, 6] of it, about the map's axes.
+        """
+        for query in (self._query, self._answer and self._answer[1].query):
+            if query:  # its answer would say where the camera was before
+                self.loops.apply(unanswered(query))
+        self._query = self._answer = None
+        self._tracker.set_pose(T_map_camera, covariance)
+        self._is_told = True
+        _log.info("the camera's pose in the map was set to %s", T_map_camera[:3, 3].round(3))
 
     def session(self) -> Session:
         """Copy what it takes to come back to this map; tracking may go on while it is written.
@@ -205,31 +243,79 @@ class Pipeline:
         Raises:
             SessionError: no place is remembered yet.
         """
-        with self._map_lock:
-            self._move_map(self._moves)  # as keyframes and path have moved already
-            self._moves.clear()
-        keyframes = self._tracker.places.keyframes.keyframes
+        self.settle_map()
+        keyframes = self._tracker.places.keyframes
         if not keyframes:
             raise SessionError("no place is remembered yet that one could come back to")
-        return Session(keyframes, self.map.to_tensors(), self.trajectory())
+        return Session(
+            keyframes,
+            self.map.to_tensors(),
+            self.trajectory(),
+            self.loops.graph.copy(),
+            self._trajectory.segments(),
+        )
+
+    def settle_map(self) -> None:
+        """Move the map between two images where keyframes and path have moved already."""
+        with self._map_lock:
+            self._move_map(self._moves)
+        self._moves.clear()
 
     def trajectory(self) -> list[tuple[int, Transform]]:
-        """Return a copy: stamps in nanoseconds and T_map_camera, thinned evenly to a bound."""
+        """Return a copy: stamps in nanoseconds and T_map_camera, subsampled evenly to a bound."""
         return self._trajectory.poses()
 
-    def _go_on_from(self, folder: str) -> VoxelMap:
+    def session_reader(self, folder: str) -> Callable[[], Session]:
+        """Return what reads a session for `go_on_from`, in any thread, while images are tracked.
+
+        It raises SessionError if the session cannot be used, or OSError for the file of weights.
+        """
         path = Path(folder).expanduser()
-        state = self.model.network.initial_state()
-        owner = made_for(self.config, self.model.image_size)
-        voxel_size_m, device = self.config.map.voxel_size_m, self.model.device
-        session = load_session(path, owner, state, voxel_size_m, device)
-        self._tracker.resume_from(session.keyframes)
+        state = self.model.network.initial_state().to("cpu")
+        config, image_size = self.config, self.model.image_size
+
+        def read() -> Session:
+            owner = made_for(config, image_size)
+            return load_session(path, owner, state, config.map.voxel_size_m)
+
+        return read
+
+    def go_on_from(self, session: Session, name: str) -> None:
+        """Leave this map for a session's, between two images; the next one has a new origin.
+
+        Whatever this raises, as where the device has no memory for two maps, changes nothing.
+
+        Args:
+            session: from `session_reader`.
+            name: of it, for the log.
+        """
+        fresh = self._resume(session, name)
+        with self._map_lock:
+            self._map_resets = self._tracker.resets
+            self.map = fresh
+        self.last_reset_reason = f"session {name}"
+
+    def _resume(self, session: Session, name: str) -> VoxelMap:
+        """Take all of a session but its map, which is returned."""
+        device = self.model.device
+        fresh = VoxelMap.from_tensors(session.map_tensors, self.config.map.max_points, device)
+        keyframes = [keyframe.to(device) for keyframe in session.keyframes]
+        self._tracker.resume_from(keyframes)
         self.loops.resume(SESSION_SEGMENT)
-        self._map_resets = self._tracker.resets
+        self._forget()
         for stamp_ns, T_map_camera in session.trajectory:
             self._trajectory.append(stamp_ns, T_map_camera, SESSION_SEGMENT)
-        _log.info("%s: looking for one of its %d places", path, len(session.keyframes))
-        return VoxelMap.from_tensors(session.map_tensors, self.config.map.max_points, device)
+        _log.info("%s: looking for one of its %d places", name, len(keyframes))
+        return fresh
+
+    def _forget(self) -> None:
+        """Forget time, path and whatever is under way."""
+        self._guard.reset()
+        self._query = self._answer = None
+        self._is_told = False
+        self._moves.clear()
+        self._lost = False
+        self._trajectory = BoundedTrajectory(_TRAJECTORY)
 
     def clock_jumped(self, now_ns: int) -> None:
         """Reset if the clock is now before the last image by `time.jump_back_s` or more.
@@ -241,10 +327,7 @@ class Pipeline:
             self.reset(f"the clock jumped back by {back_s:.3f} s")
 
     def _close_loops(self) -> None:
-        """Take an answer that is due.
-
-        Keyframes, path and camera move now, the map before the next image comes into it.
-        """
+        """Take an answer that is due; the map moves before the next image comes into it."""
         correction = None
         if self._answer and self._images >= self._answer[0]:
             correction = self.loops.apply(self._answer[1])
@@ -253,13 +336,31 @@ class Pipeline:
 
     def _take(self, correction: Correction | None) -> None:
         """Move keyframes, path and camera, and let old segments become one."""
-        moves = MapMoves(correction.T_by_segment if correction else {}, self.loops.merge())
+        moves = what_moves(correction, self.loops.merge())
         if moves.T_by_segment or moves.numbers:
-            self._tracker.places.keyframes.move(moves.T_by_segment, moves.numbers)
+            self._tracker.places.move(moves.T_by_segment, moves.numbers)
             self._trajectory.move(moves.T_by_segment, moves.numbers)
             self._moves.append(moves)
         if correction:
+            for loop in correction.loops[:1]:
+                words = "loop: back at a place of segment %d, which moves the camera by %.3f m"
+                _log.info(words, loop.first.segment, correction.moved_m)
             self._tracker.correct(correction.T_newest, correction.camera_covariance)
+
+    def _anchor(self, view: TrackedView, covariance: Covariance) -> None:
+        """Tie the segment of an image to the map as well as its place there is known, [6, 6]."""
+        graph = self.loops.graph
+        first = graph.segments[0]
+        if view.segment != first:
+            in_camera = moved(covariance, transform(view.T_map_camera[:3, :3].T, np.zeros(3)))
+            edge = Edge(
+                End(first),
+                graph.end(view.segment, view.T_map_camera),
+                inverse(graph.pose(first)) @ view.T_map_camera,
+                in_camera + _LEAST_TOLD**2 * np.eye(6),
+                EdgeKind.ODOMETRY,
+            )
+            graph.add_edge(edge)
 
     def _move_map(self, moves: Iterable[MapMoves]) -> None:
         for each in moves:
@@ -295,6 +396,3 @@ class Pipeline:
         weights = weights / camera_points[:, 2].clamp(min=_NEAR_M).square()
         points = transform_points(camera_points, result.T_map_camera)
         self.map.insert(points, colours, weights, result.segment, result.T_map_camera[:3, 3])
-
-    def _empty_map(self) -> VoxelMap:
-        return VoxelMap(self.config.map.voxel_size_m, self.config.map.max_points, self.model.device)

@@ -148,12 +148,14 @@ class FinalPath:
     def __init__(self) -> None:
         """Start empty."""
         self._poses = BoundedTrajectory(sys.maxsize)
+        self._before: list[tuple[int, Transform]] = []  # the last reset: of a map that is gone
         self._resets = 0
 
     def take(self, result: FrameResult) -> None:
         """Take the next image, LOST or not; what has moved before it moves now."""
-        if result.resets != self._resets:  # another map: nothing moves poses in the one before
-            self._poses.settle()
+        if result.resets != self._resets:
+            self._before = self.poses()
+            self._poses = BoundedTrajectory(sys.maxsize)
             self._resets = result.resets
         self.move(result.moves)
         if result.state is not TrackingState.LOST:
@@ -166,7 +168,7 @@ class FinalPath:
 
     def poses(self) -> list[tuple[int, Transform]]:
         """Return stamps in nanoseconds and T_map_camera, in order."""
-        return self._poses.poses()
+        return self._before + self._poses.poses()
 
 
 def _write_depth(folder: Path, result: FrameResult, pipeline: Pipeline) -> None:

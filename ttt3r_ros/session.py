@@ -3,7 +3,8 @@
 
 `session.json` says what the folder holds and for which network, `keyframes.safetensors` and
 `map.safetensors` hold the tensors, `map.ply` and `trajectory.tum` are for other programs; of these
-two only the trajectory is read back.
+two only the trajectory is read back. `graph.json` is for whoever takes the map apart again (see
+`session_graph`): who goes on from a session has it as one rigid piece.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,9 @@ from ttt3r_ros.io.trajectory import TumWriter, read_tum
 from ttt3r_ros.loading import SHIPPED
 from ttt3r_ros.mapping.voxel_map import check_map_tensors
 from ttt3r_ros.network.state import RecurrentState
+from ttt3r_ros.pose_graph.graph import PoseGraph
 from ttt3r_ros.relocalization.keyframes import Keyframe
+from ttt3r_ros.session_graph import write_graph
 from ttt3r_ros.types import SessionError
 
 SESSION_SEGMENT = -1
@@ -40,7 +43,7 @@ FORMAT = "ttt3r_ros session 2"
 """The value of `format` in `session.json`."""
 
 _ABOUT, _KEYFRAMES, _MAP = "session.json", "keyframes.safetensors", "map.safetensors"
-_CLOUD, _TRAJECTORY = "map.ply", "trajectory.tum"
+_CLOUD, _TRAJECTORY, _GRAPH = "map.ply", "trajectory.tum", "graph.json"
 _STATE_PREFIX = "state."
 # float64 and int64 go into the JSON file: the values are few and exact there.
 _NUMBERS = ("stamp_ns", "segment", "scale", "median_confidence", "depth_m")
@@ -65,6 +68,9 @@ class Session:
     keyframes: Sequence[Keyframe]  # the oldest first
     map_tensors: Mapping[str, Tensor]  # from `VoxelMap.to_tensors`
     trajectory: Sequence[tuple[int, Transform]]  # stamps in ns and T_map_camera
+    # Not of a session that was read, which is one rigid piece:
+    graph: PoseGraph = field(default_factory=PoseGraph)
+    path_segments: Sequence[int] = ()  # for each pose of the trajectory, its node in the graph
 
 
 def made_for(config: Config, image_size: int) -> MadeFor:
@@ -216,6 +222,7 @@ def _write(folder: Path, session: Session, owner: MadeFor) -> None:
     with TumWriter(folder / _TRAJECTORY) as file:
         for stamp_ns, T_map_camera in session.trajectory:
             file.append(stamp_ns, T_map_camera)
+    write_graph(folder / _GRAPH, session.graph, session.path_segments)
     about = {
         "format": FORMAT,
         "made_for": asdict(owner),

@@ -122,7 +122,7 @@ class MapMoves:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrackedView:
-    """What an image that has its place in the map can be recognised by, and where it belongs."""
+    """What an image that has its place in the map can be recognized by, and where it belongs."""
 
     stamp_ns: int
     segment: int
@@ -157,7 +157,7 @@ class FrameResult:
     state: TrackingState
     reason: str  # what is wrong with the image, else empty
     T_odom_camera: Transform  # camera: optical frame; translation in metres
-    T_map_odom: Transform  # changes when a place is recognised, else the identity
+    T_map_odom: Transform  # changes when a place is recognized, else the identity
     is_localized: bool  # its place in the map may be relied on: not LOST, nor still looked for
     pose_covariance: Covariance  # of T_odom_camera, see `covariance`
     map_pose_covariance: Covariance  # of T_map_camera

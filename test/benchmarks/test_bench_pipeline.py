@@ -30,8 +30,8 @@ def test_parts_are_timed_within_the_images_and_the_pipeline_is_left_as_it_was():
     assert row["network_image"] == "48x32" and row["images_lost"] == 0
     assert all(row["parts_ms"][part] > 0 for part in subject.PARTS)
     assert row["map_points"] > 0
-    assert not hasattr(subject.tracker_module.network_image, "__wrapped__")
-    assert not hasattr(pipeline._merge, "__wrapped__")
+    assert not hasattr(pipeline._tracker._preprocessor.image, "__wrapped__")
+    assert not hasattr(pipeline.integrate, "__wrapped__")
 
 
 def test_the_program_prints_a_row_for_each_network_dtype_and_camera(capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -21,6 +22,8 @@ from ttt3r_ros.evaluation.metrics.trajectory import trajectory_errors
 from ttt3r_ros.geometry import inverse
 from ttt3r_ros.loading import load_model
 from ttt3r_ros.simulation import make_rooms, make_trajectory, render
+from ttt3r_ros.simulation.other_patterns import OTHER_FAMILIES
+from ttt3r_ros.simulation.patterns import FAMILIES, PLAIN
 from ttt3r_ros.tracking.tracker import Tracker
 from ttt3r_ros.types import Frame
 
@@ -101,6 +104,39 @@ def test_the_constant_guess_is_a_camera_that_never_moves(results):
     )
 
 
+def test_the_confident_half_is_the_half_of_the_pixels_whose_confidence_is_greater():
+    true = torch.full((1, 2, 4), 2.0)
+    depth = torch.tensor([[[2.0, 2, 2, 2], [3.0, 3, 3, 3]]])
+    confidence = torch.tensor([[[5.0, 6, 7, 8], [1.0, 2, 3, 4]]])
+    relative, half, near = subject._depth_errors(depth, true, confidence)[0].tolist()
+    assert relative == pytest.approx(0.25) and near == pytest.approx(0.5)
+    assert half < 0.15  # the median pixel itself belongs to it
+
+
+def test_the_second_domain_is_wide_tilted_and_of_textures_that_training_lacks():
+    studio = subject.studio("second", range(subject.FIRST_SEED, subject.FIRST_SEED + 12), 64)
+    degrees = sorted(2 * math.degrees(math.atan(32 / lens.fx)) for lens in studio.lenses)
+    assert degrees[0] == pytest.approx(45) and degrees[-1] == pytest.approx(100)
+    assert {lens.fx for lens in subject.studio("robot", SEEDS, 64).lenses} == {48}
+    rgb, depth, poses = next(studio.film(1))
+    assert rgb.shape == (12, 48, 64, 3) and depth.min() > 0.1 and poses.shape == (12, 4, 4)
+    names = {weave.__name__ for weave in OTHER_FAMILIES.values()} - {"weave_plain"}
+    trained = {weave.__name__ for weave in FAMILIES.values()}
+    assert OTHER_FAMILIES.keys() == {*FAMILIES, PLAIN}
+    assert {OTHER_FAMILIES[name] for name in FAMILIES}.isdisjoint(FAMILIES.values())
+    assert len(names) > 10 and len(trained) == 16
+
+
+def test_results_of_the_second_domain_have_every_figure(context):
+    options = replace(OPTIONS, rules=("cut3r",), lengths=(4,), intervals=(2, 0), domain="second")
+    other = replace(context, options=options)
+    assert subject.intervals(other) == (2, 0) and subject.gain_interval(other) == 2
+    result, _ = subject.evaluate_rooms(other, SEEDS)
+    errors = result.errors["cut3r", 0, 4]
+    assert all(math.isfinite(errors[name]) for name in ("ate_m", "abs_rel", "abs_rel_confident"))
+    assert result.features[4] >= 0
+
+
 def test_the_rooms_are_others_than_those_of_the_training():
     from tools.training.clips import FIRST_HELD_OUT_SEED
 
@@ -169,7 +205,7 @@ def test_differences_are_taken_room_by_room(context, results, rule):
     assert to_reference[0] == pytest.approx(
         rows[rule, 3, 7]["ate_m"][0] - rows["cut3r", 3, 7]["ate_m"][0]
     )
-    assert len(rows) == len(LENGTHS) * (1 + len(RULES) * len(INTERVALS))
+    assert len(rows) == len(LENGTHS) * (2 + len(RULES) * len(INTERVALS))
     assert sum(summary["gain_histogram"][rule]) == pytest.approx(1)
 
 

@@ -103,10 +103,10 @@ def test_a_split_follower_goes_on_as_the_whole_one():
     model = load_model(CONFIG)
     film = subject.Studio(950_000, 128)
     pictures = film.pictures(film.path.pose(subject._times(6)))
-    whole = subject.follow(subject.Follower(model, CONFIG), pictures)
-    follower = subject.Follower(model, CONFIG)
-    subject.follow(follower, pictures[:3])
-    for twin in (follower.split(), follower):
+    whole = subject.follow(subject.TrackedStream(model, CONFIG), pictures)
+    stream = subject.TrackedStream(model, CONFIG)
+    subject.follow(stream, pictures[:3])
+    for twin in (stream.split(), stream):
         parts = subject.follow(twin, pictures[3:], 300_000_000)
         for one, other in zip(parts, whole[3:], strict=True):
             np.testing.assert_array_equal(one.T_odom_camera, other.T_odom_camera)

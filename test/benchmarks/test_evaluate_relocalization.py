@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of relocalisation, on random weights and a few pictures."""
+"""The table of relocalization, on random weights and a few pictures."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def test_map_camera_path_depth_and_status_arrive(robot, viewer):
 @pytest.mark.parametrize("odom_source", ["camera", "tf"])
 def test_the_camera_stands_on_the_robot_where_tf_says(robot, viewer, odom_source):
     robot.publish_tf(("base", "camera", (0.1, 0.2, 0.5)))
-    robot.start(tf_wait_s=0.5, odom_source=odom_source, base_frame="base")
+    robot.start(odom_source=odom_source, base_frame="base")
     viewer.meet(robot)
     poses = robot.listen_to_node(PoseWithCovarianceStamped, "pose")
     robot.send(at_s=0.1)

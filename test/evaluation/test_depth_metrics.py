@@ -18,6 +18,7 @@ from ttt3r_ros.evaluation.metrics.depth import (
     resized,
     truth_window,
 )
+from ttt3r_ros.geometry import CropTransform
 
 WHOLE = crop_transform(64, 48, 64)  # nothing is cut away
 
@@ -189,6 +190,21 @@ def test_the_window_of_the_truth_is_what_the_network_sees(size, truth):
         here = resized(seen[None].astype(np.float32), (1, len(true)))[0]
         pixel = 1 / min(own, scaled)
         assert np.abs(here - true).max() < 0.75 * pixel
+
+
+@pytest.mark.parametrize(
+    ("rows", "window"),
+    [
+        (92, (7, 85)),  # 7.36 and 84.64 of them
+        (94, (8, 86)),  # 7.52 and 86.48
+        (100, (8, 92)),
+    ],
+)
+def test_the_borders_of_a_crop_are_rounded_to_the_nearest_row_of_the_truth(rows, window):
+    crop = CropTransform(100, 100, 100, 100, "crop", 100, 84)
+    assert (crop.top, crop.top + crop.height) == (8, 92)
+    seen, across = truth_window(crop, (rows, rows))
+    assert ((seen.start, seen.stop), (across.start, across.stop)) == (window, (0, rows))
 
 
 def test_a_crop_is_found_again_to_the_pixel_in_a_truth_of_the_scaled_size(tmp_path):

@@ -37,7 +37,7 @@ from ttt3r_ros.simulation.scene_options import SceneOptions
 from ttt3r_ros.tracking.tracker import Tracker
 from ttt3r_ros.types import SourceError, TrackingState
 
-SCENE = SceneOptions(seed=2, width=160, height=120)
+SCENE = SceneOptions(seed=2, width=80, height=60)
 RATE_HZ, IMAGES = 10.0, 5
 TYPES = get_typestore(Stores.ROS2_JAZZY)
 T = TYPES.types
@@ -81,7 +81,7 @@ def test_a_report_holds_every_error_and_the_circumstances(bag, tmp_path, capsys)
     assert set(depth["alignments"]) == {"metric", "scale", "scale_shift", "guess"}
     assert all(set(column) >= names for column in depth["alignments"].values())
     assert (report["images"], path["poses"], depth["images"]) == (5, 5, 5)
-    assert depth["pixels"] == 5 * 160 * 120
+    assert depth["pixels"] == 5 * 80 * 60
     assert report["segments"] == 2 and report["damage"] is None
     assert report["map"]["map_points"] == report["map_points"] > 0
     assert report["map"]["alignment"] == "se3"

@@ -47,7 +47,7 @@ from ttt3r_ros.evaluation.report.plots import (
     horizontal_axes,
     path_plots,
     spans,
-    thinned,
+    subsample,
     time_plots,
 )
 from ttt3r_ros.evaluation.report.render import (
@@ -524,10 +524,10 @@ def test_the_same_series_gives_the_same_chart_without_a_date():
 def test_a_long_line_is_thinned_and_keeps_its_peaks():
     values = np.zeros(50_000)
     values[12_345], values[40_001], values[7] = 7.0, -3.0, np.nan
-    kept = thinned(values)
+    kept = subsample(values)
     assert len(kept) <= MOST_POINTS
     assert {12_345, 40_001} <= {*kept.tolist()}
-    assert thinned(values[:100]).tolist() == [*range(100)]
+    assert subsample(values[:100]).tolist() == [*range(100)]
 
 
 def test_a_chart_names_what_it_draws_and_no_more():

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import numpy as np
+import plain_metrics
 import pytest
 from places import ROOT
 from transforms3d.euler import euler2mat
@@ -91,6 +92,22 @@ def test_known_noise_is_found_but_for_what_the_alignment_takes():
 def test_the_guess_is_a_camera_that_stands_at_the_mean_position():
     truth = [transform(np.eye(3), (x, y, 0.0)) for x, y in ((0, 0), (4, 0), (4, 2), (0, 2))]
     assert trajectory_errors(truth, truth).guess_ate_rmse_m == pytest.approx(math.sqrt(5))
+
+
+def test_a_path_in_one_plane_is_aligned_by_a_rotation_and_never_mirrored():
+    t = np.linspace(0, 6, 40)
+    flat = np.stack((np.cos(t), 1.5 * np.sin(t), 0 * t), axis=1)
+    truth = [transform(euler2mat(0, 0, 0.5 * a), p) for a, p in zip(t, flat, strict=True)]
+    estimate = moved(truth, ELSEWHERE, scale=0.5)
+    errors = trajectory_errors(estimate, truth).by_alignment
+    assert {name: found.reason for name, found in errors.items()} == dict.fromkeys(ALIGNMENTS)
+    assert errors["sim3"].ate_rmse_m == pytest.approx(0, abs=1e-9)
+    for name in ("sim3", "se3"):
+        path = align(estimate, truth, name)
+        by_horn, scale = plain_metrics.align(np.array(estimate), np.array(truth), name)
+        np.testing.assert_allclose(path.poses, by_horn, atol=1e-9)
+        assert path.scale == pytest.approx(scale)
+        assert all(np.linalg.det(T[:3, :3]) > 0 for T in path.poses)
 
 
 def test_where_no_alignment_is_the_best_there_is_none_but_the_rest_is_known():

@@ -25,7 +25,7 @@ class World:
     round: int  # segments after which a place is seen again
 
     def true_loop(self, first: int, second: int, generator: np.random.Generator) -> Edge:
-        """What a relocalisation would have said."""
+        """What a relocalization would have said."""
         between = inverse(self.truth[first]) @ self.truth[second]
         return loop(first, second, between @ noise(generator, LOOP_M, LOOP_RAD))
 

@@ -2,7 +2,7 @@
 """Lets `test/data/golden/check_parity.py` drive the network, the way a tracker would.
 
     python test/data/golden/check_parity.py --set test/data/golden/B_linear \
-        --adapter test/parity_adapter.py
+        --adapter test/helpers/parity_adapter.py
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from ttt3r_ros.network.checkpoint import load_network
 from ttt3r_ros.network.model import Network
 
+DEVICE = "cpu"
+
 
 def load(checkpoint_path: str, update_type: str, variant: str) -> Stream:
     network = load_network(
         checkpoint_path,
         update_rule=update_type,
+        device=DEVICE,
         rope_float16=variant == "half",
         world_points_head=True,
     )
@@ -40,7 +43,7 @@ class Stream:
     def __init__(self, network: Network) -> None:
         self.network = network
         self.state = network.initial_state()
-        self.base = torch.eye(4, dtype=torch.float64)
+        self.base = torch.eye(4, dtype=torch.float64, device=network.pose_token.device)
         self.seen: dict[str, torch.Tensor] = {}
         self._watch("enc_feat", network.enc_norm)
         self._watch("state_new", network.dec_norm_state)
@@ -61,7 +64,8 @@ class Stream:
 
     @torch.inference_mode()
     def step(self, rgb: np.ndarray, reset: bool, update: bool) -> dict[str, np.ndarray]:
-        image = (torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255 - 0.5) / 0.5
+        pixels = torch.from_numpy(rgb).to(self.base.device).permute(2, 0, 1)
+        image = (pixels[None].float() / 255 - 0.5) / 0.5
         self.state, seen = self.network.step(self.state, image, update)
         pose_world = self.base @ seen.pose_matrix[0].double()
         if reset:
@@ -78,4 +82,4 @@ class Stream:
             "mem": self.state.memory[0],
             "cam_to_world": pose_world,
         }
-        return {name: tensor.numpy().copy() for name, tensor in results.items()}
+        return {name: tensor.numpy(force=True).copy() for name, tensor in results.items()}

@@ -31,6 +31,11 @@ def room_with(
     return replace(room, solid_centre=centre, solid_half=half, solid_yaw=yaw)
 
 
+def first_of(room: Rooms) -> tuple[int, int]:
+    """The first cylinder and the first ball among a room's solids."""
+    return 1 + room.counts[0], 1 + sum(room.counts)
+
+
 def camera(
     position: tuple[float, float, float], yaw: float = 0.0, pitch: float = 0.0
 ) -> Tensor:  # [1, 1, 4, 4]
@@ -54,6 +59,7 @@ def image_rays(intrinsics: tuple[float, ...], height: int, width: int) -> Tensor
 
 def plain_depth(room: Rooms, T_world_camera: Tensor, rays: Tensor) -> Tensor:
     """Depth [H, W] of one room's picture, solid by solid and with ordinary divisions."""
+    cylinder, ball = first_of(room)
     T = T_world_camera.double()
     world = rays @ T[:3, :3].T
     nearest = torch.full(rays.shape[:2], torch.inf, dtype=torch.float64)
@@ -69,8 +75,8 @@ def plain_depth(room: Rooms, T_world_camera: Tensor, rays: Tensor) -> Tensor:
         if number == 0:
             nearest = leave
             continue
-        if number >= CYLINDER:
-            k = 3 if number >= BALL else 2
+        if number >= cylinder:
+            k = 3 if number >= ball else 2
             a, b = (d[..., :k] ** 2).sum(-1), (d[..., :k] * o[:k]).sum(-1)
             root = b**2 - a * ((o[:k] ** 2).sum() - half[0] ** 2)
             first, second = (-b - root.sqrt()) / a, (-b + root.sqrt()) / a  # nan where missed
@@ -86,17 +92,18 @@ def plain_depth(room: Rooms, T_world_camera: Tensor, rays: Tensor) -> Tensor:
 
 def clearance(room: Rooms, points: Tensor) -> Tensor:
     """Metres from points [n, 3] to the nearest of all surfaces of one room, negative inside."""
+    cylinder, ball = first_of(room)
     closest = (room.solid_half[0, 0] - (points - room.solid_centre[0, 0]).abs()).amin(-1)
     for number in range(1, room.solid_centre.shape[1]):
         half, yaw = room.solid_half[0, number], float(room.solid_yaw[0, number])
         offset = points - room.solid_centre[0, number]
         x = math.cos(yaw) * offset[:, 0] + math.sin(yaw) * offset[:, 1]
         y = math.cos(yaw) * offset[:, 1] - math.sin(yaw) * offset[:, 0]
-        if number >= BALL:
+        if number >= ball:
             distance = offset.norm(dim=-1) - half[0]
         else:
             flat = torch.stack((x.abs() - half[0], y.abs() - half[1]), dim=-1)
-            if number >= CYLINDER:
+            if number >= cylinder:
                 flat = torch.hypot(x, y)[:, None] - half[0]
             over = torch.cat((flat, offset[:, 2:].abs() - half[2]), dim=-1)
             distance = over.clamp(min=0).norm(dim=-1) + over.amax(-1).clamp(max=0)

@@ -64,6 +64,7 @@ class Robot:
         self._context.init(domain_id=domain)
         self._threads: list[threading.Thread] = []
         self._nodes: list[Node] = []
+        self._tf_edges: list[tuple[str, str]] = []
         self.client = Node("robot", context=self._context)
         self.spin(self.client)
         self.images = self.client.create_publisher(
@@ -72,7 +73,10 @@ class Robot:
         self.statuses = self.listen(TrackingStatus, "ttt3r_node/status")
 
     def start(self, *, cli_args: Sequence[str] = (), **parameters: Any) -> TTT3RNode:
-        """Start the node and, if it becomes active, wait until it hears and is heard."""
+        """Start the node and, if it becomes active, wait until it hears and is heard.
+
+        It need not wait for transforms, for it has heard those of `publish_tf`.
+        """
         values = {
             "image_reliability": "reliable",
             "tf_wait_s": 0.0,
@@ -92,12 +96,18 @@ class Robot:
         self.started = self.node.start()
         if self.started and values.get("autostart", True):
             self.meet()
+            self.hear_tf(*self._tf_edges)
         return self.node
 
     def meet(self) -> None:
         """Wait until the node hears our images and we hear its status."""
         self.wait_until(lambda: self.images.get_subscription_count() > 0)
         self.wait_until(lambda: self.client.count_publishers("ttt3r_node/status") > 0)
+
+    def hear_tf(self, *edges: tuple[str, str]) -> None:
+        """Wait until the active node knows TF from parents to children."""
+        find = self.node._listener.find_transform
+        self.wait_until(lambda: all(find(*edge) is not None for edge in edges))
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         done = threading.Event()
@@ -158,6 +168,7 @@ class Robot:
             t = edge.transform.translation
             t.x, t.y, t.z = x, y, z
             message.transforms.append(edge)
+            self._tf_edges.append((parent, child))
         self._tf.publish(message)
 
     def spin(self, node: Node) -> None:

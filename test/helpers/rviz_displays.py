@@ -22,9 +22,16 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSDurabilityPolicy, QoSLivelinessPolicy, QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import Image, PointCloud2
+from visualization_msgs.msg import MarkerArray
 
 # What the plugins say of themselves.
-TYPES = {"Image": Image, "Odometry": Odometry, "Path": PathMsg, "PointCloud2": PointCloud2}
+TYPES = {
+    "Image": Image,
+    "MarkerArray": MarkerArray,
+    "Odometry": Odometry,
+    "Path": PathMsg,
+    "PointCloud2": PointCloud2,
+}
 WITHOUT_TOPIC = {"Grid", "TF"}  # TF is always /tf and /tf_static
 
 

@@ -254,3 +254,27 @@ def test_a_map_that_was_cleared_is_as_a_new_one_in_the_same_memory():
     expected = new.to_tensors()
     for name, tensor in subject.to_tensors().items():
         assert torch.equal(tensor, expected[name]), name
+
+
+def forgotten_of_two_walls(voxel_map, **placed):
+    """Which of two walls, the older one near (0, 0, 0), a full map forgets for a third."""
+    rng = np.random.default_rng(9)
+    walls = [random_image(rng, 500, spread=0.5, at=(x, 0, 0)) for x in (0, 20, 40)]
+    insert(voxel_map, *walls[0], **placed)
+    insert(voxel_map, *walls[1])
+    insert(voxel_map, *walls[2])
+    x = voxel_map.cloud().points[:, 0]
+    near, far = ((abs(x - at) < 5).sum() for at in (0, 20))
+    return "near" if near < far else "far"
+
+
+def test_a_camera_stays_in_its_place_until_another_one_is_said():
+    assert forgotten_of_two_walls(VoxelMap(SIZE, 1000)) == "near"  # it is older
+    assert forgotten_of_two_walls(VoxelMap(SIZE, 1000), camera=np.zeros(3)) == "far"
+
+
+def test_a_cleared_map_knows_of_no_camera():
+    voxel_map = VoxelMap(SIZE, 1000)
+    insert(voxel_map, *random_image(np.random.default_rng(10), 100), camera=np.zeros(3))
+    voxel_map.clear()
+    assert forgotten_of_two_walls(voxel_map) == "near"

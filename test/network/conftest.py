@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from functools import cache
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from places import GOLDEN
@@ -39,14 +41,24 @@ def check_parity() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def build(check_parity):
+def tiny_config():
+    """A function from changed fields of `TINY` to a configuration."""
+    return lambda **changes: NetworkConfig(**TINY | changes)
+
+
+@pytest.fixture(scope="session")
+def build(check_parity, tiny_config):
     """A function from changed fields of `TINY` and arguments of `Network` to a network."""
+
+    @cache
+    def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        return check_parity.recipe.param("tiny", name, shape)
 
     def build_tiny(config: dict | None = None, **arguments) -> Network:
         with torch.device("meta"):
-            network = Network(NetworkConfig(**TINY | (config or {})), **arguments)
+            network = Network(tiny_config(**(config or {})), **arguments)
         weights = {
-            name: torch.from_numpy(check_parity.recipe.param("tiny", name, tuple(tensor.shape)))
+            name: torch.from_numpy(weight(name, tuple(tensor.shape)).copy())
             for name, tensor in network.state_dict().items()
         }
         network.load_state_dict(weights, assign=True)

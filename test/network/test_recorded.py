@@ -151,16 +151,17 @@ def test_memory_that_only_recordings_lack_ends_them_alone(build, images):
         strict.encode(images[0])
 
 
-@pytest.mark.parametrize("rule", UPDATE_RULES)
 @pytest.mark.parametrize("head", ["dpt", "linear"])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("rule", "dtype"), [*((rule, "bfloat16") for rule in UPDATE_RULES), ("ttt3r", "float32")]
+)
 def test_no_step_asks_for_values_or_mixes_its_device_with_the_host(
-    build, monkeypatch, rule, head, dtype
+    tiny_config, monkeypatch, rule, head, dtype
 ):
     # Tensors on the meta device have no values, so whatever asks for one fails, and so does what
     # combines them with those of a CPU.
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows no meta device
-    config = build({"patch_size": 16, "head_type": head}).config
+    config = tiny_config(patch_size=16, head_type=head)
     if head == "linear":
         config = replace(config, refiner_width=8)
     with torch.device("meta"):

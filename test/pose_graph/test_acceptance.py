@@ -77,7 +77,7 @@ def test_where_right_answers_disagree_more_more_is_let_through_within_bounds() -
         subject = Acceptance()
         for _ in range(64):
             subject.add_right(evidence(disagreement=disagreement), squared_error=6.0)
-        limits.append(subject.limits().most_disagreement)
+        limits.append(subject.limits().max_disagreement)
     assert limits == sorted(limits) and limits[0] == 0.08 and limits[-1] == 0.3
     assert limits[1] == pytest.approx(0.15, abs=0.01)
 

@@ -149,6 +149,10 @@ def test_the_figures_are_those_of_the_stream_the_tracker_and_the_map():
         "images replaced": "5",
         "images rejected": "3",
         "images lost (estimated)": "2",
+        "loops asked": "9",
+        "loops accepted": "3",
+        "loops gated": "1",
+        "loop corrections": "2",
     }
 
 
@@ -227,7 +231,7 @@ def test_odometry_that_is_missing_is_told(robot, monitor):
 
 def test_what_has_deactivated_the_node_is_told_until_it_is_active_again(robot, monitor):
     robot.publish_tf(("odom", "base_link", (0.0,) * 3), ("base_link", "camera", (0.0,) * 3))
-    robot.start(tf_wait_s=1.0)
+    robot.start()
     robot.send(at_s=1.0)
     found = monitor.wait(ERROR, "deactivated: TF has odom -> base_link already")
     assert values(found)["lifecycle"] == "inactive"

@@ -85,8 +85,8 @@ def test_an_error_after_the_pose_costs_the_rest_of_that_image_alone(robot, monke
     monkeypatch.setattr(VoxelMap, "insert", lambda *_: 1 / 0)
     robot.images.publish(image_message(1.0))
     poses.wait(stamped(1.0))
-    robot.wait_until(lambda: robot.node._worker._following is not None)
-    robot.wait_until(robot.node._worker._following.done)
+    robot.wait_until(lambda: robot.node._worker._output._last is not None)
+    robot.wait_until(robot.node._worker._output._last.done)
     monkeypatch.undo()
     assert robot.send(at_s=1.1).processed == 2
     assert depth.wait().header.stamp == stamp(1.1)
@@ -95,7 +95,7 @@ def test_an_error_after_the_pose_costs_the_rest_of_that_image_alone(robot, monke
 def test_nothing_is_made_that_nobody_listens_to(robot, monkeypatch):
     robot.start()
     images = ("depth", "confidence", "rgb", "camera_info")
-    for name in ("odometry", "map_pose", *images, "points", "map"):
+    for name in ("odometry", "map_pose", *images, "points", "map", "graph"):
         monkeypatch.setattr(f"ttt3r_ros.ros.outputs.{name}_message", lambda *_: 1 / 0)
     assert robot.send(at_s=1.0).processed == 1
     monkeypatch.undo()

@@ -200,16 +200,6 @@ def test_a_mask_that_cannot_be_used_is_told_and_the_image_is_used(robot, capfd):
     assert said("mask: not used: is 4x4, the image 64x48")
 
 
-def test_colours_of_the_cloud_are_those_of_the_image(robot):
-    robot.start(confidence__min=1.0, **TOLERANT)
-    points = robot.listen_to_node(PointCloud2, "points")
-    rgb = np.zeros((48, 64, 3), np.uint8)
-    rgb[...] = (255, 128, 7)
-    robot.send(at_s=1.0, rgb=rgb)
-    packed = cloud(points.wait())["rgb"].view(np.uint32)
-    assert set(packed) == {255 << 16 | 128 << 8 | 7}
-
-
 def test_without_tf_the_first_camera_is_level_and_looks_along_x(robot):
     robot.start()
     tf = robot.listen(TFMessage, "/tf")
@@ -255,7 +245,7 @@ def test_live_the_newest_image_wins_and_every_image_is_accounted_for(robot):
     assert last.replaced > 0 and last.processed > 0
 
 
-def test_with_every_frame_none_is_replaced(robot):
+def test_with_process_all_images_none_is_replaced(robot):
     robot.start(process_all_images=True)
     for i in range(60):
         robot.images.publish(image_message(1 + 0.01 * i))

@@ -71,8 +71,8 @@ def test_a_path_is_sent_only_when_it_has_changed_and_somebody_listens(robot, mon
 
     def when_due():
         robot.in_node(robot.node._on_path_due)
-        robot.node._worker._followers.submit(lambda: None).result()
-        robot.in_node(lambda: None)  # after what the follower has left for the executor
+        robot.node._worker._output._thread.submit(lambda: None).result()
+        robot.in_node(lambda: None)  # after what the output thread has left for the executor
         return len(sent)
 
     robot.send(at_s=1.0)
@@ -83,7 +83,7 @@ def test_a_path_is_sent_only_when_it_has_changed_and_somebody_listens(robot, mon
     assert [when_due() for _ in range(3)] == [2, 2, 2]
 
 
-def test_messages_of_poses_are_made_once_for_each_mount():
+def test_messages_of_poses_are_made_once_for_each_extrinsics():
     def extrinsics(x):
         T = optical_extrinsics((x, 0, 0, 0, 0, 0))
         return Extrinsics("base", T, T, is_published=True)

@@ -9,16 +9,18 @@ import pytest
 import torch
 from plain_geometry import BOX, CYLINDER, clearance
 
-from ttt3r_ros.simulation import make_rooms
+from ttt3r_ros.simulation import make_cluttered_rooms, make_rooms, make_trajectory, render
 from ttt3r_ros.simulation.furniture import PARTS, PIECES
 
 SEEDS = range(200)
+# Means of colours, depths, places and materials of two rooms, since the first table.
+MEASURED = [0.39406479, 2.53768756, 0.4102481, 2.74680955]
 
 
 def test_a_room_does_not_depend_on_the_other_rooms_of_its_batch():
     batch, alone = make_rooms([5, 6, 7]), make_rooms(6)
     for field in fields(alone):
-        if field.name != "atlas":
+        if field.name not in ("atlas", "counts"):
             assert torch.equal(getattr(batch, field.name)[1:2], getattr(alone, field.name))
 
 
@@ -110,3 +112,47 @@ def test_a_slice_of_rooms_is_those_rooms():
 def test_seeds_that_name_no_room_are_refused(seeds):
     with pytest.raises(ValueError, match="seeds"):
         make_rooms(seeds)
+
+
+def test_a_room_is_what_it_was_when_the_tables_were_measured():
+    """Figures in the documentation are of these very rooms and paths."""
+    rooms = make_rooms([1_000_000, 1_000_001])
+    path = make_trajectory([1_000_000, 1_000_001], rooms).pose(torch.tensor([0.0, 7.5]))
+    picture = render(rooms, path, (48.0, 48.0, 31.5, 23.5), 48, 64)
+    means = [float(x.double().mean()) for x in (*picture, path[..., :3, 3], rooms.materials)]
+    assert means == pytest.approx(MEASURED, rel=1e-5)
+
+
+def test_a_cluttered_room_does_not_depend_on_the_other_rooms_of_its_batch():
+    batch, alone = make_cluttered_rooms([5, 6, 7]), make_cluttered_rooms(6)
+    for field in fields(alone):
+        if field.name not in ("atlas", "counts"):
+            assert torch.equal(getattr(batch, field.name)[1:2], getattr(alone, field.name))
+
+
+def test_cluttered_rooms_are_rooms_halls_and_corridors():
+    size = make_cluttered_rooms(SEEDS).size
+    low, high = size.aminmax(dim=0)
+    assert (low >= torch.tensor([2.6, 1.7, 2.2])).all()
+    assert (high <= torch.tensor([14.0, 14.0, 5.0])).all()
+    halls = (size[:, :2].amin(1) > 6).double().mean()
+    corridors = (size[:, 1] < 2.6).double().mean()
+    assert 0.15 < halls < 0.35 and 0.15 < corridors < 0.35
+
+
+def test_nothing_reaches_into_the_free_space_of_cluttered_rooms_which_begins_at_any_height():
+    rooms = make_cluttered_rooms(SEEDS)
+    extent = rooms.free_high - rooms.free_low
+    assert (extent[:, :2] >= 0.59).all() and (extent[:, 2] >= 0.19).all()
+    assert rooms.free_low[:, 2].min() < 0.2 and rooms.free_low[:, 2].max() > 1.7
+    unit = torch.rand(500, 3, generator=torch.Generator().manual_seed(0))
+    for r in range(len(rooms)):
+        points = rooms.free_low[r] + unit * extent[r]
+        assert clearance(rooms[r : r + 1], points).min() > -1e-4
+
+
+def test_some_surfaces_of_cluttered_rooms_have_no_pattern():
+    rooms = make_cluttered_rooms(SEEDS)
+    (plain,) = {rooms.atlas.families["plain"][0]}
+    share = (rooms.materials[..., 0] == plain).double().mean()
+    assert 0.2 < share < 0.4

@@ -7,7 +7,7 @@ import pytest
 import torch
 from plain_geometry import clearance
 
-from ttt3r_ros.simulation import make_rooms, make_trajectory, render
+from ttt3r_ros.simulation import make_cluttered_rooms, make_rooms, make_trajectory, render
 from ttt3r_ros.simulation.camera_path import MARGIN_M
 
 SEEDS = range(100)
@@ -21,6 +21,31 @@ def test_cameras_keep_their_margin_from_every_surface(style):
     places = paths.pose(torch.linspace(0, 600, 500))[..., :3, 3]
     for r in range(len(rooms)):
         assert clearance(rooms[r : r + 1], places[r]).min() > MARGIN_M - 1e-4
+
+
+@pytest.mark.parametrize("style", ["free", "wheeled"])
+def test_cameras_stay_in_the_space_that_cluttered_rooms_leave_free(style):
+    rooms = make_cluttered_rooms(SEEDS)
+    poses = make_trajectory(SEEDS, rooms, style).pose(torch.linspace(0, 600, 500))
+    places = poses[..., :3, 3]
+    margin = torch.tensor([0.2, 0.2, 0.0]) - 1e-4
+    assert (places > rooms.free_low[:, None] + margin).all()
+    assert (places < rooms.free_high[:, None] - margin).all()
+    depth = render(rooms, poses[:, :3], (46.0, 46.0, 31.5, 23.5), 48, 64).depth_m.flatten(2)
+    nearest = depth.quantile(0.05, dim=-1)
+    assert (nearest < 1.0).double().mean() > 0.3  # things stand near, which tidy rooms lack
+    assert (depth.median(-1).values > 0.6).double().mean() > 0.95
+
+
+def test_hands_and_drones_go_sideways_and_up_and_wheels_turn_their_camera_to_any_side():
+    rooms, t = make_cluttered_rooms(SEEDS), torch.arange(600) * 0.1
+    for style in ("free", "wheeled"):
+        poses = make_trajectory(SEEDS, rooms, style).pose(t).double()
+        step = poses[..., :3, 3].diff(dim=1)
+        sideways = (step * poses[:, :-1, :3, 0]).sum(-1).abs() / step.norm(dim=-1)
+        assert 0.3 < (sideways > 0.7).double().mean() < 0.7
+        rise = step[..., 2].abs().mean() / step.norm(dim=-1).mean()
+        assert (rise > 0.1) == (style == "free")
 
 
 @pytest.mark.parametrize("style", STYLES)

@@ -8,33 +8,25 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny_training import TINY
 
+from tools import train_demo_model as command
 from tools.training import clips as clips_module
 from tools.training import workers
 from tools.training.clips import ClipPool, Windows, evaluation_windows
 from tools.training.evaluate import Answers, angle, position_error, run, score
 from tools.training.export import export, load_average
+from tools.training.gauge import set_mean_logit
 from tools.training.initial import initial_network, start_refiner
 from tools.training.losses import inverse, quaternion
 from tools.training.muon import Muon, orthogonal
-from tools.training.settings import DEMO_NETWORK, WIDTH, TrainingSettings
+from tools.training.settings import WIDTH, TrainingSettings
+from tools.training.streams import Streams
 from tools.training.trainer import CURVE, LAST, Trainer
 from tools.training.unroll import unroll
 from ttt3r_ros.network.checkpoint import load_network, read_checkpoint
 from ttt3r_ros.network.refiner import Refiner
 
-TINY = replace(
-    DEMO_NETWORK,
-    enc_embed_dim=48,
-    enc_depth=1,
-    enc_num_heads=3,
-    dec_embed_dim=32,
-    dec_depth=2,
-    dec_num_heads=2,
-    state_dec_num_heads=2,
-    local_mem_size=4,
-    refiner_width=16,
-)
 SETTINGS = TrainingSettings(
     minutes=1,
     frames_per_step=4,
@@ -105,7 +97,7 @@ def test_training_ends_with_its_time_and_leaves_a_checkpoint_and_a_curve(tmp_pat
     assert trainer.progress >= 1 and trainer.steps == 6
     assert (tmp_path / LAST).exists()
     header, *rows = (tmp_path / CURVE).read_text().splitlines()
-    assert header.startswith("minutes,steps,images,abs_rel") and len(rows) == 1
+    assert header.startswith("minutes,steps,images,reset_interval,abs_rel") and len(rows) == 2
 
 
 def test_windows_get_longer_and_rates_fall_to_zero_with_the_time():
@@ -119,7 +111,7 @@ def test_the_exported_file_answers_as_the_trained_network_up_to_half_precision(t
     trainer.train(most_steps=3)
     network, images, _ = load_average(tmp_path / LAST, TINY, "ttt3r")
     export(network, tmp_path / "small.safetensors", {"segment.reset_interval": 8}, "a test")
-    loaded = load_network(tmp_path / "small.safetensors")
+    loaded = load_network(tmp_path / "small.safetensors", update_rule="cut3r")
     said = read_checkpoint(tmp_path / "small.safetensors")
     assert images == 12 and said.image_size == WIDTH
     assert said.settings == {"segment.reset_interval": 8} and "Apache-2.0" in said.licence
@@ -127,6 +119,169 @@ def test_the_exported_file_answers_as_the_trained_network_up_to_half_precision(t
     theirs = run(loaded, held_out.image[:, :4], reset_interval=3)
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=5e-3, atol=5e-3)
+
+
+def test_a_training_from_weights_begins_with_their_answers_and_the_wanted_mean_logit(
+    tmp_path, held_out
+):
+    weights = initial_network(TINY, seed=5, update_rule="cut3r")
+    trainer = Trainer(TINY, SETTINGS, tmp_path, weights=weights.state_dict())
+    image = held_out.image[:, :4]
+    before = unroll(weights, image).logits.mean()
+    set_mean_logit(trainer.network, image, SETTINGS.mean_logit)
+    after = unroll(trainer.network, image).logits.mean()
+    assert before > 2
+    torch.testing.assert_close(after, torch.tensor(SETTINGS.mean_logit), rtol=0, atol=0.1)
+    for a, b in zip(run(trainer.network, image, 0), run(weights, image, 0), strict=True):
+        assert (a - b).abs().mean() < 0.01  # softmax hardly sees the difference
+
+
+def test_the_command_goes_on_from_an_exported_file(tmp_path, monkeypatch, held_out):
+    first = initial_network(TINY, seed=5, update_rule="cut3r")
+    export(first, tmp_path / "first.safetensors", {}, "a test")
+    monkeypatch.setattr(command, "DEMO_NETWORK", TINY)
+    monkeypatch.setattr(command, "evaluation_windows", lambda *_, **__: held_out)
+    monkeypatch.setattr(
+        command, "settings_from_weights", lambda minutes, seed: replace(SETTINGS, minutes=minutes)
+    )
+    words = ["--output", str(tmp_path / "out"), "--minutes", "0.002"]
+    monkeypatch.setattr(
+        "sys.argv", ["train", *words, "--from", str(tmp_path / "first.safetensors")]
+    )
+    command.main()
+    network, images, _ = load_average(tmp_path / "out" / LAST, TINY, "cut3r")
+    assert images > 0
+    moved = network.pose_token - first.pose_token
+    assert 0 < moved.norm() < 0.1 * first.pose_token.norm()
+    with pytest.raises(SystemExit):  # what is there is not written over
+        command.main()
+
+
+def test_nothing_but_the_helpers_learns_in_the_first_steps(tmp_path, pool):
+    trainer = Trainer(TINY, replace(SETTINGS, helper_steps=2), tmp_path)
+    network = {name: x.clone() for name, x in trainer.network.state_dict().items()}
+    helpers = [x.clone() for x in trainer.helpers.parameters()]
+    windows = windows_of(pool)
+    for _ in range(2):
+        trainer.fit(windows)
+    for name, x in trainer.network.state_dict().items():
+        assert torch.equal(x, network[name]), name
+    assert all((a != b).any() for a, b in zip(trainer.helpers.parameters(), helpers, strict=True))
+    trainer.fit(windows)
+    assert not torch.equal(trainer.network.pose_token, network["pose_token"])
+
+
+def test_the_penalty_draws_the_mean_logit_to_its_place(tmp_path, pool):
+    settings = replace(SETTINGS, logit_weight=10.0, mean_logit=-0.8)
+    trainer = Trainer(TINY, settings, tmp_path)
+    windows = windows_of(pool)
+    losses = [trainer.fit(windows)["logit"] for _ in range(15)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_streams_carry_the_state_of_their_last_window_until_they_end(pool):
+    network = initial_network(TINY, seed=0, update_rule="cut3r").requires_grad_(False)
+    generator = torch.Generator().manual_seed(1)
+    streams, age, carried, last = Streams(), torch.zeros(3), 0, network.initial_state(3)
+    for _ in range(12):
+        windows, new = streams.windows(pool, 3, 2, 4, generator)
+        state = streams.state(network, new)
+        fresh = network.initial_state(3)
+        assert torch.equal(state.fresh, new)
+        assert torch.equal(state.tokens[new], fresh.tokens[new])
+        if carried:
+            assert torch.equal(state.tokens[~new], last.tokens[~new])
+            assert torch.equal(state.memory[~new], last.memory[~new])
+        start = windows.T_first_camera[:, 0]
+        identity = torch.eye(4).expand(3, 4, 4)
+        torch.testing.assert_close(start[new], identity[new], rtol=0, atol=1e-5)
+        age = torch.where(new, torch.zeros(3), age + 2)
+        assert age.max() <= 6
+        last = unroll(network, windows.image, state).state
+        streams.keep(last)
+        carried += int((~new).sum())
+    assert carried > 5
+
+
+def test_poses_of_a_stream_are_told_from_its_first_image(pool):
+    """The motion between two windows is that of the clip, however long the stream."""
+    generator = torch.Generator().manual_seed(2)
+    streams = Streams()
+    first, new = streams.windows(pool, 4, 2, 100, generator)
+    assert new.all()
+    second, new = streams.windows(pool, 4, 2, 100, generator)
+    assert not new.any()
+    apart = inverse(first.T_first_camera[:, -1]) @ second.T_first_camera[:, 0]
+    step = inverse(first.T_first_camera[:, 0]) @ first.T_first_camera[:, 1]
+    assert apart[:, :3, 3].norm(dim=1).max() < 3 * step[:, :3, 3].norm(dim=1).max() + 1e-4
+
+
+def test_carried_windows_come_late_and_their_mean_length_rises():
+    settings = replace(SETTINGS, carry_from=0.5, carried_images=(48, 240))
+    assert settings.carried(0.4) == 0 and settings.carried(0.5) == 48
+    assert settings.carried(0.75) == 144 and settings.carried(1.0) == 240
+
+
+def test_a_step_with_carried_windows_learns_from_both_kinds(tmp_path):
+    settings = replace(SETTINGS, carry_from=0.0, frames_per_step=8)
+    trainer = Trainer(TINY, settings, tmp_path, clock=Clock())
+    trainer.train(most_steps=3)
+    assert trainer.steps == 3 and trainer.images == 24
+    assert all(x.isfinite().all() for x in trainer.network.parameters())
+
+
+def test_cameras_of_all_domains_take_turns_and_the_robots_keep_their_share():
+    shares = [domain.style for domain in clips_module.DOMAINS]
+    assert shares.count("robot") / len(shares) == 0.4
+    assert {"free", "wheeled", "handheld", "robot"} == set(shares)
+    degrees = torch.tensor([45.0, 67.38, 100.0])
+    expected = torch.tensor([1.2071, 0.75, 0.41955])
+    torch.testing.assert_close(clips_module.focal_share(degrees), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("domain", sorted(set(clips_module.DOMAINS)))
+def test_clips_of_every_domain_have_pictures_depth_and_a_moving_camera(domain):
+    times = torch.arange(3, dtype=torch.float64) * 0.1
+    clips = clips_module.render_clips([3, 4], times, torch.tensor([60.0, 150.0]), domain=domain)
+    assert clips.rgb.float().std() > 10 and clips.depth_m.min() > 0.1
+    assert (clips.rough == domain.rough).all()
+    steps = clips.T_world_camera[..., :3, 3].diff(dim=1).norm(dim=-1)
+    assert (steps > 1e-4).all() and (steps < 0.15).all()
+
+
+def test_pictures_of_rough_cameras_vary_more_than_the_robots(pool):
+    windows = windows_of(pool, count=8)
+    plain, rough = (
+        windows.develop(torch.Generator().manual_seed(0), torch.full((8,), level))
+        for level in (0.0, 1.0)
+    )
+    change = [(x.image - windows.image).abs().mean() for x in (plain, rough)]
+    assert change[1] > 1.3 * change[0]
+    assert rough.image.min() >= -1 and rough.image.max() <= 1
+    assert torch.equal(rough.depth_m, windows.depth_m)
+
+
+@torch.no_grad()
+def test_unrolling_goes_on_from_a_state_as_if_the_window_had_been_one(pool):
+    network = initial_network(TINY, seed=0, update_rule="cut3r")
+    image = windows_of(pool, images=4).image
+    whole = unroll(network, image)
+    half = unroll(network, image[:, :2])
+    rest = unroll(network, image[:, 2:], half.state)
+    torch.testing.assert_close(rest.logits, whole.logits[2:])
+    pose = torch.unflatten(whole.prediction.pose, 0, (2, 4))[:, 2:].flatten(0, 1)
+    torch.testing.assert_close(rest.prediction.pose, pose)
+
+
+@torch.no_grad()
+def test_the_logits_are_those_of_the_gain(pool):
+    network = initial_network(TINY, seed=0, update_rule="ttt3r")
+    image = windows_of(pool, images=2).image
+    set_mean_logit(network, image, 0.0)
+    logits = unroll(network, image).logits
+    state, _ = network.step(network.initial_state(2), image[:, 0])
+    _, prediction = network.step(state, image[:, 1])
+    torch.testing.assert_close(logits[1].sigmoid(), prediction.gain)
 
 
 @torch.no_grad()

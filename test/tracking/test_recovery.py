@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import copyreg
+from copy import deepcopy
 from dataclasses import replace
+from functools import cache
+from threading import Lock
 
 import numpy as np
 import pytest
@@ -29,16 +33,29 @@ def way(room):
     return room.way()
 
 
-def followed(way, **values):
-    """A pipeline that has gone the way, and its results."""
-    subject = Pipeline.from_config(with_values(CONFIG, values))
-    return subject, [subject.process(view.frame) for view in way]
+@pytest.fixture(scope="module")
+def followed(way):
+    """A function to a pipeline that has gone the way, a copy of the first of its kind."""
+
+    @cache
+    def original(**values):
+        subject = Pipeline.from_config(with_values(CONFIG, values))
+        return subject, [subject.process(view.frame) for view in way]
+
+    def copied(**values):
+        subject, results = original(**values)
+        return deepcopy(subject, {id(subject.model): subject.model}), results
+
+    # A lock that nobody holds is as good as new.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(copyreg.dispatch_table, type(Lock()), lambda lock: (Lock, ()))
+        yield copied
 
 
 @pytest.fixture(scope="module")
-def session(way, tmp_path_factory):
+def session(followed, tmp_path_factory):
     """A session's folder, and the results that led to it."""
-    subject, results = followed(way)
+    subject, results = followed()
     folder = tmp_path_factory.mktemp("sessions") / "one"
     save_session(folder, subject.session(), made_for(CONFIG, subject.model.image_size))
     return folder, results, len(subject.map)
@@ -48,8 +65,10 @@ def dark(i):
     return Frame((IMAGES + i) * PERIOD_NS, np.zeros((96, 128, 3), np.uint8))
 
 
-def test_a_camera_that_was_carried_in_the_dark_to_a_known_place_is_back_in_the_map(room, way):
-    subject, results = followed(way)
+def test_a_camera_that_was_carried_in_the_dark_to_a_known_place_is_back_in_the_map(
+    followed, room, way
+):
+    subject, results = followed()
     last = results[-1]
     assert last.state is TRACKING and np.array_equal(last.T_map_odom, np.eye(4))
     assert {subject.process(dark(i)).state for i in range(3)} == {LOST}
@@ -77,8 +96,8 @@ def test_a_camera_that_was_carried_in_the_dark_to_a_known_place_is_back_in_the_m
     assert all(np.array_equal(r.T_map_odom, back[0].T_map_odom) for r in back[1:])
 
 
-def test_a_hand_may_be_in_the_picture_before_a_place_is_recognised(room, way):
-    subject, results = followed(way)
+def test_a_hand_may_be_in_the_picture_before_a_place_is_recognized(followed, room, way):
+    subject, results = followed()
     subject.process(dark(0))
     other = Room(ANOTHER_SEED).again((IMAGES + 1) * PERIOD_NS, 3)
     points, poses = len(subject.map), len(subject.session().trajectory)
@@ -97,8 +116,8 @@ def test_a_hand_may_be_in_the_picture_before_a_place_is_recognised(room, way):
     assert len(subject.session().trajectory) > poses
 
 
-def test_a_place_is_not_looked_for_for_ever(way):
-    subject, _ = followed(way)
+def test_a_place_is_not_looked_for_for_ever(followed):
+    subject, _ = followed()
     subject.process(dark(0))
     views = Room(ANOTHER_SEED).again((IMAGES + 1) * PERIOD_NS, 8)
     placed = [subject.process(view.frame).is_localized for view in views]
@@ -107,14 +126,14 @@ def test_a_place_is_not_looked_for_for_ever(way):
     )  # the first is LOST, four were no use, so is the fifth
 
 
-def test_a_known_scale_goes_on_after_coming_back(room, way):
+def test_a_known_scale_goes_on_after_coming_back(followed, room):
     """Samples of the scale are in the unit of the state that is left, so they are taken anew."""
     values = {
         "scale_source": "camera_height",
         "camera_height_m": 1.2,
         "segment.scale_from": "boundary",
     }
-    subject, results = followed(way, **values)
+    subject, results = followed(**values)
     assert results[-1].scale != 1.0
     subject.process(dark(0))
     back = [subject.process(view.frame) for view in room.again((IMAGES + 1) * PERIOD_NS, 3)]
@@ -125,8 +144,8 @@ def test_a_known_scale_goes_on_after_coming_back(room, way):
     assert np.isnan(back[-1].scale_log_spread)
 
 
-def test_without_keyframes_a_lost_camera_goes_on_from_the_last_pose(room, way):
-    subject, _ = followed(way, **{"recovery.keyframes": 0})
+def test_without_keyframes_a_lost_camera_goes_on_from_the_last_pose(followed, room):
+    subject, _ = followed(**{"recovery.keyframes": 0})
     subject.process(dark(0))
     for view in room.again((IMAGES + 1) * PERIOD_NS, 2):
         result = subject.process(view.frame)
@@ -139,8 +158,8 @@ def test_without_keyframes_a_lost_camera_goes_on_from_the_last_pose(room, way):
         subject.session()
 
 
-def test_another_room_is_not_taken_for_a_known_place(way):
-    subject, _ = followed(way)
+def test_another_room_is_not_taken_for_a_known_place(followed):
+    subject, _ = followed()
     subject.process(dark(0))
     other = Room(ANOTHER_SEED).again((IMAGES + 1) * PERIOD_NS, 3)
     for view in other:
@@ -150,7 +169,7 @@ def test_another_room_is_not_taken_for_a_known_place(way):
     assert result.state is not LOST
 
 
-def test_from_a_session_the_same_map_goes_on_where_a_view_is_recognised(room, way, session):
+def test_from_a_session_the_same_map_goes_on_where_a_view_is_recognized(room, way, session):
     folder, results, points = session
     subject = Pipeline.from_config(replace(CONFIG, session=str(folder)))
     assert len(subject.map) == points

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -142,13 +143,13 @@ def test_at_a_shared_image_both_segments_say_the_same_pose():
         )
 
 
-def test_without_taking_scale_from_seams_each_segment_keeps_its_own():
+def test_without_taking_scale_from_boundaries_each_segment_keeps_its_own():
     results, _ = run(**{"segment.scale_from": "network"})
     assert {result.scale for result in results} == {1.0}
 
 
 def test_a_ratio_that_pixels_do_not_agree_on_is_not_taken():
-    results, _ = run(**{"segment.max_boundary_log_spread": 0.01})
+    results, _ = run(**{"segment.boundary_max_log_spread": 0.01})
     assert {result.scale for result in results} == {1.0}
 
 
@@ -166,7 +167,7 @@ def cloud(depth):
     return torch.stack((torch.zeros_like(depth), torch.zeros_like(depth), depth), dim=-1)
 
 
-def test_the_scale_of_a_seam_withstands_wrong_pixels_and_says_how_wide_it_is_spread():
+def test_the_scale_of_a_boundary_withstands_wrong_pixels_and_says_how_wide_it_is_spread():
     generator = torch.Generator().manual_seed(1)
     depth, _ = depth_of(0, generator)
     later = 0.8 * depth * torch.exp(0.1 * torch.randn(depth.shape, generator=generator))
@@ -200,3 +201,31 @@ def test_pixels_without_depth_say_nothing():
 def test_images_of_two_sizes_are_refused():
     with pytest.raises(ValueError, match="several sizes"):
         boundary_scale(torch.ones(4, 4, 3), torch.ones(4, 4), torch.ones(8, 4, 3), torch.ones(8, 4))
+
+
+def test_a_pixel_weighs_as_the_lesser_of_its_two_confidences():
+    depth = torch.full((HEIGHT, WIDTH), 2.0)
+    later, sure = depth.clone(), torch.full_like(depth, 3.0)
+    one, other = sure.clone(), sure.clone()
+    later[:40], one[:40], other[:40] = 1.0, 10.0, 1.0  # 40 of 96 rows, of which one knows nothing
+    for confidence, later_confidence in ((one, other), (other, one)):
+        found = boundary_scale(cloud(depth), confidence, cloud(later), later_confidence)
+        assert found.ratio == 1.0
+
+
+def test_the_spread_of_normal_errors_is_their_standard_deviation():
+    shares = (torch.arange(HEIGHT * WIDTH) + 0.5) / (HEIGHT * WIDTH)
+    errors = 0.1 * math.sqrt(2) * torch.erfinv(2 * shares - 1).reshape(HEIGHT, WIDTH)
+    later, confidence = torch.full((HEIGHT, WIDTH), 2.0), torch.ones(HEIGHT, WIDTH)
+    found = boundary_scale(cloud(later * errors.exp()), confidence, cloud(later), confidence)
+    assert found.ratio == pytest.approx(1.0, abs=1e-3)
+    assert found.spread == pytest.approx(0.1, rel=0.01)
+
+
+@pytest.mark.parametrize(("good", "ratio", "spread"), [(63, 1.0, math.inf), (64, 2.0, 0.0)])
+def test_fewer_than_64_good_pixels_say_nothing(good, ratio, spread):
+    depth, confidence = torch.full((8, 16), 2.0), torch.ones(8, 16)
+    later = torch.full((8, 16), math.nan)
+    later.view(-1)[:good] = 1.0
+    found = boundary_scale(cloud(depth), confidence, cloud(later), confidence)
+    assert (found.ratio, found.spread) == (ratio, spread)

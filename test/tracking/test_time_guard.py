@@ -43,6 +43,10 @@ def test_an_image_that_was_left_out_is_no_gap():
     assert judge(1000, 9000, left_out_ms=500) is StampStep.GAP
 
 
+def test_an_image_left_out_before_the_last_one_makes_no_gap_longer():
+    assert judge(1000, 2900, left_out_ms=500) is StampStep.NEXT
+
+
 def test_the_distance_to_the_last_image_is_known_in_seconds():
     guard = TimeGuard()
     assert guard.ahead_s(5) == 0

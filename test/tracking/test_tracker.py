@@ -100,7 +100,7 @@ def test_lower_precision_stays_near_and_gives_float32():
     np.testing.assert_allclose(lower.T_odom_camera, exact.T_odom_camera, atol=0.05)
 
 
-def test_exact_preprocessing_is_for_every_frame_and_fast_for_live():
+def test_exact_preprocessing_is_for_process_all_images_and_fast_for_live():
     rgb = np.random.default_rng(1).integers(0, 256, (480, 640, 3), np.uint8)
     pictures = {
         name: tracker(process_all_images=process_all_images, preprocessing=method)

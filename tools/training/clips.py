@@ -6,23 +6,42 @@ A clip is a function of its number alone, so a pool can be made again after an i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tools.training import workers
 from tools.training.settings import HEIGHT, WIDTH
-from ttt3r_ros.simulation import make_rooms, make_trajectory, render
+from ttt3r_ros.simulation import make_cluttered_rooms, make_rooms, make_trajectory, render
+from ttt3r_ros.simulation.textures import Atlas
 
 # Seeds from here on are kept for the choice of settings and for reported results.
 FIRST_HELD_OUT_SEED = 900_000
-# Focal lengths as shares of the image's width: 62 to 73 degrees from left to right.
-_FOCALS = (0.68, 0.83)
-_PERIODS_S = (0.05, 0.12)  # between two images of a clip; windows may skip every second one
-_HANDHELD = 8  # one group of clips in so many is not of a robot
 _BACKWARDS = 0.125  # share of windows whose camera goes backwards
-_SMOOTH = 3  # one group in so many is rendered with several rays per pixel, which takes long
+_SMOOTH = 8  # one group in so many is rendered with several rays per pixel, which takes long
+
+
+class Domain(NamedTuple):
+    """What the cameras of a group of clips have in common; pairs are the ends of a range."""
+
+    style: str  # of the paths
+    cluttered: bool  # rooms full of things, halls and corridors; else those of the robot
+    view_deg: tuple[float, float]  # from left to right
+    # Between two images of a clip, evenly in the logarithm; windows may skip every second one.
+    period_s: tuple[float, float]
+    rough: float  # how much more cameras and light vary; 0: as little as the robot's
+
+
+ROBOT = Domain("robot", False, (62.0, 73.0), (0.05, 0.12), 0.0)
+HANDHELD = Domain("handheld", False, (50.0, 90.0), (0.033, 0.12), 0.5)
+FREE = Domain("free", True, (45.0, 100.0), (0.033, 0.15), 1.0)
+WHEELED = Domain("wheeled", True, (45.0, 100.0), (0.033, 0.15), 1.0)
+# Groups take them in turn.
+DOMAINS = (ROBOT, FREE, ROBOT, FREE, HANDHELD, ROBOT, FREE, WHEELED, ROBOT, FREE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +52,16 @@ class Clips:
     depth_m: Tensor  # [C, F, H, W] float16
     T_world_camera: Tensor  # [C, F, 4, 4] float32
     focal: Tensor  # [C] pixels; the principal point is the middle
+    rough: Tensor  # [C] how much more the camera's colours vary than the robot's
+
+    def __getitem__(self, index: slice | Tensor) -> Clips:
+        """The clips at these places."""
+        return Clips(*(getattr(self, name)[index] for name in Clips.__slots__))
+
+
+def focal_share(view_deg: Tensor) -> Tensor:
+    """Focal lengths as shares of the image's width, from angles from left to right."""
+    return 0.5 / torch.tan(torch.deg2rad(view_deg / 2))
 
 
 def principal_point() -> tuple[float, float]:
@@ -45,9 +74,10 @@ def render_clips(
     times_s: Tensor,
     focal: Tensor,
     *,
-    style: str = "robot",
+    domain: Domain = ROBOT,
     supersampling: int = 1,
     device: torch.device | str = "cpu",
+    atlas: Atlas | None = None,
 ) -> Clips:
     """Render one clip per seed.
 
@@ -55,19 +85,20 @@ def render_clips(
         seeds: of rooms and paths, C of them.
         times_s: [C, F] when images are taken.
         focal: [C] pixels.
-        style: of the paths.
+        domain: rooms, paths and camera.
         supersampling: as `render`.
         device: where to render and to keep the clips.
+        atlas: of textures; without one, that of the domain's rooms.
     """
-    rooms = make_rooms(seeds, device)
-    poses = make_trajectory(seeds, rooms, style).pose(times_s)
+    rooms = (make_cluttered_rooms if domain.cluttered else make_rooms)(seeds, device, atlas)
+    poses = make_trajectory(seeds, rooms, domain.style).pose(times_s)
     focal = focal.float()
     centre = focal.new_tensor(principal_point()).expand(len(seeds), 2)
     lens = torch.cat((focal[:, None].expand(-1, 2), centre), dim=1)[:, None]
     rgb, depth = render(rooms, poses, lens.to(device), HEIGHT, WIDTH, supersampling=supersampling)
     return Clips(
         rgb=(rgb * 255).round().byte(), depth_m=depth.half(), T_world_camera=poses.to(device),
-        focal=focal.to(device),
+        focal=focal.to(device), rough=torch.full_like(focal, domain.rough).to(device),
     )  # fmt: skip
 
 
@@ -75,14 +106,18 @@ def training_clips(group: int, count: int, frames: int, device: torch.device | s
     """Group number `group` of `count` clips each, all from rooms of their own."""
     generator = torch.Generator().manual_seed(group)
     seeds = [(group * count + i) % FIRST_HELD_OUT_SEED for i in range(count)]
-    first, period, focal = torch.rand(3, count, 1, generator=generator, dtype=torch.float64)
-    period = _PERIODS_S[0] + (_PERIODS_S[1] - _PERIODS_S[0]) * period
+    first, period, view = torch.rand(3, count, 1, generator=generator, dtype=torch.float64)
+    domain = DOMAINS[group % len(DOMAINS)]
+    shortest, longest = domain.period_s
+    period = shortest * (longest / shortest) ** period
+    narrowest, widest = domain.view_deg
+    view = narrowest + (widest - narrowest) * view[:, 0]
     times = 60 * first + period * torch.arange(frames, dtype=torch.float64)
     return render_clips(
         seeds,
         times,
-        WIDTH * (_FOCALS[0] + (_FOCALS[1] - _FOCALS[0]) * focal[:, 0]),
-        style="handheld" if group % _HANDHELD == _HANDHELD - 1 else "robot",
+        WIDTH * focal_share(view),
+        domain=domain,
         supersampling=2 if group % _SMOOTH == 0 else 1,
         device=device,
     )
@@ -104,6 +139,7 @@ class ClipPool:
             depth_m=torch.empty(grid, dtype=torch.float16, device=device),
             T_world_camera=torch.empty(capacity, frames, 4, 4, device=device),
             focal=torch.empty(capacity, device=device),
+            rough=torch.empty(capacity, device=device),
         )
 
     def __len__(self) -> int:
@@ -138,7 +174,12 @@ class ClipPool:
             source.T_world_camera[clip, index],
             source.focal[clip[:, 0]],
         )
-        return windows.mirror(mirrored).develop(generator)
+        return windows.mirror(mirrored).develop(generator, source.rough[clip[:, 0]])
+
+    def clip(self, generator: torch.Generator) -> Clips:
+        """A copy of one clip chosen at random."""
+        index = torch.randint(len(self), (1,), generator=generator).to(self._device)
+        return self._clips[index]
 
     def _put(self, group: int) -> None:
         number = group * workers.count() + workers.rank()
@@ -191,24 +232,54 @@ class Windows:
             focal=self.focal,
         )
 
-    def develop(self, generator: torch.Generator) -> Windows:
-        """Vary exposure, contrast, tint and noise, as other cameras would."""
+    def develop(self, generator: torch.Generator, rough: Tensor | None = None) -> Windows:
+        """Vary exposure, contrast, tint and noise, as other cameras would.
+
+        Args:
+            generator: of random numbers.
+            rough: [B] from 0, as little as the robot's, to 1: twice as much, and colours, vignette
+                and blur too.
+        """
         batch, images = self.image.shape[:2]
 
+        if rough is None:
+            rough = self.image.new_zeros(batch)
+        rough = rough[:, None, None, None, None]
+
+        def drawn(*shape: int) -> Tensor:
+            return torch.rand(*shape, generator=generator).to(self.image.device)
+
         def around_one(spread: float, *shape: int) -> Tensor:
-            draw = 2 * torch.rand(*shape, generator=generator) - 1
-            return torch.exp(spread * draw).to(self.image.device)
+            return torch.exp(spread * (1 + rough) * (2 * drawn(*shape) - 1))
 
         rgb = (self.image + 1) / 2
+        if rough.any():
+            each = (batch, 1, 1, 1, 1)
+            grey = rgb.mean(dim=2, keepdim=True)
+            rgb = torch.lerp(rgb, grey, rough * (0.8 * drawn(*each) - 0.1))
+            soft = F.avg_pool2d(
+                rgb.flatten(0, 1), 3, stride=1, padding=1, count_include_pad=False
+            ).view_as(rgb)
+            blur = (2 * drawn(batch, images, 1, 1, 1) - 1).clamp(min=0) * drawn(*each)
+            rgb = torch.lerp(rgb, soft, rough * blur)
+            v = torch.linspace(-0.6, 0.6, rgb.shape[-2], device=rgb.device)[:, None]
+            u = torch.linspace(-0.8, 0.8, rgb.shape[-1], device=rgb.device)
+            rgb = rgb * (1 - rough * 0.5 * drawn(*each) * (u * u + v * v))
         gain = around_one(0.2, batch, 1, 1, 1, 1) * around_one(0.05, batch, 1, 3, 1, 1)
         gain = gain * around_one(0.03, batch, images, 1, 1, 1)
         rgb = rgb.clamp(min=1e-3).pow(around_one(0.15, batch, 1, 1, 1, 1)) * gain
-        sigma = 0.015 * torch.rand(batch, 1, 1, 1, 1, generator=generator)
-        noise = sigma * torch.randn(rgb.shape, generator=generator)
-        rgb = (rgb + noise.to(rgb.device)).clamp(0, 1)
+        sigma = 0.015 * (1 + rough) * drawn(batch, 1, 1, 1, 1)
+        noise = torch.randn(rgb.shape, generator=generator).to(rgb.device)
+        rgb = (rgb + sigma * noise).clamp(0, 1)
         return Windows(
             2 * rgb - 1, self.depth_m, self.T_first_camera, self.T_world_first, self.focal
         )
+
+    @classmethod
+    def together(cls, parts: Sequence[Windows]) -> Windows:
+        """All windows of several batches with equally many images each."""
+        rows = ([getattr(part, name) for part in parts] for name in cls.__slots__)
+        return cls(*(torch.cat(tensors) for tensors in rows))
 
     def rays(self) -> Tensor:
         """Points at 1 m depth, [B, H, W, 3]."""
@@ -221,16 +292,36 @@ class Windows:
 
 
 def evaluation_windows(
-    seeds: list[int], images: int, rate_hz: float = 10.0, device: torch.device | str = "cpu"
+    seeds: list[int],
+    images: int,
+    rate_hz: float = 10.0,
+    device: torch.device | str = "cpu",
+    *,
+    domain: Domain = ROBOT,
+    view_deg: float | None = None,
+    atlas: Atlas | None = None,
 ) -> Windows:
-    """Sequences of held-out rooms for the choice of settings: robot, 67 degrees, no noise."""
+    """Sequences of held-out rooms for the choice of settings, without noise.
+
+    Args:
+        seeds: of rooms and paths.
+        images: of each.
+        rate_hz: images per second.
+        device: where to render and to keep them.
+        domain: rooms and paths.
+        view_deg: from left to right; without it, 67 degrees.
+        atlas: of textures; without one, that of the domain's rooms.
+    """
     if min(seeds) < FIRST_HELD_OUT_SEED:
         raise ValueError(f"seeds: must be at least {FIRST_HELD_OUT_SEED}, got {min(seeds)}")
     times = torch.arange(images, dtype=torch.float64) / rate_hz
     parts = []
     for i in range(0, len(seeds), 4):
         some = seeds[i : i + 4]
-        focal = torch.full((len(some),), 0.75 * WIDTH)
-        clips = render_clips(some, times, focal, supersampling=2, device=device)
+        share = 0.75 if view_deg is None else float(focal_share(torch.tensor(view_deg)))
+        focal = torch.full((len(some),), share * WIDTH)
+        clips = render_clips(
+            some, times, focal, domain=domain, supersampling=2, device=device, atlas=atlas
+        )
         parts.append((clips.rgb, clips.depth_m, clips.T_world_camera, clips.focal))
     return Windows.of(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))

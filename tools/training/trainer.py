@@ -7,12 +7,12 @@ import csv
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,18 +21,22 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tools.training import workers
 from tools.training.clips import ClipPool, Windows
 from tools.training.evaluate import run, score
+from tools.training.gauge import set_mean_logit
 from tools.training.initial import initial_network
 from tools.training.losses import Helpers, window_losses
 from tools.training.muon import Muon
 from tools.training.settings import TrainingSettings
+from tools.training.streams import Streams
 from tools.training.unroll import unroll
 from ttt3r_ros.network.config import NetworkConfig
+from ttt3r_ros.network.decoder import DecoderBlock
 from ttt3r_ros.network.model import Network
 
 _log = logging.getLogger(__name__)
 
 LAST, CURVE = "last.pt", "curve.csv"
-_RESET_INTERVAL = 8  # of evaluations during training
+_RESET_INTERVALS = (24, 0)  # of evaluations during training; 0: never
+_GAUGE_WINDOWS, _GAUGE_IMAGES = 4, 12  # to measure logits on, before training
 _LOG_EVERY = 20  # steps
 
 
@@ -45,6 +49,7 @@ class Trainer:
         output: directory of `last.pt` and `curve.csv`; must exist.
         device: where everything happens.
         held_out: sequences to evaluate on; none: no evaluation.
+        weights: a trained network's parameters to begin with; without them, see `initial`.
         clock: seconds, ever growing.
     """
 
@@ -55,15 +60,19 @@ class Trainer:
         output: Path,
         device: torch.device | str = "cpu",
         held_out: Windows | None = None,
+        weights: Mapping[str, Tensor] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings, self.device = settings, torch.device(device)
         self.network = initial_network(config, settings.seed, settings.update_rule).to(device)
+        if weights is not None:
+            self.network.load_state_dict(weights)
         self.helpers = Helpers(config.dec_embed_dim, config.patch_size).to(device)
         self.average = deepcopy(self.network).requires_grad_(False).eval()
         self.pool = ClipPool(
             settings.clips_in_memory, settings.clips_at_once, settings.clip_frames, device
         )
+        self.streams = Streams()  # not saved: after an interruption all begin anew
         self.steps = self.images = 0
         self.seconds = 0.0  # of training so far, over all runs
         self._optimizers = _optimizers(self.network, self.helpers, settings)
@@ -76,6 +85,8 @@ class Trainer:
 
     def train(self, most_steps: int | None = None) -> None:
         """Train until the time is over, or for so many steps; saves at the end."""
+        if not self.steps:
+            self._set_gauge()
         last = self._clock()
         saved_s = evaluated_s = self.seconds
         done = 0
@@ -110,17 +121,37 @@ class Trainer:
         count = settings.frames_per_step // images // workers.count()
         # A generator for each step and process, so that none has to be stored.
         number = (settings.seed * 10_000_000 + self.steps) * workers.count() + workers.rank()
-        windows = self.pool.windows(count, images, torch.Generator().manual_seed(number))
+        generator = torch.Generator().manual_seed(number)
         self.images += count * images * workers.count()
-        return self.fit(windows)
+        mean = settings.carried(self.progress)
+        carried = count // 2 if mean else 0
+        windows = self.pool.windows(count - carried, images, generator)
+        if not carried:
+            return self.fit(windows)
+        more, new = self.streams.windows(self.pool, carried, images, mean, generator)
+        fresh = torch.ones(count - carried, dtype=torch.bool, device=new.device)
+        return self.fit(Windows.together((windows, more)), torch.cat((fresh, new)))
 
-    def fit(self, windows: Windows) -> dict[str, float]:
-        """One step on these windows; the losses before it."""
+    def fit(self, windows: Windows, new: Tensor | None = None) -> dict[str, float]:
+        """One step; the losses before it.
+
+        Args:
+            windows: B of them.
+            new: [B] which begin with a new state rather than with the streams'; none: all do.
+        """
+        only_helpers = self.steps < self.settings.helper_steps
         with _precision(self.device), _attention(self.device):
-            unrolled = unroll(self.network, windows.image)
+            with torch.set_grad_enabled(not only_helpers):
+                state = None if new is None else self.streams.state(self.network, new)
+                unrolled = unroll(self.network, windows.image, state)
             share = self.settings.pose_share(self.progress)
             losses = window_losses(unrolled, windows, self.helpers, share)
+            logits = unrolled.logits
+            losses["logit"] = (logits - self.settings.mean_logit).square().mean()
+            losses["total"] = losses["total"] + self.settings.logit_weight * losses["logit"]
             losses["total"].backward()  # type: ignore[no-untyped-call]
+        if new is not None:
+            self.streams.keep(unrolled.state)
         workers.average_gradients([*self.network.parameters(), *self.helpers.parameters()])
         values = torch.stack(list(losses.values())).tolist()
         factor = self.settings.rate(self.progress, self.steps)
@@ -142,13 +173,19 @@ class Trainer:
         return dict(zip(losses, values, strict=True))
 
     def evaluate(self) -> None:
-        """Score the averaged network on the held-out sequences; one more row in `curve.csv`."""
+        """Score the averaged network on the held-out sequences; rows in `curve.csv`."""
         if self._held_out is None or workers.rank() > 0:
             return
-        with torch.compiler.set_stance("force_eager"):
-            answers = run(self.average, self._held_out.image, _RESET_INTERVAL)
-        scores = asdict(score(answers, self._held_out))
-        row = {"minutes": self.seconds / 60, "steps": self.steps, "images": self.images, **scores}
+        for interval in _RESET_INTERVALS:
+            with torch.compiler.set_stance("force_eager"):
+                answers = run(self.average, self._held_out.image, interval)
+            self._note(interval, asdict(score(answers, self._held_out)))
+
+    def _note(self, interval: int, scores: dict[str, float]) -> None:
+        row = {
+            "minutes": self.seconds / 60, "steps": self.steps, "images": self.images,
+            "reset_interval": interval, **scores,
+        }  # fmt: skip
         _log.info("held out: %s", " ".join(f"{name} {value:.4g}" for name, value in row.items()))
         path = self._output / CURVE
         new = not path.exists()
@@ -190,6 +227,19 @@ class Trainer:
         self.steps, self.images = content["steps"], content["images"]
         self.seconds = content["seconds"]
 
+    def _set_gauge(self) -> None:
+        """Begin with logits whose mean is as wanted; the first process says by which biases."""
+        while self.pool.groups < self.settings.groups_at_start:
+            self.pool.grow()
+        images = min(_GAUGE_IMAGES, self.settings.window(0.0))
+        windows = self.pool.windows(_GAUGE_WINDOWS, images, torch.Generator().manual_seed(0))
+        before = set_mean_logit(self.network, windows.image, self.settings.mean_logit)
+        _log.info("mean logit of the gain: %.2f, moved to %.2f", before, self.settings.mean_logit)
+        with torch.no_grad():
+            for block in self.network.dec_blocks_state:
+                workers.copy_from_first(cast(DecoderBlock, block).cross_attn.projk.bias)
+        self.average.load_state_dict(self.network.state_dict())
+
     @torch.no_grad()
     def _take_average(self) -> None:
         share = max(1 - self.settings.average_decay, 1 / (self.steps + 1))
@@ -212,7 +262,7 @@ def _optimizers(
 ) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of blocks, AdamW for everything else."""
     matrices: list[Tensor] = []
-    others: list[Tensor] = list(helpers.parameters())
+    others: list[Tensor] = []
     stacked = {}
     for name, parameter in network.named_parameters():
         in_block = "_blocks" in name and parameter.ndim == 2
@@ -221,9 +271,11 @@ def _optimizers(
         (matrices if in_block else others).append(parameter)
     decay = settings.weight_decay
     muon = Muon(matrices, stacked, settings.muon_rate, weight_decay=decay)
-    adam = torch.optim.AdamW(
-        others, settings.adam_rate, betas=(0.9, 0.98), weight_decay=decay, fused=True
-    )
+    groups = [
+        {"params": others, "lr": settings.adam_rate},
+        {"params": list(helpers.parameters()), "lr": settings.helper_rate},
+    ]
+    adam = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=decay, fused=True)
     for optimizer in (muon, adam):
         for group in optimizer.param_groups:
             group["full_rate"] = group["lr"]

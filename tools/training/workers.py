@@ -56,6 +56,12 @@ def from_first(value: float) -> float:
     return float(number)
 
 
+def copy_from_first(tensor: Tensor) -> None:
+    """Overwrite a tensor with the first process's."""
+    if count() > 1:
+        dist.broadcast(tensor, 0)
+
+
 def my_share(rows: Tensor) -> Tensor:
     """An equal number of rows for each process, the last ones being repeated if need be."""
     size = -(-len(rows) // count())

@@ -225,7 +225,7 @@ class LiveClient(Node):
                 f"with 'depth' in its name; images to name with --depth-topic: {listed(images)}"
             )
 
-    def check_mount(self) -> None:
+    def check_extrinsics(self) -> None:
         """Make sure that the poses of the node can be moved to its camera.
 
         Raises:

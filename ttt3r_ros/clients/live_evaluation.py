@@ -162,7 +162,7 @@ class LiveEvaluation:
             else:
                 if now_s - client.first_heard_s > _FIND_S:
                     client.check_truth()
-                    client.check_mount()
+                    client.check_extrinsics()
                 if now_s - client.last_heard_s > request.idle_s:
                     break
             if now_s > ends_s:
@@ -185,7 +185,9 @@ class LiveEvaluation:
             status = f"{client.resolve_topic_name(self._request.node)}/status"
             raise EvaluationError(f"{status}: nothing heard")
         client.check_truth()
-        client.check_mount()
+        client.check_extrinsics()
+        self._executor.remove_node(client)
+        client.destroy_node()
         self._depth.finish()
         return _result(client, self._depth, self._depth_comparison, self._request, about)
 

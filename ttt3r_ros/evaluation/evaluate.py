@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One recording through the pipeline, and how near the results are to the truth.
 
-Every image goes the way of `offline.run`; what is added here only listens. Several recordings and
+Every image goes the way of `run.run`; what is added here only listens. Several recordings and
 configurations are `batch`'s, the report's look is `report.files`'.
 """
 
@@ -43,7 +43,7 @@ from ttt3r_ros.recordings.source import Source
 from ttt3r_ros.run import run
 from ttt3r_ros.types import EvaluationError, Frame, FrameResult, SourceError, TrackingState
 
-_MAP_POINTS = 500_000  # compared and drawn at most; a larger map is thinned evenly
+_MAP_POINTS = 500_000  # compared and drawn at most; a larger map is subsampled evenly
 
 _log = logging.getLogger(__name__)
 
@@ -254,7 +254,7 @@ class _Listener:
         self.collected = Collector()
         self.sampler = ExampleSampler()
         self.lens: Intrinsics | None = None  # of the camera's images
-        self.other_view = ""  # why true depth was not compared, if so
+        self.depth_refusal = ""  # why true depth was not compared, if so
         self.steps_s: list[float] = []
         self.spent_s = 0.0
 
@@ -283,7 +283,7 @@ class _Listener:
         """Say why no depth was compared."""
         if not self._truth.depth_source:
             return "there is no true depth"
-        return self.other_view or "no true depth is of the time of an image"
+        return self.depth_refusal or "no true depth is of the time of an image"
 
     def _compare_depth(self, result: FrameResult) -> None:
         true_m = self._truth.depth(result.stamp_ns) if self._truth.depth_source else None
@@ -298,9 +298,9 @@ class _Listener:
             try:
                 self._depth.add(depth_m, true_m, result.crop)
             except OtherViewError as error:
-                if not self.other_view:
+                if not self.depth_refusal:
                     _log.warning("%s", error)
-                self.other_view, true_m = str(error), None
+                self.depth_refusal, true_m = str(error), None
         if shown:
             seen = None if true_m is None else true_m[truth_window(result.crop, true_m.shape)]
             self.sampler.add(make_example(result.stamp_ns, result.rgb, depth_m, seen))

@@ -71,10 +71,7 @@ class TumWriter:
 
 
 class BoundedTrajectory:
-    """Poses with their stamps, a bounded number of them, spread evenly over the images.
-
-    Each moves with its segment, if it has one.
-    """
+    """Poses with their stamps, a bounded number of them, spread evenly over the images."""
 
     def __init__(self, max_poses: int) -> None:
         """Start empty.
@@ -88,9 +85,9 @@ class BoundedTrajectory:
         self._every = 1  # so many images to a pose
         self._images = 0
         self._poses: list[tuple[int, Transform]] = []
-        self._segments: list[int | None] = []
+        self._segments: list[int] = []
 
-    def append(self, stamp_ns: int, T: Transform, segment: int | None = None) -> None:
+    def append(self, stamp_ns: int, T: Transform, segment: int = -1) -> None:
         """Take the pose [4, 4] of the next image; every second one goes whenever it is full."""
         if self._images % self._every == 0:
             if len(self._poses) == self._max_poses:
@@ -104,20 +101,14 @@ class BoundedTrajectory:
     def move(self, T_by_segment: Mapping[int, Transform], numbers: Mapping[int, int]) -> None:
         """Move the poses of segments, [4, 4] on their left, then give segments other numbers."""
         self._poses = [
-            (
-                stamp_ns,
-                T_by_segment[segment] @ T if segment is not None and segment in T_by_segment else T,
-            )
+            (stamp_ns, T_by_segment[segment] @ T if segment in T_by_segment else T)
             for (stamp_ns, T), segment in zip(self._poses, self._segments, strict=True)
         ]
-        self._segments = [
-            segment if segment is None else numbers.get(segment, segment)
-            for segment in self._segments
-        ]
+        self._segments = [numbers.get(segment, segment) for segment in self._segments]
 
-    def settle(self) -> None:
-        """Let the poses so far belong to no segment any more: they do not move."""
-        self._segments = [None] * len(self._segments)
+    def segments(self) -> list[int]:
+        """Return a copy: the segment of each of the poses."""
+        return list(self._segments)
 
     def poses(self) -> list[tuple[int, Transform]]:
         """Return a copy: stamps in nanoseconds and poses, in order."""

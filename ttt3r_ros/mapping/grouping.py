@@ -86,3 +86,16 @@ def transform_each(points: Tensor, which: Tensor, Ts: Sequence[Transform]) -> Te
     moved = torch.addcmul(columns[:, 3][which], points[:, :1], columns[:, 0][which])
     moved.addcmul_(points[:, 1:2], columns[:, 1][which])
     return moved.addcmul_(points[:, 2:], columns[:, 2][which])
+
+
+def check_similarity(segment: int, T: Transform) -> None:
+    """Raise a ValueError that names the segment if T is no [4, 4] rotation, scale, translation."""
+    if T.shape == (4, 4) and np.isfinite(T).all() and np.linalg.det(T[:3, :3]) > 0:
+        square = T[:3, :3] @ T[:3, :3].T  # the squared scale times the identity
+        scale = np.trace(square) / 3
+        if np.allclose(square / scale, np.eye(3), atol=1e-6) and (T[3] == (0, 0, 0, 1)).all():
+            return
+    raise ValueError(
+        f"T of segment {segment}: expected a rotation, scale and translation [4, 4], "
+        f"got {T.tolist()}"
+    )

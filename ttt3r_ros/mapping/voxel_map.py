@@ -19,7 +19,13 @@ from torch import Tensor
 
 from ttt3r_ros.geometry import Intrinsics, Transform, Vector
 from ttt3r_ros.mapping.carving import is_free_space
-from ttt3r_ros.mapping.grouping import group_equal, group_sum, transform_each, weighted_mean
+from ttt3r_ros.mapping.grouping import (
+    check_similarity,
+    group_equal,
+    group_sum,
+    transform_each,
+    weighted_mean,
+)
 from ttt3r_ros.mapping.voxel_table import SLOTS_PER_ROW, VoxelTable
 from ttt3r_ros.mapping.voxels import COLUMNS, Voxels, eviction_score, merge_within_segments
 
@@ -176,10 +182,10 @@ class VoxelMap:
             ValueError: a transform is none; nothing has moved.
         """
         for segment, T in T_by_segment.items():
-            _check_similarity(segment, T)
-        self._revision += 1
+            check_similarity(segment, T)
         if not T_by_segment:
             return
+        self._revision += 1
         voxels = self._take(T_by_segment)
         if not len(voxels.key):
             return
@@ -391,15 +397,3 @@ def check_map_tensors(tensors: Mapping[str, Tensor]) -> None:
     key = tensors["key"]
     if (key < 0).any() or (key.sort().values.diff() == 0).any():
         raise ValueError("key: expected distinct numbers that are not negative")
-
-
-def _check_similarity(segment: int, T: Transform) -> None:
-    if T.shape == (4, 4) and np.isfinite(T).all() and np.linalg.det(T[:3, :3]) > 0:
-        square = T[:3, :3] @ T[:3, :3].T  # the squared scale times the identity
-        scale = np.trace(square) / 3
-        if np.allclose(square / scale, np.eye(3), atol=1e-6) and (T[3] == (0, 0, 0, 1)).all():
-            return
-    raise ValueError(
-        f"T of segment {segment}: expected a rotation, scale and translation [4, 4], "
-        f"got {T.tolist()}"
-    )

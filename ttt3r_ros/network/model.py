@@ -74,7 +74,7 @@ class Network(nn.Module):
 
         self.register_tokens = nn.Embedding(config.state_size, enc_width)
         self.decoder_embed_state = Linear(enc_width, width)
-        self.pose_token = nn.Parameter(0.02 * torch.randn(1, 1, width))
+        self.pose_token = nn.Parameter(nn.init.normal_(torch.empty(1, 1, width), std=0.02))
         self.pose_retriever = PoseMemory(
             enc_width, width, config.local_mem_size, config.dec_num_heads, ratio
         )

@@ -65,8 +65,8 @@ class PoseMemory(nn.Module):
     ) -> None:
         super().__init__()
         width = 2 * pose_width
-        self.mem = nn.Parameter(0.02 * torch.randn(1, slots, width))
-        self.masked_token = nn.Parameter(0.02 * torch.randn(1, 1, pose_width))
+        self.mem = nn.Parameter(nn.init.normal_(torch.empty(1, slots, width), std=0.02))
+        self.masked_token = nn.Parameter(nn.init.normal_(torch.empty(1, 1, pose_width), std=0.02))
         self.proj_q = Linear(image_width, pose_width)
         # A reader's self-attention is over one token, so two thirds of its qkv have no effect.
         # They are kept: that is 1 % of the work, and the blocks stay the decoder's.

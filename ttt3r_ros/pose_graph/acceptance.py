@@ -35,7 +35,7 @@ class Acceptance:
     """The limits of a stream."""
 
     def __init__(self, limits: Limits | None = None) -> None:
-        """Begin with limits that are not the stream's own yet."""
+        """Start with limits that are not the stream's own yet."""
         self._first = limits or Limits()
         self._right = deque[tuple[float, float]](maxlen=_KEPT)  # disagreement, atanh of correlation
         self._errors = deque[float](maxlen=_KEPT)  # of right answers, squared, in variances
@@ -68,7 +68,7 @@ class Acceptance:
         return replace(
             self._first,
             min_photometric_correlation=self._least_correlation(),
-            most_disagreement=self._most_disagreement(),
+            max_disagreement=self._most_disagreement(),
         )
 
     def doubt(self) -> float:
@@ -95,10 +95,10 @@ class Acceptance:
     def _most_disagreement(self) -> float:
         count = len(self._right)
         if not count:
-            return self._first.most_disagreement
+            return self._first.max_disagreement
         share = count / (count + _PRIOR)
         own = _DISAGREEMENT * median(disagreement for disagreement, _ in self._right)
-        limit = share * own + (1 - share) * self._first.most_disagreement
+        limit = share * own + (1 - share) * self._first.max_disagreement
         return min(max(limit, _LEAST_DISAGREEMENT), _MOST_DISAGREEMENT)
 
 

@@ -15,7 +15,7 @@ from ttt3r_ros.geometry import inverse, rotation_vector
 from ttt3r_ros.relocalization.keyframes import Keyframe
 from ttt3r_ros.relocalization.relocalize import Limits, Relocalization
 
-POSSIBLE = Limits(min_photometric_correlation=0.65, most_disagreement=0.3, least_share_seen=0.3)
+POSSIBLE = Limits(min_photometric_correlation=0.65, max_disagreement=0.3, min_share_seen=0.3)
 FARTHEST = 1.0  # share of the depth between two views
 _APART = 0.08  # shares of the depth, and radians; as much again for each depth of way between
 _MOST_WAY = 6.0  # between two keyframes, of whose places the map is less sure beyond

@@ -11,7 +11,7 @@ from ttt3r_ros.pose_graph.rotations import hat
 from ttt3r_ros.relocalization.relocalize import Relocalization
 from ttt3r_ros.types import Covariance, TrackedView
 
-# Standard deviations of a recognised place for each axis: as a share of the depth, and in radians.
+# Standard deviations of a recognized place for each axis: as a share of the depth, and in radians.
 # The errors of accepted answers in simulated rooms, see `benchmarks/evaluate_relocalization.py`.
 _PLACE, _TURN_RAD = 0.015, 0.015
 # What is added for each metre, and for each depth, between the two views. Errors for each axis were
@@ -53,7 +53,7 @@ def boundary_edge(before: TrackedView, view: TrackedView) -> Edge:
 def loop_edge(
     graph: PoseGraph, view: TrackedView, found: Relocalization, doubt: float = 1.0
 ) -> Edge:
-    """What a relocalisation says of an image and a keyframe.
+    """What a relocalization says of an image and a keyframe.
 
     Args:
         graph: in which both stand where the map has them.
@@ -85,7 +85,7 @@ def relocalized_edge(graph: PoseGraph, view: TrackedView, segment: int) -> Edge:
 
 
 def loop_covariance(depth_m: float, distance_m: float, doubt: float = 1.0) -> Covariance:
-    """The covariance [6, 6] of a recognised place, about the camera's axes.
+    """The covariance [6, 6] of a recognized place, about the camera's axes.
 
     Args:
         depth_m: a typical depth.

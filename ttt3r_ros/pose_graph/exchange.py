@@ -6,11 +6,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from ttt3r_ros.geometry import Transform
 from ttt3r_ros.pose_graph.graph import Edge, PoseGraph
 from ttt3r_ros.pose_graph.robust import Solved
 from ttt3r_ros.relocalization.keyframes import Keyframe
-from ttt3r_ros.types import Covariance, TrackedView
+from ttt3r_ros.types import Covariance, MapMoves, TrackedView
+
+_STILL = 1e-9  # m and rad
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +69,20 @@ class Correction:
     camera_covariance: Covariance
     moved_m: float
     loops: tuple[Edge, ...]
+
+
+def unanswered(query: Query) -> Answer:
+    """What frees a question's place for another one."""
+    return Answer(query, (), 0, None, np.zeros((6, 6)), 0.0)
+
+
+def what_moves(correction: Correction | None, numbers: Mapping[int, int]) -> MapMoves:
+    """How the map moves; segments that stay, but for rounding, as the first one does, are left out.
+
+    Args:
+        correction: None: nothing has its place elsewhere,
+        numbers: but segments may be known by other ones.
+    """
+    asked = correction.T_by_segment.items() if correction else ()
+    moving = {s: T for s, T in asked if np.abs(T - np.eye(4)).max() >= _STILL}
+    return MapMoves(moving, numbers)

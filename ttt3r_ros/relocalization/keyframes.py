@@ -42,7 +42,7 @@ class Novelty:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Keyframe:
-    """The recurrent state after one image, and what it takes to recognise the place.
+    """The recurrent state after one image, and what it takes to recognize the place.
 
     Tensors stay on the network's device. A state is 4 MB with the published networks.
     """
@@ -60,6 +60,15 @@ class Keyframe:
     median_confidence: float  # of the whole image
     depth_m: float  # median
     descriptor: Descriptor
+
+    def to(self, device: torch.device | str) -> Keyframe:
+        """The same keyframe with its tensors on another device."""
+        return replace(
+            self,
+            state=self.state.to(device),
+            points=self.points.to(device),
+            confidence=self.confidence.to(device),
+        )
 
 
 def describe(features: Tensor, width: int) -> Tensor:

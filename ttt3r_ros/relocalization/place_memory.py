@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ttt3r_ros.config import RecoveryConfig
-from ttt3r_ros.geometry import Intrinsics
+from ttt3r_ros.geometry import Intrinsics, Transform
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.relocalization.keyframes import Keyframe, KeyframeStore, describe
 from ttt3r_ros.relocalization.relocalize import Relocalization, relocalize
@@ -28,7 +28,7 @@ class PlaceMemory:
     picture at first.
 
     Attributes:
-        keyframes: what is remembered, to be read.
+        is_closed: nothing new is kept; to be set by whoever tracks.
         must_relocalize: a session's keyframes were given, and none has been recognized yet.
     """
 
@@ -41,11 +41,12 @@ class PlaceMemory:
         """
         self._network = network
         self._config = config
+        self.is_closed = False
         self.clear()
 
     def clear(self) -> None:
         """Forget all places; the next segment is the first one."""
-        self.keyframes = KeyframeStore(max(1, self._config.keyframes))
+        self._store = KeyframeStore(max(1, self._config.keyframes))
         self.must_relocalize = False
         self.begin_segment(is_alone=False)
 
@@ -53,8 +54,8 @@ class PlaceMemory:
         """Keep these keyframes of a session; the camera has to be found among them first."""
         self.clear()
         places = list(keyframes)
-        self.keyframes = KeyframeStore(max(1, len(places), self._config.keyframes))
-        self.keyframes.restore(places)
+        self._store = KeyframeStore(max(1, len(places), self._config.keyframes))
+        self._store.restore(places)
         self.must_relocalize = len(places) > 0
 
     def begin_segment(self, is_alone: bool) -> None:
@@ -63,6 +64,19 @@ class PlaceMemory:
         self._is_found = False
         self._tries = 0
 
+    def end_search(self) -> None:
+        """Look no more: somebody has said where the camera is."""
+        self._is_found, self.must_relocalize = True, False
+
+    @property
+    def keyframes(self) -> tuple[Keyframe, ...]:
+        """All of them, the oldest first."""
+        return self._store.keyframes
+
+    def move(self, T_by_segment: Mapping[int, Transform], numbers: Mapping[int, int]) -> None:
+        """Move keyframes with their segments, see `KeyframeStore.move`."""
+        self._store.move(T_by_segment, numbers)
+
     @property
     def is_searching(self) -> bool:
         """Whether the camera is at a place that may still be recognized."""
@@ -70,7 +84,7 @@ class PlaceMemory:
             (self._is_alone or self.must_relocalize)
             and not self._is_found
             and self._tries < _TRIES
-            and len(self.keyframes) > 0
+            and len(self._store) > 0
         )
 
     def find(
@@ -84,7 +98,7 @@ class PlaceMemory:
                 features,
                 rgb,
                 intrinsics,
-                self.keyframes,
+                self._store,
                 candidates=self._config.candidates,
             )
         if found:
@@ -98,8 +112,8 @@ class PlaceMemory:
             features: of the image, [1, gh, gw, E] from `Network.encode`.
             view: all other arguments of `KeyframeStore.offer` by name.
         """
-        if not self._config.keyframes:
+        if not self._config.keyframes or self.is_closed:
             return
         with torch.inference_mode():
             descriptor = describe(features, self._network.config.enc_embed_dim)
-            self.keyframes.offer(descriptor=descriptor, **view)
+            self._store.offer(descriptor=descriptor, **view)

@@ -43,12 +43,11 @@ class Limits:
     are those of the shipped model in simulated rooms, over right answers and wrong ones.
     """
 
-    min_photometric_correlation: float = (
-        0.85  # right: 0.94 in the median; wrong: 99 % are below 0.86
-    )
-    most_disagreement: float = 0.15  # right: 0.06 in the median; wrong: 90 % are above 0.10
-    least_share_seen: float = 0.5  # right: 90 % are above 0.52; wrong: the median is 0.42
-    least_confidence: float = 0.2  # tells little: 90 % of both are above 0.2; against the absurd
+    # Right: 0.94 in the median; wrong: 99 % are below 0.86.
+    min_photometric_correlation: float = 0.85
+    max_disagreement: float = 0.15  # right: 0.06 in the median; wrong: 90 % are above 0.10
+    min_share_seen: float = 0.5  # right: 90 % are above 0.52; wrong: the median is 0.42
+    min_confidence: float = 0.2  # tells little: 90 % of both are above 0.2; against the absurd
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +63,9 @@ class Evidence:
         """Whether it is enough to believe that the place is the same."""
         return (
             self.photometric_correlation >= limits.min_photometric_correlation
-            and self.disagreement <= limits.most_disagreement
-            and self.share_seen >= limits.least_share_seen
-            and self.confidence >= limits.least_confidence
+            and self.disagreement <= limits.max_disagreement
+            and self.share_seen >= limits.min_share_seen
+            and self.confidence >= limits.min_confidence
         )
 
 

@@ -26,6 +26,6 @@ class Activation:
     counter: StreamCounter
     is_over: bool = False  # nothing of it is published any more
     last_received_ns: int | None = None  # the executor's thread's
-    is_camera_awaited: bool = False  # the worker's, as all below
+    is_camera_awaited: bool = False  # the worker's; what follows is written by it and read by all
     extrinsics: Extrinsics | None = None
     extrinsics_frame: str = ""  # the camera frame that `extrinsics` is for

@@ -21,6 +21,7 @@ from rclpy.node import Node
 from rclpy.task import Future
 
 from ttt3r_ros.msg import TrackingStatus
+from ttt3r_ros.pose_graph.exchange import LoopCounts
 from ttt3r_ros.ros.parameters import OVERRIDABLE
 from ttt3r_ros.ros.stream import MANY_LOST, StreamCounts
 from ttt3r_ros.types import NS_PER_S, TrackingState
@@ -28,7 +29,7 @@ from ttt3r_ros.types import NS_PER_S, TrackingState
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 RECENT_S = 5.0  # what "in the last seconds" means, and the rate of images is taken over
 
-_BASE_FRAME = "base frame"  # key of a figure
+_BASE_FRAME = "base frame"  # key of a value
 _PERIOD_S = 1.0
 _ACKNOWLEDGED_WITHIN_S = 1.0
 _MB = 1e6
@@ -44,6 +45,7 @@ class Health:
     device: str  # as `torch.device` takes it, once configured
     counts: StreamCounts | None  # of the images since it was activated; None: it is not active
     status: TrackingStatus | None  # the last one; None: it is not configured
+    loops: LoopCounts | None  # since the last reset; None: it is not configured
     rejection: str  # why the last image that was rejected was
     max_points: int  # of the map
     base_frame: str  # that poses are of; empty: not known yet
@@ -58,7 +60,7 @@ class Diagnosis:
         self._past: deque[tuple[float, StreamCounts]] = deque()  # seconds, of this activation
 
     def judge(self, health: Health, now_s: float) -> DiagnosticStatus:
-        """Return level, reasons and figures.
+        """Return level, reasons and values.
 
         Args:
             health: now.
@@ -185,22 +187,27 @@ def _all_is_well(health: Health) -> str:
 
 
 def _values(health: Health, rate_hz: float) -> dict[str, str]:
-    figures = {"lifecycle": health.lifecycle}
+    values = {"lifecycle": health.lifecycle}
     if health.base_frame:
-        figures[_BASE_FRAME] = health.base_frame
+        values[_BASE_FRAME] = health.base_frame
     status, counts = health.status, health.counts
     if status is not None:
-        figures["tracking state"] = TrackingState(status.state).name
-        figures["step [ms]"] = f"{status.step_ms:.1f}"
-        figures["latency [ms]"] = f"{status.latency_ms:.1f}"
-        figures["map points"] = f"{status.map_points} of {health.max_points}"
+        values["tracking state"] = TrackingState(status.state).name
+        values["step [ms]"] = f"{status.step_ms:.1f}"
+        values["latency [ms]"] = f"{status.latency_ms:.1f}"
+        values["map points"] = f"{status.map_points} of {health.max_points}"
     if counts is not None:
-        figures["input rate [Hz]"] = f"{rate_hz:.1f}"
-        figures["images received"] = str(counts.received)
-        figures["images processed"] = str(counts.processed)
-        figures["images replaced"] = str(counts.replaced)
-        figures["images rejected"] = str(counts.rejected)
-        figures["images lost (estimated)"] = str(counts.lost_estimated)
+        values["input rate [Hz]"] = f"{rate_hz:.1f}"
+        values["images received"] = str(counts.received)
+        values["images processed"] = str(counts.processed)
+        values["images replaced"] = str(counts.replaced)
+        values["images rejected"] = str(counts.rejected)
+        values["images lost (estimated)"] = str(counts.lost_estimated)
+    if health.loops is not None:
+        values["loops asked"] = str(health.loops.asked)
+        values["loops accepted"] = str(health.loops.accepted)
+        values["loops gated"] = str(health.loops.gated)
+        values["loop corrections"] = str(health.loops.corrections)
     memory = {}
     if _STATISTICS.exists():
         pages = int(_STATISTICS.read_text(encoding="ascii").split()[1])
@@ -208,4 +215,4 @@ def _values(health: Health, rate_hz: float) -> dict[str, str]:
     if status is not None and health.device.startswith("cuda"):
         memory["device memory allocated"] = torch.cuda.memory_allocated(health.device)
         memory["device memory reserved"] = torch.cuda.memory_reserved(health.device)
-    return figures | {f"{name} [MB]": f"{size / _MB:.0f}" for name, size in memory.items()}
+    return values | {f"{name} [MB]": f"{size / _MB:.0f}" for name, size in memory.items()}

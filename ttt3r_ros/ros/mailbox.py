@@ -39,11 +39,17 @@ class Mailbox(Generic[Image]):
             self._changed.notify()
         return replaces
 
-    def request(self, request: Request) -> None:
-        """Leave something for the worker to call before its next image."""
+    def request(self, request: Request) -> bool:
+        """Leave something for the worker to call before its next image.
+
+        Returns:
+            Whether it will: not once the mailbox was closed.
+        """
         with self._changed:
-            self._requests.append(request)
-            self._changed.notify()
+            if not self._closed:
+                self._requests.append(request)
+                self._changed.notify()
+            return not self._closed
 
     def open(self) -> None:
         """Hand out images from now on."""

@@ -47,7 +47,7 @@ class MapCorrection:
         self._T_map_odom: Transform | None = None
 
     def add(self, result: FrameResult, extrinsics: Extrinsics) -> None:
-        """Take an image that was tracked, with the mount of its camera."""
+        """Take an image that was tracked, with the extrinsics of its camera."""
         is_lost = result.state is TrackingState.LOST
         if result.images_since_reset <= (0 if is_lost else 1):  # the map has begun anew
             self._waiting.clear()

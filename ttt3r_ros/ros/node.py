@@ -17,7 +17,7 @@ from typing import Any
 
 import rclpy
 import torch
-from geometry_msgs.msg import TransformStamped
+from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped
 from nav_msgs.msg import Odometry
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import (  # type: ignore[attr-defined]  # Humble has ClockType only here
@@ -54,6 +54,8 @@ from ttt3r_ros.ros.parameters import (
 )
 from ttt3r_ros.ros.robot_odometry import RobotOdometry
 from ttt3r_ros.ros.save_services import SaveServices
+from ttt3r_ros.ros.session_service import SessionService
+from ttt3r_ros.ros.told_pose import TOPICS, PoseListener
 from ttt3r_ros.ros.transforms import FrameConflict, FrameListener
 from ttt3r_ros.ros.worker import Worker
 from ttt3r_ros.types import CheckpointError, SessionError
@@ -89,6 +91,7 @@ class TTT3RNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._on_parameters)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._saving = SaveServices(self, lambda: self._worker)
+        SessionService(self, lambda: self._worker, lambda: self._config.session)
         self._jump_handle = self.get_clock().create_jump_callback(
             JumpThreshold(
                 min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False
@@ -214,6 +217,14 @@ class TTT3RNode(LifecycleNode):
         self._listen(kind, image_topic, self._on_image, self._image_qos())
         self._listen(CameraInfo, "camera_info", self._camera.update, self._image_qos())
         self._listen(Image, "mask", self._masks.update, self._image_qos())
+        for topic in TOPICS:
+            told = PoseListener(
+                topic,
+                self._node_config.map_frame,
+                self.get_logger(),
+                self._configured_worker().set_pose,
+            )
+            self._listen(PoseWithCovarianceStamped, topic, told.update, QoSProfile(depth=10))
         if odometry:
             qos = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
             if self._node_config.odometry_tf_frame:
@@ -322,6 +333,8 @@ class TTT3RNode(LifecycleNode):
     def _on_path_due(self) -> None:
         if self._outputs.path_is_wanted():
             self._configured_worker().send_path()
+        if self._outputs.graph_is_wanted():
+            self._outputs.graph(self._configured_worker().graph)
 
     def _health(self) -> Health:
         worker, is_active = self._worker, self._listener is not None
@@ -331,6 +344,7 @@ class TTT3RNode(LifecycleNode):
             device=str(worker.device) if worker else self._config.device,
             counts=worker.counts() if worker else None,
             status=self._outputs.last_status if worker else None,
+            loops=worker.loops if worker else None,
             rejection=self._outputs.last_rejection,
             max_points=self._config.map.max_points,
             base_frame=worker.base_frame if worker else "",

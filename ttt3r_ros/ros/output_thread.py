@@ -8,23 +8,29 @@ executor serialises. On a GPU it has a stream of its own.
 from __future__ import annotations
 
 import operator
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from typing import TypeVar
 
 import torch
 from rclpy.node import Node
+from rclpy.task import Future as RosFuture
 from std_msgs.msg import Header
 
 from ttt3r_ros.config import NodeConfig
 from ttt3r_ros.geometry import Transform
 from ttt3r_ros.io.trajectory import subsample
 from ttt3r_ros.pipeline import Pipeline
+from ttt3r_ros.pose_graph.exchange import LoopCounts
 from ttt3r_ros.ros.activation import Activation
 from ttt3r_ros.ros.outputs import Outputs
 from ttt3r_ros.ros.side_stream import SideStream
 from ttt3r_ros.ros.stream import MANY_LOST, StreamCounts
 from ttt3r_ros.types import FrameResult
+
+T = TypeVar("T")
 
 _LOSS_WARNING_PERIOD_S = 60.0
 
@@ -37,6 +43,12 @@ def call_in_executor(node: Node, callback: Callable[..., None], *arguments: obje
     executor = node.executor
     if executor is not None:
         executor.create_task(callback, *arguments)
+
+
+def set_result(node: Node, future: RosFuture[T], result: T) -> None:
+    """Give a callback of the node, in whatever thread, what it waits for."""
+    future.set_result(result)
+    call_in_executor(node, lambda: None)  # wakes it, so that it looks at the future
 
 
 class OutputThread:
@@ -78,16 +90,21 @@ class OutputThread:
         self._last_stamp_ns = 0  # of the last tracked image
         # What told the last map and the last path sent from others. None: those of a thread before
         # may still be latched, so that empty ones are news.
-        self._sent_map: tuple[int, int, int] | None = None
+        self._sent_map: tuple[object, ...] | None = None
         self._sent_path: list[tuple[int, Transform]] | None = None
 
     def image(
-        self, activation: Activation, result: FrameResult, counts: StreamCounts, latency_ms: float
+        self,
+        activation: Activation,
+        result: FrameResult,
+        counts: StreamCounts,
+        loops: LoopCounts,
+        latency_ms: float,
     ) -> None:
         """Take an image that was tracked, once all about the one before is done."""
         mark = self._side_stream.mark()
         self.wait()
-        work = partial(self._image, activation, result, counts, latency_ms)
+        work = partial(self._image, activation, result, counts, loops, latency_ms)
         self._submit(partial(self._on_side_stream, mark, work))
 
     def rejected(self, header: Header, reason: str, counts: StreamCounts, *, is_lost: bool) -> None:
@@ -130,7 +147,12 @@ class OutputThread:
             work()
 
     def _image(
-        self, activation: Activation, result: FrameResult, counts: StreamCounts, latency_ms: float
+        self,
+        activation: Activation,
+        result: FrameResult,
+        counts: StreamCounts,
+        loops: LoopCounts,
+        latency_ms: float,
     ) -> None:
         self._last_stamp_ns = result.stamp_ns
         self._pipeline.integrate(result)
@@ -140,6 +162,7 @@ class OutputThread:
         self._outputs.status(
             result,
             counts,
+            loops,
             latency_ms=latency_ms,
             map_points=len(self._pipeline.map),
             last_reset_reason=self._pipeline.last_reset_reason,
@@ -154,7 +177,9 @@ class OutputThread:
     def _take_map(self) -> None:
         """Copy the map for the executor's thread, which serialises it."""
         shown = self._pipeline.config.map
-        current = (self._pipeline.map.revision, shown.min_hits, shown.publish_max_points)
+        voxels = weakref.ref(self._pipeline.map)  # a session brings another one
+        limits = (shown.min_hits, shown.publish_max_points)
+        current = (voxels, self._pipeline.map.revision, *limits)
         if current != self._sent_map:
             self._sent_map = current
             with self._side_stream.after(None):  # images in the map have been waited for

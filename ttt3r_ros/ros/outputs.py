@@ -13,11 +13,14 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
+from visualization_msgs.msg import MarkerArray
 
 from ttt3r_ros.config import Config, NodeConfig
 from ttt3r_ros.geometry import Transform
 from ttt3r_ros.mapping.voxel_map import MapCloud
 from ttt3r_ros.msg import TrackingStatus
+from ttt3r_ros.pose_graph.exchange import LoopCounts
+from ttt3r_ros.pose_graph.graph import PoseGraph
 from ttt3r_ros.ros.conversions import (
     camera_info_message,
     confidence_message,
@@ -29,6 +32,7 @@ from ttt3r_ros.ros.conversions import (
     rgb_message,
     stamp_message,
 )
+from ttt3r_ros.ros.graph import graph_message
 from ttt3r_ros.ros.parameters import OVERRIDABLE
 from ttt3r_ros.ros.path import PathMessages
 from ttt3r_ros.ros.stream import StreamCounts
@@ -52,6 +56,7 @@ class Outputs:
         self._map_pose = self._create(PoseWithCovarianceStamped, "~/pose")
         self._path = self._create(Path, "~/path", _latched())
         self._path_messages = PathMessages(map_frame)
+        self._graph = self._create(MarkerArray, "~/graph", _latched())
         self._depth = self._create(Image, "~/depth/image_rect")
         self._depth_info = self._create(CameraInfo, "~/depth/camera_info")
         self._confidence = self._create(Image, "~/confidence/image_rect")
@@ -81,6 +86,7 @@ class Outputs:
         self._last_status = TrackingStatus()
         self.last_rejection = ""
         self._previous = None
+        self._sent_graph: PoseGraph | None = None
 
     def forget_frames(self) -> None:
         """Let the next extrinsics be a first one: nothing is ours on TF before it."""
@@ -124,6 +130,8 @@ class Outputs:
         if _is_withheld(result, node_config):
             return
         limits = (config.confidence.min, config.depth.max_m)
+        if self._points.get_subscription_count():  # first, for the depth is in the points
+            self._points.publish(points_message(result, *limits))
         if self._depth.get_subscription_count():
             self._depth.publish(depth_message(result, *limits))
         if result.intrinsics and self._depth_info.get_subscription_count():
@@ -132,13 +140,12 @@ class Outputs:
             self._confidence.publish(confidence_message(result))
         if self._rgb.get_subscription_count():
             self._rgb.publish(rgb_message(result))
-        if self._points.get_subscription_count():
-            self._points.publish(points_message(result, *limits))
 
     def status(
         self,
         result: FrameResult,
         counts: StreamCounts,
+        loops: LoopCounts,
         *,
         latency_ms: float,
         map_points: int,
@@ -155,6 +162,8 @@ class Outputs:
         status.median_confidence = result.median_confidence
         status.scale = result.scale
         status.scale_log_spread = result.scale_log_spread
+        status.loops_closed = loops.accepted - loops.gated
+        status.last_correction_m = loops.last_correction_m
         status.step_ms = 1e3 * result.step_s
         status.latency_ms = latency_ms
         status.map_points = map_points
@@ -199,6 +208,17 @@ class Outputs:
     ) -> None:
         """Publish the base's path, see `PathMessages.path`."""
         self._path.publish(self._path_messages.path(poses, extrinsics, stamp_ns))
+
+    def graph_is_wanted(self) -> bool:
+        """Whether somebody subscribes to the pose graph."""
+        return bool(self._graph.get_subscription_count())
+
+    def graph(self, graph: PoseGraph) -> None:
+        """Publish the pose graph, unless it is the one published last."""
+        if graph is not self._sent_graph:
+            self._sent_graph = graph
+            header = Header(stamp=self._last_status.header.stamp, frame_id=self._map_frame)
+            self._graph.publish(graph_message(graph, header))
 
     def _create(self, kind: type, topic: str, qos: QoSProfile | int = 10) -> Any:
         return self._node.create_lifecycle_publisher(

@@ -60,7 +60,7 @@ class RobotOdometry:
         return None if T_odometry_base is None else T_odometry_base @ extrinsics.T_base_camera
 
     def base_pose(self, at_ns: int, extrinsics: Extrinsics) -> Transform | None:
-        """Return the pose of the frame that the camera's mount is known in, as `camera_pose`."""
+        """Return the pose of the frame that the extrinsics are known in, as `camera_pose`."""
         buffer = self._buffer_of(extrinsics)
         return buffer.at(at_ns) if buffer else None
 
@@ -76,7 +76,7 @@ class RobotOdometry:
             names = ", ".join(self._buffers)
         if buffer is None and names:
             self._log.warning(
-                f"odometry: is of {names}, the camera's mount is known on "
+                f"odometry: is of {names}, the camera's extrinsics are known on "
                 f"{extrinsics.base_frame}: set base_frame to {names}",
                 throttle_duration_sec=_WARNING_PERIOD_S,
             )

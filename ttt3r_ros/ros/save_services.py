@@ -14,6 +14,7 @@ from std_srvs.srv import Trigger
 
 from ttt3r_ros.config import NodeConfig
 from ttt3r_ros.pipeline import Pipeline
+from ttt3r_ros.ros.output_thread import set_result
 from ttt3r_ros.ros.saving import SAVED, NothingToSaveError, take
 from ttt3r_ros.ros.worker import Worker
 
@@ -60,7 +61,7 @@ class SaveServices:
             response.message = "the node is not configured, there is nothing to save"
             return response
         saved: Future[Path | Exception] = Future()
-        worker.save(what, partial(self._done, saved))
+        worker.save(what, partial(set_result, self._node, saved))
         outcome = await saved
         response.success = isinstance(outcome, Path)
         response.message = str(outcome)
@@ -70,9 +71,3 @@ class SaveServices:
         else:
             self._node.get_logger().error(f"~/save_{what}: {response.message}")
         return response
-
-    def _done(self, saved: Future[Path | Exception], outcome: Path | Exception) -> None:
-        saved.set_result(outcome)
-        executor = self._node.executor
-        if executor is not None:
-            executor.create_task(lambda: None)  # wakes it, so that it looks at `saved`

@@ -58,6 +58,7 @@ def take(what: str, pipeline: Pipeline, node_config: NodeConfig) -> Callable[[],
 
 
 def _map(pipeline: Pipeline, node_config: NodeConfig) -> tuple[str, Write]:
+    pipeline.settle_map()
     cloud = pipeline.map.cloud(pipeline.config.map.min_hits)
     form = node_config.map_format
     if not len(cloud.points):

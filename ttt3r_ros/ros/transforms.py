@@ -168,7 +168,7 @@ class FramePublisher:
         """Create the publishers of /tf and /tf_static."""
         self._static_edges: set[_Edge] = set()  # published once and heard ever since
         self._edges: set[_Edge] = set()  # published since `forget`
-        self._base_frame = ""  # of the mount, whose parent is ours; empty: not known
+        self._base_frame = ""  # of the extrinsics, whose parent is ours; empty: not known
         self._sent: dict[tuple[Any, ...], None] = {}  # the last transforms to it, oldest first
         self._broadcaster = TransformBroadcaster(node)
         self._static_broadcaster = StaticTransformBroadcaster(node)

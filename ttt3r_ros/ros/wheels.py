@@ -100,6 +100,8 @@ class Buffer:
         matrix = transform_from_message(
             transform.transform.translation, transform.transform.rotation
         )
+        if not np.isfinite(matrix).all():  # tf2 refuses such transforms too
+            return
         with self._lock:
             self._parents[transform.child_frame_id] = (transform.header.frame_id, matrix)
 

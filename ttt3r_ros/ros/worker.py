@@ -22,8 +22,11 @@ from sensor_msgs.msg import CompressedImage, Image
 from ttt3r_ros.camera.camera_info import CameraModel
 from ttt3r_ros.config import Config, NodeConfig
 from ttt3r_ros.pipeline import Pipeline
+from ttt3r_ros.pose_graph.exchange import LoopCounts
+from ttt3r_ros.pose_graph.graph import PoseGraph
 from ttt3r_ros.ros.activation import Activation
 from ttt3r_ros.ros.conversions import decode, frame_id_of, stamp_ns
+from ttt3r_ros.ros.graph import GraphWatch
 from ttt3r_ros.ros.mailbox import Mailbox
 from ttt3r_ros.ros.map_correction import MapCorrection
 from ttt3r_ros.ros.masks import Masks
@@ -32,6 +35,7 @@ from ttt3r_ros.ros.outputs import Outputs
 from ttt3r_ros.ros.robot_odometry import RobotOdometry
 from ttt3r_ros.ros.saving import NothingToSaveError, take
 from ttt3r_ros.ros.stream import StreamCounter, StreamCounts
+from ttt3r_ros.ros.told_pose import ToldPose
 from ttt3r_ros.ros.transforms import Extrinsics, FrameConflict
 from ttt3r_ros.types import Frame, FrameRejected, FrameResult, TrackingError
 
@@ -54,7 +58,8 @@ class Worker:
     """Takes images from a mailbox through the pipeline, and gives them to the output thread.
 
     The public methods are for the executor's thread and never wait, but for `end`. Those with an
-    underscore run in the worker's own, but for `_correct` and `_send_corrections`.
+    underscore run in the worker's own, but for `_correct` and `_send_corrections` (the executor's)
+    and `_guarded`, which any thread may call.
     """
 
     def __init__(
@@ -84,6 +89,8 @@ class Worker:
         self._give_up = give_up
         self._mailbox: Mailbox[_Waiting] = Mailbox(queue_size)
         self._activation: Activation | None = None
+        self._graph = GraphWatch(pipeline.loops)
+        self._told_pose: ToldPose | None = None  # since the last image; the worker's
         self._output = OutputThread(node, pipeline, outputs, node_config, self._guarded)
         self._thread = threading.Thread(target=self._work, name="ttt3r_worker", daemon=True)
         self._thread.start()
@@ -100,7 +107,7 @@ class Worker:
         Args:
             camera: what is known of the camera.
             masks: of its images.
-            find_extrinsics: finds the mount of a camera frame; it may raise `FrameRejected`.
+            find_extrinsics: finds the extrinsics of a camera frame; it may raise `FrameRejected`.
             odometry: of the robot, if the scale or odom -> base comes from it.
         """
         is_foreign = self._node_config.odom_source == "tf"
@@ -161,6 +168,14 @@ class Worker:
             self._activation.counter.replaced(dropped)
         self._mailbox.request(lambda: self._pipeline.clock_jumped(now_ns))
 
+    def set_pose(self, told: ToldPose) -> None:
+        """Let the base be there in the map when the next image comes."""
+
+        def keep() -> None:
+            self._told_pose = told  # where the camera is on the base is not known before an image
+
+        self._mailbox.request(keep)
+
     def configure(self, config: Config, node_config: NodeConfig) -> None:
         """Change settings before the next image."""
 
@@ -190,6 +205,14 @@ class Worker:
 
         self._mailbox.request(copy)
 
+    def request(self, work: Callable[[Pipeline], None]) -> bool:
+        """Let something be done with the pipeline before the next image, if any is to come.
+
+        Returns:
+            Whether it will be done: not once the thread is about to end.
+        """
+        return self._mailbox.request(lambda: work(self._pipeline))
+
     def send_map(self) -> None:
         """Publish the map with the last image in it, if it has changed."""
         self._output.send_map()
@@ -208,6 +231,16 @@ class Worker:
         return self._activation.counter.counts() if self._activation else None
 
     @property
+    def loops(self) -> LoopCounts:
+        """What has become of questions about loops since the last reset."""
+        return self._pipeline.loops.counts
+
+    @property
+    def graph(self) -> PoseGraph:
+        """The pose graph after the last image or request; the same one until it changes."""
+        return self._graph.latest
+
+    @property
     def base_frame(self) -> str:
         """The frame that poses are of, empty before the activation's first image."""
         extrinsics = self._activation and self._activation.extrinsics
@@ -220,6 +253,7 @@ class Worker:
             else:
                 self._output.wait()
                 self._guarded(item)
+            self._graph.look()
         self._output.end()
 
     def _guarded(self, work: Callable[[], None]) -> None:
@@ -238,6 +272,9 @@ class Worker:
             frame = self._frame(activation, message)
             if frame is None:  # the activation has ended meanwhile
                 return
+            if self._told_pose and activation.extrinsics:
+                told, self._told_pose = self._told_pose, None
+                self._pipeline.set_pose(*told.of_camera(activation.extrinsics))
             result = self._pipeline.track(frame, waiting.before_ns)
         except (FrameRejected, TrackingError) as error:
             self._reject(activation, message, error)
@@ -254,7 +291,19 @@ class Worker:
                 self._publish_pose(activation, result)
             finally:
                 latency_ms = (self._node.get_clock().now().nanoseconds - result.stamp_ns) / 1e6
-                self._output.image(activation, result, activation.counter.counts(), latency_ms)
+                counts = activation.counter.counts()
+                self._output.image(activation, result, counts, self.loops, latency_ms)
+            self._ask_for_loops()
+
+    def _ask_for_loops(self) -> None:
+        """Ask whether the image's place was seen before, now that its pose is out."""
+        try:
+            self._pipeline.ask_for_loops()
+        except Exception:  # whatever it is, tracking does not need the answer
+            self._log.error(
+                f"loops: a question was given up:\n{traceback.format_exc()}",
+                throttle_duration_sec=_WARNING_PERIOD_S,
+            )
 
     def _frame(self, activation: Activation, message: ImageMessage) -> Frame | None:
         """Gather all that is known of an image; None if the activation has ended meanwhile."""

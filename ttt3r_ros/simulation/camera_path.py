@@ -21,6 +21,9 @@ from ttt3r_ros.simulation.room import Rooms
 _PURPOSE, _NUMBERS_PER_PATH = 2, 100
 _TERMS = 3  # sinusoids summed for each channel
 MARGIN_M = 0.35  # kept between the camera and everything else
+_MOUNT = 0.15  # rad at most between a robot's direction and its camera's, beside its glances
+_SPEED = (0.25, 0.55)  # m/s, mean; robots whose curves are tight are slower
+_NEAR_M = 0.2  # the same, of styles for rooms full of things
 
 
 class _Style(NamedTuple):
@@ -33,6 +36,12 @@ class _Style(NamedTuple):
     frequency: tuple[float, float]  # of height, pitch and roll
     glance: tuple[float, float]  # amplitude of yaw
     looks_ahead: bool
+    # The heights are shares of the room's free space, to either side of its middle.
+    in_space: bool = False
+    across: tuple[float, float] = (0.1, 0.55)
+    mount: float = _MOUNT
+    speed: tuple[float, float] = _SPEED
+    margin_m: float = MARGIN_M
 
 
 _STYLES = {
@@ -42,12 +51,38 @@ _STYLES = {
     "handheld": _Style(
         (1.2, 1.45), (0.05, 0.2), (-0.05, 0.3), (0.05, 0.2), (0.4, 2.0), (0.2, 1.4), False
     ),
+    # A hand or a drone: any height, any tilt, and no tie between where it goes and where it looks.
+    "free": _Style(
+        (-0.4, 0.4),
+        (0.1, 0.6),
+        (-0.25, 0.7),
+        (0.03, 0.25),
+        (0.4, 2.5),
+        (0.1, 1.6),
+        False,
+        in_space=True,
+        across=(0.0, 0.4),
+        speed=(0.1, 0.7),
+        margin_m=_NEAR_M,
+    ),
+    # Wheels: curves as robots drive them, the camera at any height and turned to any side.
+    "wheeled": _Style(
+        (-0.4, 0.4),
+        (0.0, 0.05),
+        (-0.1, 0.25),
+        (0.005, 0.06),
+        (0.5, 4.0),
+        (0.0, 0.4),
+        True,
+        in_space=True,
+        mount=1.6,
+        speed=(0.15, 0.7),
+        margin_m=_NEAR_M,
+    ),
 }
 _ROAM = 0.6  # share of the free space: right before a wall a picture carries no scale
 _LONGEST = 2.5  # times as long as wide: longer ovals turn too sharply at their ends
 _WANDER = 0.1  # share of the reach by which a robot's curve changes from round to round
-_MOUNT = 0.15  # rad at most between a robot's direction and its camera's, beside its glances
-_SPEED = (0.25, 0.55)  # m/s, mean; robots whose curves are tight are slower
 _FASTEST = 1.0  # m/s
 _FASTEST_TURN = 1.2  # rad/s: beyond it pictures 0.1 s apart share too little
 _STEERING = 0.8  # share of that for a robot's curves; the rest is for its glances
@@ -133,7 +168,8 @@ def make_trajectory(
     Args:
         seeds: as many as rooms; a path depends on its seed and its room alone.
         rooms: where the paths lead, R of them.
-        style: "robot" (constant height, hardly any pitch and roll) or "handheld".
+        style: "robot" (constant height, hardly any pitch and roll) or "handheld"; "free" or
+            "wheeled", at the heights that a cluttered room leaves free.
         loop_s: if given, the camera is where it began, and moves as it began, after this many
             seconds. That slows the camera down, or hurries it where the loop is too short for
             its waves, since each must fit a whole number of times.
@@ -148,18 +184,23 @@ def make_trajectory(
     draws = Draws(seeds, _PURPOSE, _NUMBERS_PER_PATH, torch.float64)
     if len(draws.seeds) != len(rooms):
         raise ValueError(f"seeds: {len(draws.seeds)} given for {len(rooms)} rooms")
-    low, high = rooms.free_low.double().cpu() + MARGIN_M, rooms.free_high.double().cpu() - MARGIN_M
-    path = _draw(draws, _STYLES[style], low[:, :2], high[:, :2])
+    low, high = rooms.free_low.double().cpu(), rooms.free_high.double().cpu()
+    margin = torch.tensor([_STYLES[style].margin_m] * 2 + [0.0], dtype=torch.float64)
+    low, high = low + margin, high - margin
+    path = _draw(draws, _STYLES[style], low, high)
     path = _paced(path, draws, _STYLES[style])
     return path if loop_s is None else _closed(path, loop_s)
 
 
 def _draw(draws: Draws, style: _Style, low: Tensor, high: Tensor) -> Trajectory:
-    """Paths between the corners [R, 2], in a time unit of their own."""
+    """Paths between the corners [R, 3], in a time unit of their own."""
+    bottom, space = low[:, 2:], high[:, 2:] - low[:, 2:]  # heights that are free
+    low, high = low[:, :2], high[:, :2]
     reach = (high - low) / 2
+    tall = space / 2 if style.in_space else torch.ones_like(space)
     size = (
         torch.ones_like(low),
-        draws.uniform(*style.bob_m, 1),
+        draws.uniform(*style.bob_m, 1) * tall,
         draws.uniform(*style.glance, 1),
         draws.uniform(*style.sway, 2),
     )
@@ -168,17 +209,20 @@ def _draw(draws: Draws, style: _Style, low: Tensor, high: Tensor) -> Trajectory:
     slowest, fastest = torch.tensor([[0.6, 1.0, 1.6], [1.0, 1.6, 2.4]])
     frequency = draws.uniform(slowest, fastest, 6, _TERMS)
     phase = draws.uniform(-math.pi, math.pi, 6, _TERMS)
-    yaw = (-_MOUNT, _MOUNT) if style.looks_ahead else (-math.pi, math.pi)
+    yaw = (-style.mount, style.mount) if style.looks_ahead else (-math.pi, math.pi)
     angles = [draws.uniform(*around) for around in (yaw, style.look_down, (-0.01, 0.01))]
     if style.looks_ahead:
         reach = _ROAM * torch.minimum(reach, _LONGEST * reach.flip(1))
         _steer(draws, amplitude, frequency, phase)
         across = turning = torch.zeros_like(reach[:, 0])
     else:
-        across = draws.uniform(0.1, 0.55)
+        across = draws.uniform(*style.across)
         turning = draws.chance(0.5) * draws.uniform(0.1, 0.5) * (1 - 2.0 * draws.chance(0.5))
+    height = draws.uniform(*style.height_m, 1)
+    if style.in_space:
+        height = bottom + (0.5 + 0.5 * height) * space
     return Trajectory(
-        middle=torch.cat(((low + high) / 2, draws.uniform(*style.height_m, 1)), dim=1),
+        middle=torch.cat(((low + high) / 2, height), dim=1),
         reach=reach,
         across=across,
         angles=torch.stack(angles, dim=1),
@@ -211,7 +255,9 @@ def _paced(path: Trajectory, draws: Draws, style: _Style) -> Trajectory:
     t = torch.arange(0, 60, 0.05, dtype=torch.float64)
     places = path.pose(t)[..., :2, 3]
     speed = places.diff(dim=1).norm(dim=-1) / 0.05
-    rate = torch.minimum(draws.uniform(*_SPEED) / speed.mean(dim=1), _FASTEST / speed.amax(dim=1))
+    rate = torch.minimum(
+        draws.uniform(*style.speed) / speed.mean(dim=1), _FASTEST / speed.amax(dim=1)
+    )
     steered = torch.zeros_like(rate)
     if path.looks_ahead:
         change = path.heading(t.expand(len(rate), -1)).diff(dim=1)

@@ -16,8 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ttt3r_ros.simulation.furniture import BOXES, CYLINDERS
-
 _FAR = 1e9
 _NO_ZERO = 1e-6
 
@@ -44,15 +42,21 @@ class Prepared(NamedTuple):
     origin: Tensor  # [N, 3] cameras in the world
     rotation: Tensor  # [N, 3, 3] camera to world
     walls: Tensor  # [N, 6, 3] lower bounds by the room
-    box_upper: Tensor  # [N, BOXES, 3, 3]
-    box_lower: Tensor  # [N, BOXES, 6, 3]
-    end_upper: Tensor  # [N, CYLINDERS, 3] by a cylinder's top and bottom
-    end_lower: Tensor  # [N, CYLINDERS, 2, 3]
+    box_upper: Tensor  # [N, boxes, 3, 3]
+    box_lower: Tensor  # [N, boxes, 6, 3]
+    end_upper: Tensor  # [N, cylinders, 3] by a cylinder's top and bottom
+    end_lower: Tensor  # [N, cylinders, 2, 3]
     drums: _Round
     balls: _Round
 
 
-def prepare(centre: Tensor, half: Tensor, yaw: Tensor, T_world_camera: Tensor) -> Prepared:
+def prepare(
+    centre: Tensor,
+    half: Tensor,
+    yaw: Tensor,
+    T_world_camera: Tensor,
+    counts: tuple[int, int],
+) -> Prepared:
     """Prepare the pictures of N cameras.
 
     Args:
@@ -60,6 +64,7 @@ def prepare(centre: Tensor, half: Tensor, yaw: Tensor, T_world_camera: Tensor) -
         half: [N, P, 3] their half extents.
         yaw: [N, P] radians.
         T_world_camera: [N, 4, 4], inside of solid 0 and outside of all others.
+        counts: how many of the solids after solid 0 are boxes and cylinders; the rest are balls.
     """
     sin, cos, zero = yaw.sin(), yaw.cos(), torch.zeros_like(yaw)
     axes = torch.stack((cos, sin, zero, -sin, cos, zero, zero, zero, zero + 1), dim=-1)
@@ -76,8 +81,9 @@ def prepare(centre: Tensor, half: Tensor, yaw: Tensor, T_world_camera: Tensor) -
     unbounded = F.pad(torch.full_like(near[..., :1], _FAR), (2, 0))
     upper = torch.where(outside, near, unbounded)
     lower = torch.stack((far, torch.where(outside, far, near)), dim=3)  # [N, P, 3, 2, 3]
-    box = slice(1, 1 + BOXES)
-    drum, ball = slice(1 + BOXES, 1 + BOXES + CYLINDERS), slice(1 + BOXES + CYLINDERS, None)
+    drums_from, balls_from = 1 + counts[0], 1 + sum(counts)
+    box, drum = slice(1, drums_from), slice(drums_from, balls_from)
+    ball = slice(balls_from, None)
     return Prepared(
         origin,
         rotation,

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ttt3r_ros.simulation import clutter
 from ttt3r_ros.simulation.draws import Draws
 from ttt3r_ros.simulation.furniture import CYLINDERS, MIDDLE_KINDS, SPHERES, WALL_KINDS
 from ttt3r_ros.simulation.textures import Atlas
@@ -68,6 +69,7 @@ _PIECES = {
     "chair": ("cloth", "wood"), "crates": ("crate", "crate"), "kitchen": ("doors", "doors"),
     "table": ("wood", "wood"), "stool": ("cloth", "screen"), "box": ("crate", "round"),
 }  # fmt: skip
+_THINGS = ("crate", "round", "books", "screen", "cloth", "doors", "picture", "wood")
 
 
 def role_numbers(names: list[str] | tuple[str, ...]) -> Tensor:
@@ -84,6 +86,23 @@ def solid_roles(kind: Tensor) -> Tensor:
     boxes = torch.cat((wall[kind[:, :-1]], middle[kind[:, -1:]]), dim=1).flatten(1)
     rounds = role_numbers(["lamp"] + ["round"] * (CYLINDERS + SPHERES - 1))
     return torch.cat((boxes, rounds.expand(len(kind), -1)), dim=1)
+
+
+def clutter_roles(draws: Draws, kind: Tensor) -> Tensor:
+    """[R, clutter.PIECES] kinds -> [R, P] roles of all solids; those of small things are drawn."""
+    pieces = torch.stack([role_numbers(_PIECES[name]) for name in clutter.KINDS])[kind].flatten(1)
+    things, rounds = clutter.THINGS, clutter.CYLINDERS - 1 + clutter.SPHERES
+    roles = draws.choice(role_numbers(_THINGS), things + rounds)
+    lamp = role_numbers(["lamp"]).expand(len(kind), 1)
+    return torch.cat((pieces, roles[:, :things], lamp, roles[:, things:]), dim=1)
+
+
+def paint_over(materials: Tensor, chosen: Tensor, texture: int) -> Tensor:
+    """Give the first m materials [R, M, COLUMNS] that are chosen, [R, m], this texture."""
+    painted = materials.clone()
+    first = painted[:, : chosen.shape[1], 0]
+    first[chosen] = float(texture)
+    return painted
 
 
 def draw_materials(draws: Draws, roles: Tensor, atlas: Atlas) -> Tensor:

@@ -180,7 +180,14 @@ def _door(loom: Loom) -> tuple[Tensor, Tensor]:
     return torch.where(handle, 1.0, 0.5 * wood + 0.3 * (1 - groove)), brightness
 
 
-FAMILIES: dict[str, Callable[[Loom], tuple[Tensor, Tensor]]] = {
+def weave_plain(loom: Loom) -> tuple[Tensor, Tensor]:
+    """Hardly anything to see, as paint or plastic."""
+    return 0.15 * loom.noise(2.4), 0.92 + 0.08 * loom.noise(1.0)
+
+
+Weave = Callable[[Loom], tuple[Tensor, Tensor]]
+PLAIN = "plain"
+FAMILIES: dict[str, Weave] = {
     "checks": _checks, "stripes": _stripes, "bricks": _bricks, "planks": _planks,
     "parquet": _parquet, "tiles": _tiles, "noise": _noise, "blobs": _blobs, "dots": _dots,
     "marble": _marble, "plaid": _plaid, "books": _books, "panels": _panels,

@@ -119,7 +119,8 @@ def _trace(
     for part in _slices(len(x), images):
         here = rooms[room[part]]
         poses = cameras.T_world_camera[part]
-        seen = prepare(here.solid_centre, here.solid_half, here.solid_yaw, poses)
+        solids = (here.solid_centre, here.solid_half, here.solid_yaw)
+        seen = prepare(*solids, poses, here.counts)
         look = make_look(here, fx[part, 0] * factor)
         for band in _slices(len(v), rows):
             rays = x[part], y[part, band]

@@ -8,12 +8,13 @@ like in `materials`; pictures of a room are made by `renderer`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ttt3r_ros.simulation import clutter
 from ttt3r_ros.simulation.decals import SKIRTINGS, place_decals, shown_once
 from ttt3r_ros.simulation.draws import Draws
 from ttt3r_ros.simulation.furniture import (
@@ -24,18 +25,30 @@ from ttt3r_ros.simulation.furniture import (
     SPHERES,
     place_furniture,
 )
-from ttt3r_ros.simulation.materials import FACES, draw_materials, role_numbers, solid_roles
-from ttt3r_ros.simulation.textures import Atlas, shared_atlas
+from ttt3r_ros.simulation.materials import (
+    FACES,
+    clutter_roles,
+    draw_materials,
+    paint_over,
+    role_numbers,
+    solid_roles,
+)
+from ttt3r_ros.simulation.textures import PLAIN, Atlas, plain_atlas, shared_atlas
 
 _PURPOSE, _NUMBERS_PER_ROOM = 1, 1500
+_CLUTTERED_PURPOSE, _NUMBERS_PER_CLUTTERED = 7, 2500
 # Darkness and width (metres) of edges: a room's corners, the rims of furniture, no edge at all.
 _ROOM_EDGE, _BOX_EDGE, _ROUND_EDGE = (0.45, 0.25), (0.3, 0.02), (0.0, 1.0)
-_TRAITS = torch.tensor(
-    [(1.0, 0.0, 0.0, *_ROOM_EDGE)]
-    + [(0.0, 0.0, 0.0, *_BOX_EDGE)] * BOXES
-    + [(0.0, 1.0, 0.0, *_ROUND_EDGE)] * CYLINDERS
-    + [(0.0, 0.0, 1.0, *_ROUND_EDGE)] * SPHERES
-)
+_PAINTED = 0.35  # share of a cluttered room's surfaces that have no pattern
+
+
+def _traits(boxes: int, cylinders: int, spheres: int) -> Tensor:
+    return torch.tensor(
+        [(1.0, 0.0, 0.0, *_ROOM_EDGE)]
+        + [(0.0, 0.0, 0.0, *_BOX_EDGE)] * boxes
+        + [(0.0, 1.0, 0.0, *_ROUND_EDGE)] * cylinders
+        + [(0.0, 0.0, 1.0, *_ROUND_EDGE)] * spheres
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +73,7 @@ class Rooms:
     free_low: Tensor  # [R, 3] corners of a space
     free_high: Tensor  # [R, 3] that no solid reaches into
     atlas: Atlas
+    counts: tuple[int, int] = (BOXES, CYLINDERS)  # of the solids after the room; the rest are balls
 
     def __len__(self) -> int:
         return len(self.solid_centre)
@@ -71,12 +85,18 @@ class Rooms:
 
     def __getitem__(self, index: slice | Tensor) -> Rooms:
         """The rooms at these places of the batch."""
-        rows = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "atlas"}
-        return Rooms(atlas=self.atlas, **{name: row[index] for name, row in rows.items()})
+        rows = {name: row[index] for name, row in self._rows().items()}
+        return Rooms(atlas=self.atlas, counts=self.counts, **rows)
 
     def to(self, device: torch.device | str) -> Rooms:
         """The same rooms on another device."""
-        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        rows = {name: row.to(device) for name, row in self._rows().items()}
+        return Rooms(atlas=self.atlas.to(device), counts=self.counts, **rows)
+
+    def _rows(self) -> dict[str, Tensor]:
+        """What has a row for each room, by name."""
+        names = [f.name for f in fields(self) if f.name not in ("atlas", "counts")]
+        return {name: getattr(self, name) for name in names}
 
 
 def make_rooms(
@@ -108,7 +128,7 @@ def make_rooms(
         solid_centre=torch.cat((F.pad(half[:, None, 2:], (2, 0)), furniture.centre), dim=1),
         solid_half=torch.cat((half[:, None], furniture.half), dim=1),
         solid_yaw=F.pad(furniture.yaw, (1, 0)),
-        solid_traits=_TRAITS.expand(len(size), -1, -1),
+        solid_traits=_traits(BOXES, CYLINDERS, SPHERES).expand(len(size), -1, -1),
         decal_low=low,
         decal_high=high,
         materials=materials,
@@ -118,4 +138,53 @@ def make_rooms(
         free_low=torch.cat((furniture.free_low, free_z[:, :1]), dim=1),
         free_high=torch.cat((furniture.free_high, free_z[:, 1:]), dim=1),
         atlas=atlas,
+    ).to(device)
+
+
+def make_cluttered_rooms(
+    seeds: int | Sequence[int], device: torch.device | str = "cpu", atlas: Atlas | None = None
+) -> Rooms:
+    """Draw rooms, halls and corridors of 1.7 to 14 m, 2.2 to 5 m high, full of things.
+
+    The space left free may begin at 0.1 to 2 m above the floor; pieces and things stand beside it
+    and below it. Beside the patterns of `make_rooms` surfaces may have none, and light varies more.
+
+    Args:
+        seeds: as `make_rooms`; rooms of the same seed have nothing in common with those.
+        device: where the rooms shall be.
+        atlas: textures to use, one of them plain; without one, the shared one.
+
+    Raises:
+        ValueError: no seed, or a negative one.
+    """
+    draws = Draws(seeds, _CLUTTERED_PURPOSE, _NUMBERS_PER_CLUTTERED)
+    atlas = atlas or plain_atlas(str(device))
+    size = clutter.draw_sizes(draws)
+    half = size / 2
+    full = clutter.place_clutter(draws, size)
+    low, high, decal_roles = place_decals(draws, half)
+    solids = clutter_roles(draws, full.kind)
+    roles = torch.cat((role_numbers(FACES).expand(len(size), -1), solids, decal_roles), dim=1)
+    materials = draw_materials(draws, roles, atlas)
+    plain = draws.chance(_PAINTED, len(FACES) + solids.shape[1])
+    materials = paint_over(materials, plain, atlas.families[PLAIN][0])
+    materials[:, -low.shape[1] + SKIRTINGS :, 1:5] = shown_once(low, high, half)
+    light = draws.uniform(-0.4, 0.4, 3) * size
+    light[:, 2] = size[:, 2] - draws.uniform(0.2, 0.6)
+    counts = (clutter.BOXES, clutter.CYLINDERS)
+    return Rooms(
+        solid_centre=torch.cat((F.pad(half[:, None, 2:], (2, 0)), full.centre), dim=1),
+        solid_half=torch.cat((half[:, None], full.half), dim=1),
+        solid_yaw=F.pad(full.yaw, (1, 0)),
+        solid_traits=_traits(*counts, clutter.SPHERES).expand(len(size), -1, -1),
+        decal_low=low,
+        decal_high=high,
+        materials=materials,
+        light_m=light,
+        power=draws.uniform(0.3, 1.3),
+        ambient=torch.cat((draws.uniform(0.4, 0.95, 1), draws.uniform(-0.25, 0.25, 3)), dim=1),
+        free_low=full.free_low,
+        free_high=full.free_high,
+        atlas=atlas,
+        counts=counts,
     ).to(device)

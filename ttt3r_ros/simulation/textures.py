@@ -6,6 +6,7 @@ Colours belong to the materials that use a texture, so that one atlas serves end
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,7 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ttt3r_ros.simulation.patterns import FAMILIES, Loom
+from ttt3r_ros.simulation.other_patterns import OTHER_FAMILIES
+from ttt3r_ros.simulation.patterns import FAMILIES, PLAIN, Loom, Weave, weave_plain
+
+__all__ = ["BORDER", "PLAIN", "Atlas", "make_atlas", "other_atlas", "plain_atlas", "shared_atlas"]
 
 # Every level keeps one texel of its neighbours around it, so that bilinear lookups wrap.
 BORDER = 1
@@ -58,15 +62,21 @@ class Atlas:
         return sampled.reshape(2, *texture.shape)
 
 
-def make_atlas(seed: int = 0, variants: int = 3, size: int = 256, levels: int = 7) -> Atlas:
+def make_atlas(
+    seed: int = 0,
+    variants: int = 3,
+    size: int = 256,
+    levels: int = 7,
+    families: Mapping[str, Weave] = FAMILIES,
+) -> Atlas:
     """Draw `variants` textures of every family; pictures, of which rooms show many, thrice that."""
     loom = Loom(seed, size)
     textures: list[Tensor] = []
-    families = {}
-    for name, family in FAMILIES.items():
+    numbers = {}
+    for name, weave in families.items():
         count = 3 * variants if name == "picture" else variants
-        families[name] = tuple(range(len(textures), len(textures) + count))
-        textures += [torch.stack(family(loom)).clamp(0, 1) for _ in range(count)]
+        numbers[name] = tuple(range(len(textures), len(textures) + count))
+        textures += [torch.stack(weave(loom)).clamp(0, 1) for _ in range(count)]
     level = torch.stack(textures)  # [T, 2, size, size]
     rows = []
     for _ in range(levels):
@@ -74,10 +84,22 @@ def make_atlas(seed: int = 0, variants: int = 3, size: int = 256, levels: int = 
         rows.append(F.pad(tile, (0, 0, 0, size + 2 * BORDER - tile.shape[2])))
         level = F.avg_pool2d(level, 2)
     strip = torch.cat(rows, dim=3)  # [T, 2, size + 2, columns]
-    return Atlas(strip.transpose(0, 1).flatten(1, 2)[None].contiguous(), size, levels, families)
+    return Atlas(strip.transpose(0, 1).flatten(1, 2)[None].contiguous(), size, levels, numbers)
 
 
 @lru_cache(maxsize=4)
 def shared_atlas(device: str = "cpu") -> Atlas:
     """The atlas that rooms use unless given another; drawn once for each device."""
     return make_atlas().to(device)
+
+
+@lru_cache(maxsize=4)
+def plain_atlas(device: str = "cpu") -> Atlas:
+    """Other textures of the same families, and one without a pattern; drawn once a device."""
+    return make_atlas(seed=1, variants=4, families={**FAMILIES, PLAIN: weave_plain}).to(device)
+
+
+@lru_cache(maxsize=4)
+def other_atlas(device: str = "cpu") -> Atlas:
+    """Textures of families that no training uses; drawn once a device."""
+    return make_atlas(seed=2, variants=2, families=OTHER_FAMILIES).to(device)

@@ -46,9 +46,9 @@ _TURN_SCALE = 0.05  # of rotations
 # Nothing is known of the motion between images that were not followed.
 _BLIND_SPEED = 0.12  # d per second
 _BLIND_TURN_RAD = 0.4  # per second
-# Errors of recognised places for each axis, see `benchmarks/evaluate_relocalization.py`.
-_RECOGNISED = 0.015  # of d
-_RECOGNISED_RAD = 0.015
+# Errors of recognized places for each axis, see `benchmarks/evaluate_relocalization.py`.
+_RELOCALIZED = 0.015  # of d
+_RELOCALIZED_RAD = 0.015
 _MOST = np.array([1e6] * 3 + [math.pi**2] * 3 + [1.0] * 2)  # variances
 
 
@@ -71,16 +71,16 @@ def moved(covariance: Covariance, T_new_old: Transform) -> Covariance:
 UNKNOWN: Covariance = np.diag(_MOST[:6])  # of a pose of which nothing is known
 
 
-def recognised_covariance(depth_m: float) -> Covariance:
-    """The covariance [6, 6] of a pose in the map where a place has been recognised.
+def relocalized_covariance(depth_m: float) -> Covariance:
+    """The covariance [6, 6] of a pose in the map where a place has been recognized.
 
     Relative to what the map has there; what the map itself is wrong by is not in it.
 
     Args:
         depth_m: a typical depth of the place.
     """
-    place = _RECOGNISED * (depth_m if math.isfinite(depth_m) and depth_m > 0 else 1.0)
-    return np.diag([place**2] * 3 + [_RECOGNISED_RAD**2] * 3)
+    place = _RELOCALIZED * (depth_m if math.isfinite(depth_m) and depth_m > 0 else 1.0)
+    return np.diag([place**2] * 3 + [_RELOCALIZED_RAD**2] * 3)
 
 
 class PoseCovariance:
@@ -115,7 +115,7 @@ class PoseCovariance:
         return self._all[:6, :6].copy()
 
     def set(self, T_odom_camera: Transform, covariance: Covariance) -> None:
-        """Take the camera's pose [4, 4] to be known this well [6, 6], after a relocalisation."""
+        """Take the camera's pose [4, 4] to be known this well [6, 6], after a relocalization."""
         self._T_odom_camera = T_odom_camera
         self._all[:6] = self._all[:, :6] = 0.0
         self._all[:6, :6] = _symmetric(covariance)

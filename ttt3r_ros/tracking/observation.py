@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -67,6 +67,23 @@ class Observation:
             intrinsics=self.intrinsics,
             depth_m=math.nan if depth_m is None else depth_m,
         )
+
+    def place(self, T_map_odom: Transform) -> dict[str, Any]:
+        """What a keyframe of the image consists of, by the names of `KeyframeStore.offer`."""
+        segment = self.segment
+        return {
+            "stamp_ns": self.frame.stamp_ns,
+            "segment": segment.number,
+            "state": segment.state,
+            "scale": segment.scale,
+            "T_map_segment": T_map_odom @ segment.T_odom_segment,
+            "T_map_camera": T_map_odom @ self.T_odom_camera,
+            "points": self.points,
+            "confidence": self.confidence,
+            "rgb": self.image.rgb,
+            "intrinsics": self.intrinsics,
+            "median_confidence": self.median_confidence,
+        }
 
     def scale_observation(self, segment: Segment, T_map_camera: Transform) -> ScaleObservation:
         """What the image shows of a segment's scale, in the network's unit."""

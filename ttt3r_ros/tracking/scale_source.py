@@ -22,6 +22,8 @@ from ttt3r_ros.tracking.floor import FloorEstimate, floor_height
 from ttt3r_ros.types import NS_PER_S
 
 _NORMAL = 1.4826  # standard deviations in a median absolute deviation of normal errors
+_SHORTEST = 1 / 3  # of a chord that the end of a segment cuts short
+_STILL = 1e-6  # of what the odometry has moved: as good as no motion in the images
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +37,16 @@ class ScaleObservation:
     T_map_camera: Transform  # [4, 4], of which only the rotation is used
     points: Tensor  # [H, W, 3] in the camera's optical frame
     confidence: Tensor  # [H, W]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the camera was, by the network and by the odometry."""
+
+    stamp_ns: int
+    segment: int
+    p_segment_camera: Vector  # [3] in the network's unit
+    p_odom_camera: Vector  # [3] metres
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,20 +172,6 @@ def check_positive(name: str, value: float) -> None:
     """Raise a ValueError if a number is not above 0 or not finite."""
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name}: must be above 0 and finite, got {value!r}")
-
-
-_SHORTEST = 1 / 3  # of a chord that the end of a segment cuts short
-_STILL = 1e-6  # of what the odometry has moved: as good as no motion in the images
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where the camera was, by the network and by the odometry."""
-
-    stamp_ns: int
-    segment: int
-    p_segment_camera: Vector  # [3] in the network's unit
-    p_odom_camera: Vector  # [3] metres
 
 
 class OdometryScale(ScaleSource):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ttt3r_ros.geometry import Transform
 from ttt3r_ros.network.state import RecurrentState
@@ -31,6 +31,12 @@ class Segment:
     def is_alone(self) -> bool:
         """Whether it shares no image with the segment before, so that places are to be compared."""
         return self.boundary_reason != ""
+
+    def told(self) -> Segment:
+        """What goes on with the same state where somebody has said that the camera is."""
+        if not self.images:
+            return self
+        return replace(self, number=self.number + 1, boundary_reason="", begin_covariance=None)
 
     def relocalized(self) -> None:
         """Note that it goes on from the state of a keyframe."""

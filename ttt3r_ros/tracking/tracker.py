@@ -26,13 +26,14 @@ from ttt3r_ros.network.state import RecurrentState
 from ttt3r_ros.relocalization.keyframes import Keyframe
 from ttt3r_ros.relocalization.place_memory import PlaceMemory
 from ttt3r_ros.relocalization.relocalize import Relocalization
-from ttt3r_ros.tracking.covariance import UNKNOWN, Uncertainty, recognised_covariance
+from ttt3r_ros.tracking.covariance import UNKNOWN, Uncertainty, relocalized_covariance
 from ttt3r_ros.tracking.monitor import Monitor
 from ttt3r_ros.tracking.observation import Answer, Observation, read_answer
 from ttt3r_ros.tracking.scale_source import MetricScale
 from ttt3r_ros.tracking.segment import Segment
 from ttt3r_ros.tracking.segment_scale import boundary_scale
 from ttt3r_ros.tracking.signals import MotionGate, Signals
+from ttt3r_ros.tracking.warm_up import warm_up
 from ttt3r_ros.types import (
     Covariance,
     Frame,
@@ -44,7 +45,6 @@ from ttt3r_ros.types import (
 )
 
 _NOT_RELOCALIZED = "no place of the session has been recognized yet"
-_WARM_UP_HEIGHT = 480  # of an image, in pixels
 
 
 class Tracker:
@@ -72,16 +72,16 @@ class Tracker:
             self._network = accelerated(model.network, config.acceleration, model.device)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        method = config.preprocessing
-        if method == "auto":
-            method = "exact" if config.process_all_images else "fast"
-        patch_size = model.network.config.patch_size
         self._preprocessor = Preprocessor(
-            model.device, model.image_size, patch_size=patch_size, fit=config.fit, method=method
+            model.device,
+            model.image_size,
+            patch_size=model.network.config.patch_size,
+            fit=config.fit,
+            method=config.resize_method,
         )
         self._reset_interval = config.segment.reset_interval
         if self._reset_interval < 0:
-            self._reset_interval = int(model.settings.get("segment.reset_interval", 0))
+            self._reset_interval = model.reset_interval
         self.monitor = Monitor(config.tracking)
         self.places = PlaceMemory(model.network, config.recovery)
         self._scale = MetricScale(config)
@@ -89,28 +89,21 @@ class Tracker:
         self._motion_gate = MotionGate(config.motion_gate)
         self._uncertainty = Uncertainty()
         self.T_odom_first_camera = optical_extrinsics()
-        self.resets = -1
-        self.reset()
+        self.resets = 0
+        self._begin()
 
     def warm_up(self) -> None:
-        """Let libraries choose, compile and record what they will, so that no image waits for it.
-
-        It is done for images of 4:3; others wait at their first one. Looking for a place, with
-        several streams at once, is not warmed up.
-        """
-        if self._model.device.type == "cpu" and self._config.acceleration != "compile":
-            return  # nothing is chosen there
-        black = np.zeros((_WARM_UP_HEIGHT, _WARM_UP_HEIGHT * 4 // 3, 3), np.uint8)
-        image = self._preprocessor.image(black)
-        with torch.inference_mode():
-            features = self._network.encode(image.input)
-            for update in (True, False) if self._config.motion_gate else (True,):
-                _, prediction = self._network.advance(self._initial_state(), features, update)
-        read_answer(prediction)  # waits for the device
+        """Step once, so that no image waits for what libraries do at first."""
+        if self._model.device.type != "cpu" or self._config.acceleration == "compile":
+            with_gate = self._config.motion_gate > 0
+            warm_up(self._network, self._initial_state(), self._preprocessor, with_gate=with_gate)
 
     def reset(self) -> None:
         """Forget everything: a new state, a new origin at the next image."""
         self.resets += 1
+        self._begin()
+
+    def _begin(self) -> None:
         T_odom_camera = self.T_odom_first_camera
         self._segment = Segment(0, T_odom_camera, self._config.scale, self._initial_state())
         self._T_odom_camera = T_odom_camera  # of the last image that was not LOST
@@ -152,12 +145,27 @@ class Tracker:
         """Move the camera in the map between two images; odom stays as it is.
 
         Args:
-            T_new_old: [4, 4], from where things of the segment are in the map to where they
-                shall be.
+            T_new_old: [4, 4], from where the segment is in the map to where it shall be.
             covariance: [6, 6] of the camera's pose in the map from now on.
         """
         self._T_map_odom = orthonormal(T_new_old @ self._T_map_odom)
-        self._uncertainty.map.set(self._T_map_odom @ self._T_odom_camera, covariance)
+        if self.view is not None:  # a camera that is lost is no surer than before
+            self._uncertainty.map.set(self._T_map_odom @ self._T_odom_camera, covariance)
+
+    def set_pose(self, T_map_camera: Transform, covariance: Covariance) -> None:
+        """Take it from somebody where the last camera stands in the map; odom stays as it is.
+
+        A segment begins with the same state: what was seen before stays where it is in the map.
+
+        Args:
+            T_map_camera: [4, 4].
+            covariance: [6, 6] of it.
+        """
+        self._segment = self._segment.told()
+        self._T_map_odom = orthonormal(T_map_camera @ inverse(self._T_odom_camera))
+        self._uncertainty.map.set(T_map_camera, covariance)
+        self._uncertainty.begin_segment(self._T_odom_camera)
+        self.places.end_search()
 
     def check(self, frame: Frame) -> None:
         """Check that an image can be brought to the network's size; nothing else happens.
@@ -283,8 +291,7 @@ class Tracker:
         if seen.state is TrackingState.TRACKING and seen.is_localized and seen.is_written:
             self._remember(seen)
         is_full = seen.is_written and segment.written == self._reset_interval
-        # A keyframe's state may be an old one: where states are not to grow old, it has said where
-        # the camera is, and a new one goes on.
+        # A keyframe's state may be old: where states are not to grow old, a new one goes on.
         is_old = seen.found and self._reset_interval
         if is_full or is_old or self._scale.is_news:
             self._share_image(seen)
@@ -293,21 +300,7 @@ class Tracker:
         """Offer a keyframe, unless whoever came back to it would be back in another unit."""
         if seen.intrinsics is None or self._scale.is_pending:
             return
-        segment = seen.segment
-        self.places.offer(
-            seen.features,
-            stamp_ns=seen.frame.stamp_ns,
-            segment=segment.number,
-            state=segment.state,
-            scale=segment.scale,
-            T_map_segment=self._T_map_odom @ segment.T_odom_segment,
-            T_map_camera=self._T_map_odom @ seen.T_odom_camera,
-            points=seen.points,
-            confidence=seen.confidence,
-            rgb=seen.image.rgb,
-            intrinsics=seen.intrinsics,
-            median_confidence=seen.median_confidence,
-        )
+        self.places.offer(seen.features, **seen.place(self._T_map_odom))
 
     def _share_image(self, seen: Observation) -> None:
         """Begin the next segment with the image just tracked, whose pose stays as it is."""
@@ -320,7 +313,7 @@ class Tracker:
             found = boundary_scale(
                 seen.prediction.points[0], seen.confidence, again.points[0], again.confidence[0]
             )
-            if found.spread <= self._config.segment.max_boundary_log_spread:
+            if found.spread <= self._config.segment.boundary_max_log_spread:
                 segment.scale *= found.ratio
                 self._scale.unit_changed(found.ratio)
                 self._take_scale()
@@ -344,7 +337,7 @@ class Tracker:
         T_map_camera = self._T_map_odom @ self._T_odom_camera
         self._uncertainty.update(self._T_odom_camera, T_map_camera, signals, seen.state)
         if seen.found:
-            known = recognised_covariance(seen.found.keyframe.depth_m)
+            known = relocalized_covariance(seen.found.keyframe.depth_m)
             self._uncertainty.map.set(T_map_camera, known)
         elif self.places.must_relocalize:
             self._uncertainty.map.set(T_map_camera, UNKNOWN)
@@ -352,7 +345,7 @@ class Tracker:
         if seen.state is not TrackingState.LOST and segment.images == 1 and segment.is_alone:
             # What was not seen of the way is in it by now.
             segment.begin_covariance = self._uncertainty.begin_segment(self._T_odom_camera)
-        elif now is not segment and not now.is_alone:  # it begins with this image
+        if now is not segment and not now.is_alone:  # it begins with this image
             now.begin_covariance = self._uncertainty.begin_segment(self._T_odom_camera)
 
     def _result(self, seen: Observation, step_s: float) -> FrameResult:

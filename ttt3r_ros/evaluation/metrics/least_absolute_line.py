@@ -16,8 +16,8 @@ Pairs = npt.NDArray[np.float64]  # [2, K] of K pixels, metres
 Blocks = Callable[[], Iterable[Pairs]]  # all of them anew with each call
 Floats = npt.NDArray[np.float64]
 
-_STEPS = 50
-_SHARPER = 0.6  # by which the limit of the weights shrinks with each; to 1e-11 of the mean truth
+_STEPS = 25
+_SHARPER = 0.36  # by which the limit of the weights shrinks with each; to 1e-11 of the mean truth
 _HELD_AT_ONCE = 1 << 19  # pixels; with fewer, more rounds are needed
 _ROUNDS = 50  # of looking around, where five are usual
 _TURNS = 50  # where ten are usual

@@ -17,7 +17,6 @@ from ttt3r_ros.evaluation.metrics.depth import require_same_view
 from ttt3r_ros.evaluation.metrics.map import Numbers, Points, Surface, estimated_normals
 from ttt3r_ros.geometry import Intrinsics, Transform
 from ttt3r_ros.recordings.recording import Truth
-from ttt3r_ros.simulation.furniture import BOXES, CYLINDERS
 from ttt3r_ros.simulation.room import Rooms
 from ttt3r_ros.types import EvaluationError
 
@@ -148,6 +147,7 @@ def room_distance(rooms: Rooms, points: Points) -> Numbers:
         tensor[0].double().cpu()
         for tensor in (rooms.solid_centre, rooms.solid_half, rooms.solid_yaw)
     )
+    boxes, cylinders = rooms.counts
     sin, cos = yaw.sin(), yaw.cos()
     result = torch.full((len(points),), torch.inf, dtype=torch.float64)
     for number in range(len(centre)):
@@ -155,9 +155,9 @@ def room_distance(rooms: Rooms, points: Points) -> Numbers:
         local = torch.stack(
             (cos[number] * x + sin[number] * y, cos[number] * y - sin[number] * x, z), dim=1
         )
-        if number <= BOXES:
+        if number <= boxes:
             distance = _outside(local.abs() - half[number])
-        elif number <= BOXES + CYLINDERS:
+        elif number <= boxes + cylinders:
             across = local[:, :2].norm(dim=1) - half[number, 0]
             distance = _outside(torch.stack((across, z.abs() - half[number, 2]), dim=1))
         else:

@@ -114,7 +114,7 @@ def spans(series: Series, state: TrackingState) -> list[tuple[float, float]]:
     return list(zip(seconds[begins].tolist(), seconds[ends].tolist(), strict=True))
 
 
-def thinned(values: Numbers) -> npt.NDArray[np.intp]:
+def subsample(values: Numbers) -> npt.NDArray[np.intp]:
     """Return the places of at most `MOST_POINTS` of values [N], the peaks and pits among them."""
     if len(values) <= MOST_POINTS:
         return np.arange(len(values))
@@ -157,7 +157,7 @@ def _over_time(
     with rc_context(_STYLE):
         figure = Figure((_WIDTH, _TIME_HEIGHT), layout="constrained")
         axes = figure.subplots()
-        kept = thinned(values)
+        kept = subsample(values)
         axes.plot(series.seconds[kept], values[kept], color=_ESTIMATE)
         low, high = axes.get_ylim()
         if from_zero:
