@@ -11,6 +11,7 @@ from tracked_frames import frames
 from ttt3r_ros.cli import main
 from ttt3r_ros.config import Config, settings
 from ttt3r_ros.io.trajectory import read_tum
+from ttt3r_ros.run import RunSummary
 
 
 @pytest.fixture
@@ -40,6 +41,15 @@ def test_flags_beat_the_file_and_the_file_beats_the_defaults(folder, tmp_path, c
     assert "3 segments, " in capsys.readouterr().out
     assert main([*arguments, "--segment.reset-interval", "0"]) == 0
     assert "1 segments, " in capsys.readouterr().out
+
+
+def test_loops_can_be_switched_off(folder, tmp_path, monkeypatch):
+    configs = []
+    monkeypatch.setattr("ttt3r_ros.pipeline.Pipeline.from_config", configs.append)
+    monkeypatch.setattr("ttt3r_ros.run.run", lambda *args, **more: RunSummary(processed=1))
+    arguments = ["run", str(folder), "--output", str(tmp_path / "out")]
+    assert main(arguments) == main([*arguments, "--no-loops"]) == 0
+    assert [config.loop.enabled for config in configs] == [True, False]
 
 
 def test_images_left_out_by_choice_are_no_gap(folder, tmp_path, capsys):

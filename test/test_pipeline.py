@@ -12,6 +12,7 @@ from tracked_frames import frames, pipeline
 from ttt3r_ros.config import with_values
 from ttt3r_ros.geometry import Intrinsics, optical_extrinsics
 from ttt3r_ros.mapping.voxel_map import VoxelMap
+from ttt3r_ros.pose_graph.exchange import Correction
 from ttt3r_ros.types import Frame, FrameRejected
 
 CAMERA = Intrinsics(100.0, 100.0, 63.5, 47.5, 128, 96)
@@ -214,3 +215,28 @@ def test_the_first_camera_is_placed_where_it_is_said_to_be():
 def test_what_the_shipped_weights_are_not_for_is_said(caplog):
     pipeline(checkpoint="")
     assert "the small demo model, trained on simulated rooms alone" in caplog.text
+
+
+def test_in_the_end_map_and_path_move_with_the_last_solve(monkeypatch):
+    subject, twin = pipeline(), pipeline()
+    for frame in frames(3):
+        subject.process(frame)
+        twin.process(frame)
+    shift = np.eye(4)
+    shift[0, 3] = 20 * subject.config.map.voxel_size_m
+    correction = Correction({0: shift}, shift, np.eye(6), 1.0, ())
+    monkeypatch.setattr(subject.loops, "finish", lambda: correction)
+    (moves,) = subject.finish()
+    np.testing.assert_array_equal(moves.T_by_segment[0], shift)
+    for (_, after), (_, before) in zip(subject.trajectory(), twin.trajectory(), strict=True):
+        np.testing.assert_allclose(after, shift @ before, atol=1e-9)
+    after, before = (p.map.cloud().points for p in (subject, twin))
+    moved = before + shift[:3, 3].astype(np.float32)
+    np.testing.assert_allclose(sorted(after[:, 0]), sorted(moved[:, 0]), atol=1e-4)
+
+
+def test_where_nothing_was_seen_again_nothing_moves_in_the_end():
+    subject = pipeline()
+    for frame in frames(3):
+        subject.process(frame)
+    assert subject.finish() == ()

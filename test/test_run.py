@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -9,7 +11,9 @@ from tracked_frames import CONFIG, frames
 from ttt3r_ros.io.trajectory import read_tum
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.run import run
-from ttt3r_ros.types import Frame
+from ttt3r_ros.types import Frame, MapMoves
+
+PATHS = ["trajectory.tum", "trajectory_online.tum"]
 
 
 def test_a_run_writes_what_the_pipeline_says(tmp_path):
@@ -36,13 +40,13 @@ def test_a_run_writes_what_the_pipeline_says(tmp_path):
 
 def test_without_being_asked_no_depth_is_written(tmp_path):
     run(frames(1), Pipeline.from_config(CONFIG), tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.ply", "trajectory.tum"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.ply", *PATHS]
 
 
 def test_the_map_may_be_a_pcd_file(tmp_path):
     subject = Pipeline.from_config(CONFIG)
     run(frames(1), subject, tmp_path, map_format="pcd")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.pcd", "trajectory.tum"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.pcd", *PATHS]
     assert f"\nPOINTS {len(subject.map)}\n".encode() in (tmp_path / "map.pcd").read_bytes()
 
 
@@ -64,5 +68,38 @@ def test_a_run_that_is_broken_off_keeps_trajectory_and_map(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         run(broken_off(), Pipeline.from_config(CONFIG), tmp_path)
-    assert len(read_tum(tmp_path / "trajectory.tum")[0]) == 2
+    assert [len(read_tum(tmp_path / name)[0]) for name in PATHS] == [2, 2]
     assert b"element vertex 0\n" not in (tmp_path / "map.ply").read_bytes()
+
+
+def moved_by(T, segment=0):
+    return MapMoves({segment: T}, {})
+
+
+def test_the_final_path_moves_with_later_loops_and_the_online_one_stays(tmp_path, monkeypatch):
+    first, last = np.eye(4), np.eye(4)
+    first[0, 3], last[1, 3] = 1.0, 2.0
+    subject, images = Pipeline.from_config(CONFIG), frames(3)
+    process = subject.process
+
+    def with_a_loop(frame):
+        moves = (moved_by(first),) if frame is images[2] else ()
+        return replace(process(frame), moves=moves)
+
+    monkeypatch.setattr(subject, "process", with_a_loop)
+    monkeypatch.setattr(subject, "finish", lambda: (moved_by(last), moved_by(first, segment=5)))
+    summary = run(images, subject, tmp_path)
+    final, online = (read_tum(tmp_path / name)[1] for name in PATHS)
+    shift = (final - online)[:, :3, 3]
+    np.testing.assert_allclose(shift, [[1, 2, 0], [1, 2, 0], [0, 2, 0]], atol=1e-8)
+    np.testing.assert_allclose([T for _, T in summary.path], final, atol=1e-8)
+
+
+def test_what_was_before_a_reset_does_not_move_any_more(tmp_path, monkeypatch):
+    shift = np.eye(4)
+    shift[0, 3] = 1.0
+    subject, picture = Pipeline.from_config(CONFIG), frames(1)[0].rgb
+    monkeypatch.setattr(subject, "finish", lambda: (moved_by(shift),))
+    run([Frame(stamp_s * 10**9, picture) for stamp_s in (100, 1)], subject, tmp_path)
+    final, online = (read_tum(tmp_path / name)[1] for name in PATHS)
+    np.testing.assert_allclose((final - online)[:, 0, 3], [0, 1], atol=1e-8)

@@ -87,7 +87,8 @@ def _add_run(commands: Any) -> None:
         "run",
         help="process a bag or a folder of images",
         description="Process a rosbag2 or a folder of images without ROS. Writes trajectory.tum, "
-        "map.ply or map.pcd and, with --depth, depth images.",
+        "as all loops have it, trajectory_online.tum, as a robot has it at the time, map.ply or "
+        "map.pcd and, with --depth, depth images.",
     )
     parser.set_defaults(command=_run)
     parser.add_argument("input", type=Path, help="rosbag2 (mcap or sqlite3) or folder of images")

@@ -47,6 +47,13 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
                 metavar=_metavar(setting),
                 help=f"{setting.help} (default: {setting.default!r})".replace("%", "%%"),
             )
+    group.add_argument(
+        "--no-loops",
+        dest="setting loop.enabled",
+        action="store_const",
+        const=False,
+        help="do not correct the map when a place is seen again: --loop.enabled false",
+    )
 
 
 def _metavar(setting: Setting) -> str:

@@ -337,7 +337,7 @@ class RecoveryConfig:
     """How a camera that was lost comes back to a place it has seen."""
 
     keyframes: int = _setting(
-        64,
+        96,
         "Maximum number of keyframes remembered for relocalization, 4 MB each with the "
         "published networks; 0 switches relocalization off.",
         low=0,
@@ -367,7 +367,7 @@ class LoopConfig:
         high=1.0,
     )
     candidates: int = _setting(
-        3, "Maximum number of old keyframes tried per question.", low=1, high=64
+        5, "Maximum number of old keyframes tried per question.", low=1, high=64
     )
     min_step: float = _setting(
         0.05,

@@ -20,8 +20,9 @@ from ttt3r_ros.loading import Model, load_model
 from ttt3r_ros.mapping.filters import flying_pixel_mask, within_range
 from ttt3r_ros.mapping.grouping import transform_points
 from ttt3r_ros.mapping.voxel_map import VoxelMap
+from ttt3r_ros.pose_graph.exchange import Answer, Correction, Query, unanswered, what_moves
 from ttt3r_ros.pose_graph.graph import Edge, EdgeKind, End
-from ttt3r_ros.pose_graph.loop_closer import Answer, LoopCloser, Query
+from ttt3r_ros.pose_graph.loop_closer import LoopCloser
 from ttt3r_ros.session import SESSION_SEGMENT, Session, load_session, made_for
 from ttt3r_ros.tracking.covariance import moved
 from ttt3r_ros.tracking.time_guard import StampStep, TimeGuard
@@ -40,7 +41,6 @@ _log = logging.getLogger(__name__)
 
 _TRAJECTORY = 20_000  # poses kept at most
 _LEAST_TOLD = 0.05  # m and rad: nobody knows better where the camera is
-_STILL = 1e-9  # m and rad
 _NEAR_M = 0.5  # nearer points weigh no more than at this distance
 
 
@@ -137,7 +137,7 @@ class Pipeline:
             self._trajectory.append(result.stamp_ns, result.T_map_camera, result.segment)
         view = self._tracker.view
         if self._query is not None:  # nobody has asked: the next image may
-            self.loops.apply(_unanswered(self._query))
+            self.loops.apply(unanswered(self._query))
         self._query = None
         if view is not None and self.config.loop.enabled:
             if self._is_told:  # what was tracked says nothing of where that is
@@ -176,11 +176,25 @@ class Pipeline:
         query, self._query = self._query, None
         if query is None:
             return
-        answer = _unanswered(query)
+        answer = unanswered(query)
         try:
             answer = self.loops.answer(query)
         finally:
             self._answer = (self._images + self.config.loop.delay_images, answer)
+
+    def finish(self) -> tuple[MapMoves, ...]:
+        """After the last image, take what is due and solve all loops anew; map and path move.
+
+        Returns:
+            How, in order, for whoever keeps poses of earlier results.
+        """
+        if self._answer:
+            self._answer = (self._images, self._answer[1])
+        self._close_loops()
+        self._take(self.loops.finish())
+        moves = tuple(self._moves)
+        self.settle_map()
+        return moves
 
     def reset(self, reason: str) -> None:
         """Forget state, map and time; the next image is the first at a new origin."""
@@ -217,7 +231,7 @@ class Pipeline:
         """
         for query in (self._query, self._answer and self._answer[1].query):
             if query:  # its answer would say where the camera was before
-                self.loops.apply(_unanswered(query))
+                self.loops.apply(unanswered(query))
         self._query = self._answer = None
         self._tracker.set_pose(T_map_camera, covariance)
         self._is_told = True
@@ -313,26 +327,24 @@ class Pipeline:
             self.reset(f"the clock jumped back by {back_s:.3f} s")
 
     def _close_loops(self) -> None:
-        """Take an answer that is due.
-
-        Keyframes, path and camera move now, the map before the next image comes into it.
-        """
+        """Take an answer that is due; the map moves before the next image comes into it."""
         correction = None
         if self._answer and self._images >= self._answer[0]:
             correction = self.loops.apply(self._answer[1])
             self._answer = None
-        asked = correction.T_by_segment.items() if correction else ()
-        moves = MapMoves({s: T for s, T in asked if not _is_still(T)}, self.loops.merge())
+        self._take(correction)
+
+    def _take(self, correction: Correction | None) -> None:
+        """Move keyframes, path and camera, and let old segments become one."""
+        moves = what_moves(correction, self.loops.merge())
         if moves.T_by_segment or moves.numbers:
             self._tracker.places.move(moves.T_by_segment, moves.numbers)
             self._trajectory.move(moves.T_by_segment, moves.numbers)
             self._moves.append(moves)
         if correction:
-            _log.info(
-                "loop: a place of segment %d was seen again; the camera moves by %.3f m in the map",
-                correction.loops[0].first.segment,
-                correction.moved_m,
-            )
+            for loop in correction.loops[:1]:
+                words = "loop: back at a place of segment %d, which moves the camera by %.3f m"
+                _log.info(words, loop.first.segment, correction.moved_m)
             self._tracker.correct(correction.T_newest, correction.camera_covariance)
 
     def _anchor(self, view: TrackedView, covariance: Covariance) -> None:
@@ -384,13 +396,3 @@ class Pipeline:
         weights = weights / camera_points[:, 2].clamp(min=_NEAR_M).square()
         points = transform_points(camera_points, result.T_map_camera)
         self.map.insert(points, colours, weights, result.segment, result.T_map_camera[:3, 3])
-
-
-def _is_still(T: Transform) -> bool:
-    """Whether it is not worth moving anything: the first segment stays, but for rounding."""
-    return bool(np.abs(T - np.eye(4)).max() < _STILL)
-
-
-def _unanswered(query: Query) -> Answer:
-    """What frees the question's place for another one."""
-    return Answer(query, (), 0, None, np.zeros((6, 6)), 0.0)

@@ -77,7 +77,11 @@ def _edge_as_json(edge: Edge) -> dict[str, Any]:
 
 
 def _end_as_json(end: End) -> dict[str, Any]:
-    return {"segment": end.segment, "T_segment_camera": end.T_segment_camera.tolist()}
+    return {
+        "segment": end.segment,
+        "T_segment_camera": end.T_segment_camera.tolist(),
+        "stamp_ns": end.stamp_ns,
+    }
 
 
 def _edge_of_json(edge: Mapping[str, Any]) -> Edge:
@@ -98,4 +102,5 @@ def _end_of_json(end: Mapping[str, Any]) -> End:
     pose = np.array(end["T_segment_camera"], np.float64)
     if pose.shape != (4, 4) or not np.isfinite(pose).all():
         raise ValueError(f"T_segment_camera: expected finite numbers [4, 4], got {pose.tolist()}")
-    return End(end["segment"], pose)
+    stamp_ns = end.get("stamp_ns")  # older files have none
+    return End(end["segment"], pose, None if stamp_ns is None else int(stamp_ns))

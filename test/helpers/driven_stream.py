@@ -13,7 +13,8 @@ from loop_examples import keyframe, view
 
 from ttt3r_ros.config import LoopConfig
 from ttt3r_ros.geometry import Transform, inverse, transform
-from ttt3r_ros.pose_graph.loop_closer import Answer, Correction, LoopCloser
+from ttt3r_ros.pose_graph.exchange import Answer, Correction
+from ttt3r_ros.pose_graph.loop_closer import LoopCloser
 from ttt3r_ros.pose_graph.rotations import exponential
 from ttt3r_ros.relocalization.keyframes import Keyframe
 from ttt3r_ros.relocalization.relocalize import Evidence, Relocalization

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ttt3r_ros.msg import TrackingStatus
-from ttt3r_ros.pose_graph.loop_closer import LoopCounts
+from ttt3r_ros.pose_graph.exchange import LoopCounts
 from ttt3r_ros.ros.diagnostics import Health
 from ttt3r_ros.ros.stream import StreamCounts
 

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,20 @@ class Collector:
     def poses(self) -> list[Transform]:
         """T_map_camera of the images that have one."""
         return [i.T_map_camera for i in self.images if i.T_map_camera is not None]
+
+    def on_path(self, path: Sequence[tuple[int, Transform]]) -> Collector:
+        """Return the same images with other poses.
+
+        Args:
+            path: stamps and T_map_camera of all images that were not LOST, those before a reset
+                too, in order.
+        """
+        poses = iter([T for _, T in path][len(path) - len(self.poses) :])
+        images = [
+            image if image.T_map_camera is None else replace(image, T_map_camera=next(poses))
+            for image in self.images
+        ]
+        return Collector(images, self.before_reset)
 
 
 @dataclass(frozen=True, slots=True)

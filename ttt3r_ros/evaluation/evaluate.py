@@ -25,6 +25,8 @@ import torch
 from ttt3r_ros.config import Config, to_dict
 from ttt3r_ros.evaluation import run_metadata
 from ttt3r_ros.evaluation.collector import Collector, Comparison, Heard, compare, series_of
+from ttt3r_ros.evaluation.loops import judge_loops, loop_lines, loop_metrics
+from ttt3r_ros.evaluation.map_view import Link
 from ttt3r_ros.evaluation.metrics.depth import DepthComparison, OtherViewError, truth_window
 from ttt3r_ros.evaluation.metrics.map import map_errors
 from ttt3r_ros.evaluation.metrics.true_surface import surface_of_stream
@@ -110,19 +112,26 @@ def evaluate(
         )
         listener = _Listener(truth, stack.enter_context(depth))
         pipeline = Pipeline(model, config)
-        processed = _process(source, pipeline, output, choices, listener, progress)
+        processed, path = _process(source, pipeline, output, choices, listener, progress)
         processed["runtime"].update(_peak_memory(model))
         depth_report = depth.report()
-        comparison = compare(listener.collected, truth, choices.alignment)
+        online = listener.collected
+        final = online.on_path(path)
+        comparison = compare(final, truth, choices.alignment)
+        as_it_was = compare(online, truth, choices.alignment)
     cloud = pipeline.map.cloud(config.map.min_hits, _MAP_POINTS)
     T = comparison.T_truth_map
     points = cloud.points.astype(np.float64) @ T[:3, :3].T + T[:3, 3]
     surface, no_map = _map(recording, source, truth, choices, comparison, listener, points)
     no_depth = "" if depth_report else listener.why_no_depth()
+    loops = judge_loops(pipeline.loops.graph.loops, comparison.true_poses)
+    counts = pipeline.loops.counts
     metrics = {
         "sequence": recording.name,
         "configuration": configuration,
         "trajectory": comparison.metrics,
+        "trajectory_online": as_it_was.metrics if counts.corrections else None,
+        "loops": loop_metrics(counts, loops) if config.loop.enabled else None,
         "depth": depth_report and depth_metrics(depth_report),
         "map": surface,
         "not_compared": {"trajectory": comparison.reason, "depth": no_depth, "map": no_map},
@@ -138,11 +147,12 @@ def evaluate(
     return write_report(
         metrics,
         output,
-        series_of(listener.collected, comparison),
+        series_of(final, comparison),
         listener.sampler.views(),
         (cloud.points, cloud.colours),
         comparison.T_truth_map,
         voxel_m=config.map.voxel_size_m,
+        loops=loop_lines(loops, path, comparison.T_truth_map),
     )
 
 
@@ -153,8 +163,8 @@ def _process(
     choices: Choices,
     listener: _Listener,
     progress: Callable[[Source], Iterable[Frame]],
-) -> dict[str, Any]:
-    """Process the images and return the metrics of that."""
+) -> tuple[dict[str, Any], list[tuple[int, Transform]]]:
+    """Process the images; return the metrics of that, and the final path."""
     damage: list[str] = []
     began_s = time.perf_counter()
     summary = run(
@@ -166,7 +176,7 @@ def _process(
         on_result=listener.take,
     )
     run_s = time.perf_counter() - began_s - listener.spent_s
-    return {
+    metrics = {
         "damage": damage[0] if damage else None,
         "images": summary.processed,
         "images_before_reset": listener.collected.before_reset,
@@ -179,6 +189,7 @@ def _process(
             **quantiles_ms("step", listener.steps_s),
         },
     }
+    return metrics, summary.path
 
 
 def write_report(
@@ -189,6 +200,7 @@ def write_report(
     cloud: tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]] | None,
     T_truth_map: Transform,
     voxel_m: float = Config().map.voxel_size_m,
+    loops: Sequence[Link] = (),
 ) -> SequenceReport:
     """Write all files of the report of one sequence.
 
@@ -200,6 +212,7 @@ def write_report(
         cloud: points [N, 3] and colours [N, 3] of the map, in its own frame.
         T_truth_map: similarity from the map's frame to that of the series.
         voxel_m: edge of the map's voxels.
+        loops: lines to be drawn into the map, in the frame of the series.
 
     Raises:
         OSError: a file cannot be written.
@@ -208,7 +221,7 @@ def write_report(
     picture = None
     if cloud is not None and len(cloud[0]):
         points = cloud[0].astype(np.float64) @ T_truth_map[:3, :3].T + T_truth_map[:3, 3]
-        picture = draw_map(points, cloud[1], series, voxel_m=voxel_m)
+        picture = draw_map(points, cloud[1], series, voxel_m=voxel_m, loops=loops)
     report = SequenceReport(
         metrics["sequence"], metrics["configuration"], metrics, series, views, picture
     )

@@ -15,6 +15,7 @@ import numpy.typing as npt
 RGB = tuple[int, int, int]
 Picture = npt.NDArray[np.uint8]  # [H, W, 3] RGB
 Path = tuple[npt.NDArray[np.float64], RGB, str]  # positions [M, 3] in metres, colour, name
+Link = tuple[npt.NDArray[np.float64], RGB]  # both ends [2, 3] in metres, colour
 Mark = tuple[npt.NDArray[np.float64], str]  # position [3] in metres, a digit or two
 
 BACKGROUND: RGB = (24, 26, 32)
@@ -38,6 +39,7 @@ def draw_from_above(
     size_px: tuple[int, int],
     *,
     marks: Sequence[Mark] = (),
+    links: Sequence[Link] = (),
     ceiling_m: float = 0.8,
     point_m: float = 0.05,
 ) -> Picture:
@@ -52,6 +54,7 @@ def draw_from_above(
             without a name a path is not in the legend. M may be 0.
         size_px: height and width of the picture.
         marks: numbers on discs, drawn over everything else.
+        links: plain lines, drawn over the paths.
         ceiling_m: points with a greater z are left out, so that one looks into rooms.
         point_m: edge of the square that a point covers, as that of the map's voxels.
 
@@ -71,6 +74,8 @@ def draw_from_above(
     picture = _draw_points(points, colours, centre, px_per_m, size_px, point_m)
     for positions, colour, _ in paths:
         _draw_path(picture, _pixels(positions, centre, px_per_m, size_px), colour)
+    for ends, colour in links:
+        _draw_line(picture, _pixels(ends, centre, px_per_m, size_px), colour)
     for position, text in marks:
         _draw_mark(picture, _pixels(position[None], centre, px_per_m, size_px)[0], text)
     _draw_legend(picture, [(name, colour) for _, colour, name in paths if name])
@@ -175,13 +180,18 @@ def _draw_path(picture: Picture, pixels: npt.NDArray[np.float64], colour: RGB) -
     """Draw a line with a ring at its start and a disc at its end."""
     if not len(pixels):
         return
-    fixed = np.round(pixels.clip(-1e4, 1e4) * 2**_SUBPIXEL_BITS).astype(np.int32)
+    _draw_line(picture, pixels, colour)
     width = _line_width(picture)
-    for line_colour, thickness in ((_OUTLINE, width + 3), (colour, width)):
-        cv2.polylines(picture, [fixed], False, line_colour, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
     start, end = ((int(x), int(y)) for x, y in (pixels[0], pixels[-1]))
     _draw_ring(picture, start, _RING * width, colour)
     _draw_disc(picture, end, 2 * width, colour)
+
+
+def _draw_line(picture: Picture, pixels: npt.NDArray[np.float64], colour: RGB) -> None:
+    fixed = np.round(pixels.clip(-1e4, 1e4) * 2**_SUBPIXEL_BITS).astype(np.int32)
+    width = _line_width(picture)
+    for ink, thickness in ((_OUTLINE, width + 3), (colour, width)):
+        cv2.polylines(picture, [fixed], False, ink, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
 def _draw_ring(picture: Picture, middle: tuple[int, int], radius: int, colour: RGB) -> None:

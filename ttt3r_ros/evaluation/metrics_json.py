@@ -80,6 +80,7 @@ def summary_text(metrics: Mapping[str, Any]) -> str:
         lines += [
             f"trajectory ({path['poses']} poses, {path['path_length_m']:.2f} m)",
             _line("ATE, RMSE after SE(3)", rigid["ate_rmse_m"], "m"),
+            *_online(metrics),
             _line("the same, not moving", path["guess_ate_rmse_m"], "m"),
             _line("ATE, RMSE after Sim(3)", similar["ate_rmse_m"], "m"),
             _line("scale of that", similar["scale"], ""),
@@ -106,6 +107,13 @@ def summary_text(metrics: Mapping[str, Any]) -> str:
     counts = ("images", "images_lost", "images_rejected", "segments", "map_points")
     lines += [speed, ", ".join(f"{metrics[name]} {name.replace('_', ' ')}" for name in counts)]
     return "\n".join(lines)
+
+
+def _online(metrics: Mapping[str, Any]) -> list[str]:
+    """Return the line of the path that the robot had, if loops have moved it since."""
+    path = metrics.get("trajectory_online")
+    value = path and path["alignments"]["se3"]["ate_rmse_m"]
+    return [_line("the same, as the robot had it", value, "m")] if path else []
 
 
 def _line(name: str, value: float | None, unit: str) -> str:

@@ -38,6 +38,7 @@ class End:
 
     segment: int
     T_segment_camera: Transform = field(default_factory=lambda: np.eye(4))
+    stamp_ns: int | None = None  # of its image; None: it is none's
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,9 +174,9 @@ class PoseGraph:
             self._poses[segment]
         self._poses.update(poses)
 
-    def end(self, segment: int, T_map_camera: Transform) -> End:
+    def end(self, segment: int, T_map_camera: Transform, stamp_ns: int | None = None) -> End:
         """A camera that stands in the map as the node's segment does now."""
-        return End(segment, inverse(self._poses[segment]) @ T_map_camera)
+        return End(segment, inverse(self._poses[segment]) @ T_map_camera, stamp_ns)
 
     def copy(self) -> PoseGraph:
         """Return a graph that can be solved while this one grows."""
@@ -219,7 +220,8 @@ class PoseGraph:
         def moved(end: End) -> End:
             if end.segment != lost:
                 return end
-            return End(kept, T_kept_lost @ end.T_segment_camera)
+            T_kept_camera = T_kept_lost @ end.T_segment_camera
+            return replace(end, segment=kept, T_segment_camera=T_kept_camera)
 
         edges = (
             replace(edge, first=moved(edge.first), second=moved(edge.second))

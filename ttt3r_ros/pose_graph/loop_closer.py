@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,6 +20,7 @@ from ttt3r_ros.config import LoopConfig
 from ttt3r_ros.geometry import Transform, inverse, orthonormal, rotation_vector
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.pose_graph.acceptance import Acceptance
+from ttt3r_ros.pose_graph.agreement import FARTHEST, POSSIBLE, agreeing, distance
 from ttt3r_ros.pose_graph.candidates import Choice, choose
 from ttt3r_ros.pose_graph.edges import (
     about_map_axes,
@@ -27,6 +28,7 @@ from ttt3r_ros.pose_graph.edges import (
     loop_edge,
     relocalized_edge,
 )
+from ttt3r_ros.pose_graph.exchange import Answer, Correction, LoopCounts, Query
 from ttt3r_ros.pose_graph.graph import Edge, PoseGraph
 from ttt3r_ros.pose_graph.robust import (
     Solved,
@@ -56,60 +58,6 @@ _RIGHT = (0.1, 0.1)
 _WRONG = (0.3, 0.35)
 
 
-@dataclass(frozen=True, slots=True)
-class LoopCounts:
-    """What has happened since the last reset."""
-
-    asked: int = 0  # questions
-    accepted: int = 0  # answers that their evidence made credible
-    gated: int = 0  # of these, thrown out for being impossible by the graph
-    corrections: int = 0
-    last_correction_m: float = 0.0  # of the camera
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Query:
-    """A question: where else has this image's place been seen?"""
-
-    view: TrackedView
-    keyframes: tuple[Keyframe, ...]
-    way_since: Mapping[int, float]  # by segment, see `LoopCloser.way`
-    graph: PoseGraph  # a copy
-    pending: tuple[Edge, ...]  # loops that wait for a second one
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Answer:
-    """What came of a question."""
-
-    query: Query
-    loops: tuple[Edge, ...]  # of this question that passed the gate
-    accepted: int
-    solved: Solved | None  # of the graph with the query's pending loops and these; None: no loops
-    camera_covariance: Covariance  # [6, 6] of the image's pose then, in its own axes
-    seconds: float  # that it took
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Correction:
-    """How the map moves between two images.
-
-    Attributes:
-        T_by_segment: [4, 4] for each node of the graph, from where its things are in the map to
-            where they shall be.
-        T_newest: that of the newest segment, and so of `map` → `odom`.
-        camera_covariance: [6, 6] of the newest camera's pose in the map, about the map's axes.
-        moved_m: of the newest camera.
-        loops: new ones behind it.
-    """
-
-    T_by_segment: dict[int, Transform]
-    T_newest: Transform
-    camera_covariance: Covariance
-    moved_m: float
-    loops: tuple[Edge, ...]
-
-
 @dataclass(slots=True)
 class _Stream:
     """All that a reset forgets."""
@@ -127,7 +75,7 @@ class _Stream:
     asked_ns: int | None = None
     seconds: float = 0.0  # that an answer takes, smoothed
     asking: Query | None = None  # that has no answer yet
-    counts: LoopCounts = LoopCounts()
+    counts: LoopCounts = field(default_factory=LoopCounts)
 
 
 class LoopCloser:
@@ -228,13 +176,8 @@ class LoopCloser:
         old = {id(keyframe) for keyframe in choice.old}
         asked = [answer for answer in answers if id(answer.keyframe) in old]
         self._calibrate(query, [answer for answer in answers if id(answer.keyframe) not in old])
-        acceptance, graph = self._stream.acceptance, query.graph
-        limits, doubt = acceptance.limits(), acceptance.doubt()
-        believed = [
-            answer
-            for answer in asked
-            if answer.evidence.suffices(limits) and _distance(answer) <= _FARTHEST
-        ]
+        graph, doubt = query.graph, self._stream.acceptance.doubt()
+        believed = self._believed(query, asked)
         edges = [loop_edge(graph, query.view, answer, doubt) for answer in believed]
         loops = tuple(passing(graph, edges))
         solved, covariance = None, np.zeros((6, 6))
@@ -266,6 +209,22 @@ class LoopCloser:
             gated=counts.gated + answer.accepted - len(answer.loops),
         )
         return self._correct(answer, answer.solved) if answer.solved else None
+
+    def finish(self) -> Correction | None:
+        """Decide all loops anew and solve fully, after the last answer.
+
+        Returns:
+            What moves, if anything; the caller moves it.
+        """
+        stream, graph = self._stream, self._stream.graph
+        if stream.last is None or not graph.loops:
+            return None
+        solved = solve_robustly(graph)
+        graph.believe(solved.weights)
+        newest, T_map_camera = graph.segments[-1], stream.last.T_map_camera
+        T_newest = solved.poses[newest] @ inverse(graph.pose(newest))
+        end = graph.end(newest, T_map_camera)
+        return self._move(solved, T_newest, camera_covariance(graph, end), T_map_camera, ())
 
     def _choose(self, query: Query) -> Choice:
         width = self._network.config.enc_embed_dim
@@ -316,6 +275,23 @@ class LoopCloser:
             return True
         return (view.stamp_ns - stream.asked_ns) * 1e-9 >= stream.seconds / config.budget
 
+    def _believed(self, query: Query, asked: Sequence[Relocalization]) -> list[Relocalization]:
+        """Answers that are sure alone, and those that agree with another one."""
+        limits = self._stream.acceptance.limits()
+        sure = [a for a in asked if a.evidence.suffices(limits) and distance(a) <= _FARTHEST]
+        possible = [
+            a
+            for a in asked
+            if any(a is s for s in sure)
+            or (a.evidence.suffices(POSSIBLE) and distance(a) <= FARTHEST)
+        ]
+
+        def way_between(one: Keyframe, other: Keyframe) -> float:
+            return abs(query.way_since[one.segment] - query.way_since[other.segment])
+
+        agreed = agreeing(possible, way_between)
+        return [a for a in possible if any(a is b for b in (*sure, *agreed))]
+
     def _calibrate(self, query: Query, answers: Sequence[Relocalization]) -> None:
         """Learn from answers whose truth odometry knows."""
         view, acceptance = query.view, self._stream.acceptance
@@ -336,8 +312,7 @@ class LoopCloser:
         assert stream.last is not None  # for there was an image to ask about
         newest = query.graph.segments[-1]
         T_newest = solved.poses[newest] @ inverse(graph.pose(newest))
-        T_map_camera = stream.last.T_map_camera
-        moved_m = _moved(T_newest, T_map_camera)[0]
+        moved_m = _moved(T_newest, stream.last.T_map_camera)[0]
         new = query.graph.edges[-len(query.pending) - len(answer.loops) :]
         of_this = any(edge.is_believed for edge in new[len(query.pending) :])
         agreed = of_this and any(edge.is_believed for edge in new[: len(query.pending)])
@@ -350,13 +325,23 @@ class LoopCloser:
             graph.add_edge(edge)
         doubted = [edge for edge in graph.loops if not edge.is_believed]
         graph.remove_edges(doubted[:-_MOST_DOUBTED])
-        return self._move(solved, T_newest, moved_m, answer)
+        at = query.view.T_map_camera
+        return self._move(solved, T_newest, answer.camera_covariance, at, answer.loops)
 
     def _move(
-        self, solved: Solved, T_newest: Transform, moved_m: float, answer: Answer
+        self,
+        solved: Solved,
+        T_newest: Transform,
+        camera_covariance: Covariance,
+        T_map_camera: Transform,
+        loops: tuple[Edge, ...],
     ) -> Correction | None:
-        """Put the nodes where they shall be; those that are newer go with the newest one."""
+        """Put the nodes where they shall be; those that are newer go with the newest one.
+
+        The covariance is about the axes of a camera that stood at `T_map_camera` before.
+        """
         stream, graph = self._stream, self._stream.graph
+        assert stream.last is not None
         T_by_segment = {
             segment: solved.poses[segment] @ inverse(graph.pose(segment))
             if segment in solved.poses
@@ -367,7 +352,7 @@ class LoopCloser:
         if most[0] < _SETTLED_M and most[1] < _SETTLED_RAD:
             return None
         graph.set_poses({s: orthonormal(T @ graph.pose(s)) for s, T in T_by_segment.items()})
-        T_map_camera = T_newest @ answer.query.view.T_map_camera
+        moved_m = _moved(T_newest, stream.last.T_map_camera)[0]
         stream.counts = replace(
             stream.counts,
             corrections=stream.counts.corrections + 1,
@@ -376,17 +361,10 @@ class LoopCloser:
         return Correction(
             T_by_segment=T_by_segment,
             T_newest=T_newest,
-            camera_covariance=about_map_axes(answer.camera_covariance, T_map_camera),
+            camera_covariance=about_map_axes(camera_covariance, T_newest @ T_map_camera),
             moved_m=moved_m,
-            loops=answer.loops,
+            loops=loops,
         )
-
-
-def _distance(answer: Relocalization) -> float:
-    """Between the two views, as a share of the depth."""
-    keyframe = answer.keyframe
-    between = inverse(keyframe.T_map_camera) @ answer.T_map_camera
-    return float(np.linalg.norm(between[:3, 3])) / keyframe.depth_m
 
 
 def _moved(T_new_old: Transform, T: Transform) -> tuple[float, float]:

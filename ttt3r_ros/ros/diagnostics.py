@@ -21,7 +21,7 @@ from rclpy.node import Node
 from rclpy.task import Future
 
 from ttt3r_ros.msg import TrackingStatus
-from ttt3r_ros.pose_graph.loop_closer import LoopCounts
+from ttt3r_ros.pose_graph.exchange import LoopCounts
 from ttt3r_ros.ros.parameters import OVERRIDABLE
 from ttt3r_ros.ros.stream import MANY_LOST, StreamCounts
 from ttt3r_ros.types import NS_PER_S, TrackingState

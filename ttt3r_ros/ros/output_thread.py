@@ -23,7 +23,7 @@ from ttt3r_ros.config import NodeConfig
 from ttt3r_ros.geometry import Transform
 from ttt3r_ros.io.trajectory import subsample
 from ttt3r_ros.pipeline import Pipeline
-from ttt3r_ros.pose_graph.loop_closer import LoopCounts
+from ttt3r_ros.pose_graph.exchange import LoopCounts
 from ttt3r_ros.ros.activation import Activation
 from ttt3r_ros.ros.outputs import Outputs
 from ttt3r_ros.ros.side_stream import SideStream

@@ -19,8 +19,8 @@ from ttt3r_ros.config import Config, NodeConfig
 from ttt3r_ros.geometry import Transform
 from ttt3r_ros.mapping.voxel_map import MapCloud
 from ttt3r_ros.msg import TrackingStatus
+from ttt3r_ros.pose_graph.exchange import LoopCounts
 from ttt3r_ros.pose_graph.graph import PoseGraph
-from ttt3r_ros.pose_graph.loop_closer import LoopCounts
 from ttt3r_ros.ros.conversions import (
     camera_info_message,
     confidence_message,

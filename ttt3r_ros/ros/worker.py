@@ -22,8 +22,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from ttt3r_ros.camera.camera_info import CameraModel
 from ttt3r_ros.config import Config, NodeConfig
 from ttt3r_ros.pipeline import Pipeline
+from ttt3r_ros.pose_graph.exchange import LoopCounts
 from ttt3r_ros.pose_graph.graph import PoseGraph
-from ttt3r_ros.pose_graph.loop_closer import LoopCounts
 from ttt3r_ros.ros.activation import Activation
 from ttt3r_ros.ros.conversions import decode, frame_id_of, stamp_ns
 from ttt3r_ros.ros.graph import GraphWatch

@@ -58,9 +58,9 @@ def _number(metrics: Mapping[str, Any], path: Sequence[str]) -> float | None:
 _LEAST_COMPARED = 0.95  # of what others are compared by; with less none is the best
 
 
-def _pose(text: str, term: str, alignment: str, key: str) -> Headline:
-    path = ("trajectory", "alignments", alignment, key)
-    return Headline(text, term, path, min, ("trajectory", "poses"))
+def _pose(text: str, term: str, alignment: str, key: str, group: str = "trajectory") -> Headline:
+    path = (group, "alignments", alignment, key)
+    return Headline(text, term, path, min, (group, "poses"))
 
 
 def _depth(
@@ -73,6 +73,7 @@ def _depth(
 HEADLINES = (
     _pose("ATE, Sim(3)", "ate", "sim3", "ate_rmse_m"),
     _pose("ATE, SE(3)", "ate", "se3", "ate_rmse_m"),
+    _pose("ATE, SE(3), online", "online", "se3", "ate_rmse_m", "trajectory_online"),
     _pose("RPE trans, Sim(3)", "rpe", "sim3", "rpe_trans_rmse_m"),
     _pose("RPE rot", "rpe", "none", "rpe_rot_rmse_deg"),
     _depth("AbsRel, as it is", "abs_rel", "metric", "abs_rel", min),

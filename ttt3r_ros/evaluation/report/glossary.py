@@ -30,6 +30,17 @@ TERMS: dict[str, tuple[str, str]] = {
         "Absolute trajectory error: root mean square distance of the estimated from the true "
         "positions, after the alignment that the column names. Lower is better.",
     ),
+    "online": (
+        "Online",
+        "The path that the robot had at the time. Without this word it is the path in the end, "
+        "after all loops.",
+    ),
+    "loops": (
+        "Loops",
+        "Places seen again. An answer is accepted by its own evidence; gated means that the graph "
+        "excludes it; of the others the solver believes some and throws out some. Right is within "
+        "0.3 m and 10° of the truth, wrong is beyond 0.5 m or 20°.",
+    ),
     "rpe": (
         "RPE",
         "Relative pose error: root mean square error of the motion from one compared image to the "
@@ -181,6 +192,18 @@ _LABELS: dict[str, tuple[str, str]] = {
     "doubled": ("", "off_surface"),
     "map_points": ("points of the map", ""),
     "surface_points": ("points of the true surface", ""),
+    # of loops
+    "asked": ("questions asked", "loops"),
+    "accepted": ("answers accepted", "loops"),
+    "gated": ("of these gated", "loops"),
+    "corrections": ("corrections of the map", ""),
+    "last_correction_m": ("the last one moved the camera by", ""),
+    "believed": ("loops believed", "loops"),
+    "believed_right": ("of these right", "loops"),
+    "believed_wrong": ("of these wrong", "loops"),
+    "thrown_out": ("loops thrown out by the solver", "loops"),
+    "thrown_out_right": ("of these right", "loops"),
+    "thrown_out_wrong": ("of these wrong", "loops"),
     # of the run
     "images_before_reset": ("images before a reset, not compared", ""),
     "images_lost": ("of these lost", "state"),

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ttt3r_ros.evaluation.map_view import RGB, draw_from_above
+from ttt3r_ros.evaluation.map_view import RGB, Link, draw_from_above
 from ttt3r_ros.evaluation.report.data import DepthExample, Floats, Numbers, Picture, Series
 from ttt3r_ros.evaluation.report.plots import horizontal_axes
 from ttt3r_ros.io.depth_colours import colour_depth, colour_share, depth_range
@@ -85,6 +85,7 @@ def draw_map(
     *,
     voxel_m: float,
     ceiling_m: float = 0.8,
+    loops: Sequence[Link] = (),
 ) -> Picture:
     """Draw the map from above with both paths.
 
@@ -94,6 +95,7 @@ def draw_map(
         series: of the sequence.
         voxel_m: edge of the map's voxels.
         ceiling_m: what is higher than this above the cameras' mean height is left out.
+        loops: lines in the frame of the points.
 
     Returns:
         uint8 [*MAP_SIZE, 3], the estimate blue, the truth yellow.
@@ -114,6 +116,7 @@ def draw_map(
         colours,
         paths,
         MAP_SIZE,
+        links=[(ends @ turn.T, colour) for ends, colour in loops],
         ceiling_m=level_m + ceiling_m,
         point_m=voxel_m,
     )

@@ -15,6 +15,9 @@ from ttt3r_ros.evaluation.report.glossary import Label, column_of, label_of, sho
 
 ALIGNMENTS = "alignments"
 _COMPARED = {"trajectory": "Trajectory", "depth": "Depth", "map": "Map"}
+_ONLINE, _LOOPS = "trajectory_online", "loops"
+# A mapping that there may not be, and nothing is missing then.
+_MORE = {_ONLINE: "Trajectory, as the robot had it", _LOOPS: "Loops"}
 _RUN = "runtime"
 _NOTE, _DAMAGE, _BEFORE_RESET = "note", "damage", "images_before_reset"
 _REASONS = "not_compared"
@@ -42,13 +45,13 @@ def sequence_tables(metrics: Mapping[str, Any]) -> list[Table]:
     """Return the tables of what was measured.
 
     Args:
-        metrics: the content of report.json. `trajectory`, `depth`, `map` and `runtime` are
-            mappings of metrics by name; numbers that are in no mapping belong to the run. Such a
+        metrics: the content of report.json. `trajectory`, `depth`, `map`, `loops` and `runtime`
+            are mappings of metrics by name; numbers in no mapping belong to the run. Such a
             mapping may hold mappings by a name or distance that all columns of a table have, of
             which `alignments` come first, and lists of mappings whose first figure is the distance.
     """
     tables: list[Table] = []
-    for key, title in _COMPARED.items():
+    for key, title in (_COMPARED | _MORE).items():
         if metrics.get(key):
             tables += _tables_of(title, metrics[key])
     run = {key: value for key, value in metrics.items() if _is_figure(value)}
@@ -74,7 +77,7 @@ def run_metadata(metrics: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Return how the metrics came about: by group, then by dotted name."""
     groups: dict[str, dict[str, str]] = {}
     for key, value in metrics.items():
-        if key in (*_COMPARED, _RUN, _NOTE, _DAMAGE, _REASONS) or _is_figure(value):
+        if key in (*_COMPARED, *_MORE, _RUN, _NOTE, _DAMAGE, _REASONS) or _is_figure(value):
             continue
         if isinstance(value, Mapping):
             groups[key] = {name: _text(entry) for name, entry in flat(value)}

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What loops are worth in rooms: errors of path and map without them, online and in the end.
+
+    python benchmarks/evaluate_loops.py --rooms 20 --json loops.json
+    python benchmarks/evaluate_loops.py --rooms 5 --images 2000
+
+A robot drives around in each room. One run says all: odometry never moves by loops, so that it is
+the path without them, and a second map takes the same points there. ATE is that after a rigid
+alignment, beside that of a camera that rests. The first `--timed` images also go through a pipeline
+without loops, in turns with the other, for the time of a step. Rooms, images and weights are fixed,
+so the numbers can be had again, but for times.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the package
+
+from benchmarks import harness
+from benchmarks.harness import Context, cell, mean, option, ratio, table
+from benchmarks.streams import RATE_HZ, Studio
+from ttt3r_ros.config import Config
+from ttt3r_ros.evaluation.loops import judge_loops
+from ttt3r_ros.evaluation.metrics.map import Points, map_errors
+from ttt3r_ros.evaluation.metrics.true_surface import (
+    SurfaceSamples,
+    depth_points,
+    room_distance,
+    surface_of_room,
+)
+from ttt3r_ros.geometry import Transform, orthonormal
+from ttt3r_ros.pipeline import Pipeline
+from ttt3r_ros.run import FinalPath
+from ttt3r_ros.types import Frame, FrameResult, TrackingState
+
+FIRST_SEED = 1_000_000  # rooms by which figures are reported; settings were chosen in 900104-900109
+WITHOUT, ONLINE, FINAL = "without loops", "online", "final"
+_JUDGED_EVERY = 5  # images: for the true surface
+_WARM_UP = 20  # images whose time does not count
+_COUNTS = ("asked", "accepted", "gated", "corrections", "believed", "right", "wrong")
+_OF_MAPS = ("doubled", "f_score_5cm", "map_points")
+_COUNTS_OUT = ("thrown_out", "thrown_out_right", "thrown_out_wrong")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is evaluated."""
+
+    images: int = option(600, "of each room")
+    timed: int = option(200, "that also go through a pipeline without loops; 0: no times")
+    with_map: int = option(1, "compare maps too: 1 or 0")
+
+
+Numbers = dict[str, float]
+
+
+class Drive:
+    """One room's images through the pipeline, with what is compared in the end."""
+
+    def __init__(self, context: Context[Options]) -> None:
+        """Begin in front of the first image."""
+        config = context.config
+        off = replace(config, loop=replace(config.loop, enabled=False))
+        self.pipeline = Pipeline(context.model, config)
+        self.plain = Pipeline(context.model, off)  # its map alone: it tracks nothing
+        self._timed = Pipeline(context.model, off)
+        self._options = context.options
+        self.path = FinalPath()
+        self.results: list[FrameResult] = []  # with poses; tensors are of no use later
+        self.with_ms: list[float] = []
+        self.without_ms: list[float] = []
+        self.query_ms: list[float] = []
+        self._images = 0
+
+    def take(self, frame: Frame) -> None:
+        """Process an image."""
+        is_timed = self._images < self._options.timed
+        self._images += 1
+        if is_timed:
+            began_s = time.perf_counter()
+            self._timed.process(frame)
+            self.without_ms.append(1e3 * (time.perf_counter() - began_s))
+        began_s = time.perf_counter()
+        result = self.pipeline.track(frame)
+        self.pipeline.integrate(result)
+        asked_s = time.perf_counter()
+        self.pipeline.ask_for_loops()
+        ended_s = time.perf_counter()
+        if is_timed:
+            self.with_ms.append(1e3 * (ended_s - began_s))
+        self.query_ms.append(1e3 * (ended_s - asked_s))
+        self.path.take(result)
+        if result.state is TrackingState.LOST:
+            return
+        if self._options.with_map:
+            self.plain.integrate(replace(result, T_map_odom=np.eye(4), moves=()))
+        nothing = torch.empty(0)
+        self.results.append(replace(result, points=nothing, confidence=nothing))
+
+    def finish(self) -> dict[str, list[Transform]]:
+        """Close loops for the last time; return T_map_camera of each image by kind of path."""
+        self.path.move(self.pipeline.finish())
+        return {
+            WITHOUT: [result.T_odom_camera for result in self.results],
+            ONLINE: [result.T_map_camera for result in self.results],
+            FINAL: [T for _, T in self.path.poses()],
+        }
+
+
+def evaluate_rooms(context: Context[Options], seeds: Sequence[int]) -> list[Numbers]:
+    """Drive through some rooms."""
+    return [_evaluate_room(context, seed) for seed in seeds]
+
+
+def _evaluate_room(context: Context[Options], seed: int) -> Numbers:
+    options = context.options
+    studio, samples = Studio(seed, context.model.image_size), SurfaceSamples()
+    drive, truth = Drive(context), {}
+    for number, shot in enumerate(studio.film(options.images)):
+        stamp_ns = round((1 + number) * 1e9 / RATE_HZ)
+        truth[stamp_ns] = orthonormal(shot.T_world_camera[0].numpy())
+        if options.with_map and number % _JUDGED_EVERY == 0:
+            depth_m = shot.depth_m[0].double().numpy()
+            samples.add(depth_points(depth_m, studio.lens, truth[stamp_ns]))
+        drive.take(Frame(stamp_ns, shot.rgb[0].numpy(), studio.lens))
+    paths = drive.finish()
+    true = [truth[result.stamp_ns] for result in drive.results]
+    places = np.array(true)[:, :3, 3]
+    numbers = {
+        "resting_m": float(np.sqrt(((places - places.mean(axis=0)) ** 2).sum(axis=1).mean()))
+    }
+    for kind, path in paths.items():
+        numbers[f"{kind} ate_m"] = _laid_on(path, true)[1]
+    numbers |= _loop_numbers(drive.pipeline, truth) | _times(drive)
+    if options.with_map:
+        for kind, pipeline in ((WITHOUT, drive.plain), (FINAL, drive.pipeline)):
+            T = _laid_on(paths[kind], true)[0]
+            points = pipeline.map.cloud().points.astype(np.float64) @ T[:3, :3].T + T[:3, 3]
+            numbers |= _map_numbers(kind, points, studio, samples)
+    return numbers
+
+
+def _laid_on(path: Sequence[Transform], true: Sequence[Transform]) -> tuple[Transform, float]:
+    """The rigid transform that lays positions on the true ones, and their distance then, RMS."""
+    found, truth = (np.array(poses)[:, :3, 3] for poses in (path, true))
+    u, _, vt = np.linalg.svd((truth - truth.mean(axis=0)).T @ (found - found.mean(axis=0)))
+    T = np.eye(4)
+    T[:3, :3] = u @ np.diag((1.0, 1.0, np.linalg.det(u @ vt))) @ vt
+    T[:3, 3] = truth.mean(axis=0) - T[:3, :3] @ found.mean(axis=0)
+    off = found @ T[:3, :3].T + T[:3, 3] - truth
+    return T, float(np.sqrt((off**2).sum(axis=1).mean()))
+
+
+def _loop_numbers(pipeline: Pipeline, truth: dict[int, Transform]) -> Numbers:
+    counts, loops = pipeline.loops.counts, judge_loops(pipeline.loops.graph.loops, truth)
+    believed = [loop for loop in loops if loop.is_believed]
+    out = [loop for loop in loops if not loop.is_believed]
+    return {
+        "asked": counts.asked,
+        "accepted": counts.accepted,
+        "gated": counts.gated,
+        "corrections": counts.corrections,
+        "believed": len(believed),
+        "right": sum(loop.is_right for loop in believed),
+        "wrong": sum(loop.is_wrong for loop in believed),
+        "thrown_out": len(out),
+        "thrown_out_right": sum(loop.is_right for loop in out),
+        "thrown_out_wrong": sum(loop.is_wrong for loop in out),
+    }
+
+
+def _times(drive: Drive) -> Numbers:
+    result: Numbers = {}
+    for name, values in (("with", drive.with_ms), ("without", drive.without_ms)):
+        some = values[_WARM_UP:]
+        for key, share in (("p50", 0.5), ("p99", 0.99)):
+            result[f"{name}_ms_{key}"] = float(np.quantile(some, share)) if some else math.nan
+        result[f"{name}_ms_mean"] = float(np.mean(some)) if some else math.nan
+    asked = [value for value in drive.query_ms if value > 1]
+    result["query_ms"] = float(np.median(asked)) if asked else math.nan
+    return result
+
+
+def _map_numbers(kind: str, points: Points, studio: Studio, samples: SurfaceSamples) -> Numbers:
+    distances_m = np.abs(room_distance(studio.rooms, points))
+    errors = map_errors(points, surface_of_room(studio.rooms, samples), distances_m=distances_m)
+    f_score = next(score.f_score for score in errors.scores if score.threshold_m == 0.05)
+    return {
+        f"{kind} doubled": errors.doubled,
+        f"{kind} f_score_5cm": f_score,
+        f"{kind} map_points": len(points),
+    }
+
+
+def summarize(_: Context[Options], rooms: Sequence[Numbers]) -> dict[str, Any]:
+    """Means, shares and sums over rooms."""
+
+    def of(name: str) -> list[float]:
+        return [room.get(name, math.nan) for room in rooms]
+
+    resting, without = of("resting_m"), of(f"{WITHOUT} ate_m")
+    paths = {
+        kind: {
+            "ate_m": mean(of(f"{kind} ate_m")),
+            "share": ratio(of(f"{kind} ate_m"), resting),
+            "less_m": mean(np.subtract(without, of(f"{kind} ate_m"))),
+            "better": int(np.sum(np.less(of(f"{kind} ate_m"), without))),
+            **{
+                name: mean(of(f"{kind} {name}"))
+                for name in ("doubled", "f_score_5cm", "map_points")
+            },
+        }
+        for kind in (WITHOUT, ONLINE, FINAL)
+    }
+    times = [f"{kind}_ms_{key}" for kind in ("with", "without") for key in ("p50", "mean", "p99")]
+    return {
+        "resting_m": mean(resting),
+        "paths": paths,
+        "loops": {name: int(np.sum(of(name))) for name in (*_COUNTS, *_COUNTS_OUT)},
+        "times": {name: mean(of(name)) for name in (*times, "query_ms")},
+        "by_room": list(rooms),
+    }
+
+
+def markdown(report: dict[str, Any]) -> list[str]:
+    """The tables, with what they were made with below."""
+    rows = [
+        [
+            kind,
+            cell(row["ate_m"], 3),
+            cell(row["share"], 3),
+            "-" if kind == WITHOUT else cell(row["less_m"], 3),
+            "-" if kind == WITHOUT else f"{row['better']} of {report['rooms']}",
+            cell(row["doubled"], 3),
+            cell(row["f_score_5cm"], 3),
+            cell(row["map_points"], 0),
+        ]
+        for kind, row in report["paths"].items()
+    ]
+    heads = ["path", "ATE [m]", "share of a resting camera's", "less by [m]", "rooms better"]
+    lines = table([*heads, "doubled", "F 5 cm", "points"], rows)
+    loops, times = report["loops"], report["times"]
+    lines += table([name.replace("_", " ") for name in loops], [list(loops.values())], "Loops")
+    lines += table(
+        ["step [ms]", "median", "mean", "99 %"],
+        [
+            [kind, *(cell(times[f"{kind}_ms_{key}"], 1) for key in ("p50", "mean", "p99"))]
+            for kind in ("without", "with")
+        ],
+    )
+    plan, loop = report["plan"], Config().loop
+    return [
+        *lines,
+        f"{report['rooms']} rooms, seeds from {report['first_seed']}, {plan['images']} images of "
+        f"{report['size']} at {RATE_HZ:g} Hz; a resting camera has {cell(report['resting_m'], 3)} "
+        f"m. A question every {loop.every_images} images at most, {loop.candidates} keyframes, "
+        f"takes {cell(times['query_ms'], 0)} ms. " + harness.made_with(report),
+    ]
+
+
+PROGRAM = harness.Evaluation(
+    about=__doc__,
+    options=Options,
+    first_seed=FIRST_SEED,
+    measure=evaluate_rooms,
+    summarize=summarize,
+    markdown=markdown,
+    rooms=20,
+)
+
+if __name__ == "__main__":
+    harness.run(PROGRAM)
