@@ -172,7 +172,7 @@ def _over_time(
         at = series.seconds[series.boundaries()]
         if len(at):
             foot = axes.get_xaxis_transform()
-            # One line with gaps: a line for each of a thousand boundaries takes ten times the space.
+            # One line with gaps: a line for each of a thousand takes ten times the space.
             x, y = np.repeat(at, 3), np.tile((0.0, 0.07, np.nan), len(at))
             axes.plot(x, y, color=_BOUNDARY, lw=2, label="segment boundary", transform=foot)
         axes.set(xlabel="time [s]", ylabel=y_label)
