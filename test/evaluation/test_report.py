@@ -534,12 +534,12 @@ def test_a_chart_names_what_it_draws_and_no_more():
     state = np.full(50, TrackingState.TRACKING, np.int8)
     state[10:20] = TrackingState.LOST
     texts = texts_of(time_plots(series(state=state))[0].svg)
-    assert {"time [s]", "error [m]", "lost", "boundary"} <= {*texts}
+    assert {"time [s]", "error [m]", "lost", "segment boundary"} <= {*texts}
     assert "uncertain" not in texts
     [above, side] = path_plots(series(segment=np.zeros(50, np.int64)))
     assert {"truth", "estimate", "start", "end", "x [m]", "y [m]"} <= {*texts_of(above.svg)}
     assert "z [m]" in texts_of(side.svg)
-    assert "boundary" not in texts_of(above.svg)
+    assert "segment boundary" not in texts_of(above.svg)
 
 
 @pytest.mark.parametrize("values", [5.0, 0.0, 1e9])

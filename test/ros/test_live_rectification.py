@@ -16,7 +16,7 @@ from ttt3r_ros.evaluation.metrics.depth import DepthComparison
 @pytest.mark.parametrize(("depth_topic", "is_raw"), [("depth/image", 1), ("depth/image_rect", 0)])
 def test_true_depth_is_rectified_unless_it_is_called_so(robot, tmp_path, depth_topic, is_raw):
     with DepthComparison(tmp_path) as comparison:
-        depth = LiveDepth(comparison)
+        depth = LiveDepth(comparison, examples=0, step=1)
         names = ("ttt3r_node", "front/image/compressed", "", depth_topic)
         client = LiveClient(*names, depth, context=robot.client.context)
         client.search_depth.topic = client.search_depth.wanted  # as once it is published

@@ -13,6 +13,7 @@ from ttt3r_ros.geometry import optical_extrinsics
 from ttt3r_ros.ros.outputs import Outputs
 from ttt3r_ros.ros.path import PathMessages
 from ttt3r_ros.ros.transforms import Extrinsics
+from ttt3r_ros.ros.worker import Worker
 
 FAST = {"path.rate_hz": 50.0, "process_all_images": True, **TOLERANT}
 
@@ -98,3 +99,19 @@ def test_messages_of_poses_are_made_once_for_each_extrinsics():
     assert [pose.pose.position.z for pose in moved.poses] != [
         pose.pose.position.z for pose in after.poses
     ]
+
+
+def test_a_path_has_the_stamp_of_its_newest_image_before_that_is_in_the_map(robot, monkeypatch):
+    publish = Worker._publish_pose
+
+    def after_the_path(self, *arguments):
+        self.send_path()
+        self._output._thread.submit(lambda: None).result()
+        publish(self, *arguments)
+
+    monkeypatch.setattr(Worker, "_publish_pose", after_the_path)
+    robot.start(**{**FAST, "path.rate_hz": 0.01})  # only when the test asks for it
+    paths = robot.listen_to_node(Path, "path", LATCHED)
+    for poses, at_s in enumerate((1.0, 1.1), start=1):
+        robot.send(at_s=at_s)
+        assert paths.wait(length(poses)).header.stamp == stamp(at_s)

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,12 @@ from ttt3r_ros.evaluation import run_metadata
 from ttt3r_ros.evaluation.collector import Collector, Comparison, Heard, compare, series_of
 from ttt3r_ros.evaluation.loops import judge_loops, loop_lines, loop_metrics
 from ttt3r_ros.evaluation.map_view import Link
-from ttt3r_ros.evaluation.metrics.depth import DepthComparison, OtherViewError, truth_window
+from ttt3r_ros.evaluation.metrics.depth import (
+    DepthComparison,
+    DepthReport,
+    OtherViewError,
+    truth_window,
+)
 from ttt3r_ros.evaluation.metrics.map import map_errors
 from ttt3r_ros.evaluation.metrics.true_surface import surface_of_stream
 from ttt3r_ros.evaluation.metrics_json import depth_metrics, map_metrics, quantiles_ms, without_nan
@@ -59,6 +64,15 @@ class Choices:
     published_shift: bool = False  # see `DepthComparison`
     depth_images: bool = False
     map_format: str = "ply"
+
+    def depth_comparison(self, folder: Path) -> DepthComparison:
+        """Return what true and estimated depth go to; it keeps a file in `folder`."""
+        return DepthComparison(
+            folder,
+            max_true_m=self.max_true_depth_m,
+            clip_m=self.max_depth_m,
+            published_shift=self.published_shift,
+        )
 
 
 def evaluate(
@@ -95,35 +109,17 @@ def evaluate(
         OSError: a file cannot be written.
     """
     choices = choices or Choices()
-    with ExitStack() as stack:
-        truth = stack.enter_context(recording.truth())
-        source = stack.enter_context(recording.images(choices.selection))
-        truth.follow(source)
-        model = load_model(config)
-        if model.note:
-            _log.warning("%s", model.note)
-        output.mkdir(parents=True, exist_ok=True)
-        (output / METRICS).unlink(missing_ok=True)  # of what is written over now
-        depth = DepthComparison(
-            output,
-            max_true_m=choices.max_true_depth_m,
-            clip_m=choices.max_depth_m,
-            published_shift=choices.published_shift,
-        )
-        listener = _Listener(truth, stack.enter_context(depth))
-        pipeline = Pipeline(model, config)
-        processed, path = _process(source, pipeline, output, choices, listener, progress)
-        processed["runtime"].update(_peak_memory(model))
-        depth_report = depth.report()
-        online = listener.collected
-        final = online.on_path(path)
-        comparison = compare(final, truth, choices.alignment)
-        as_it_was = compare(online, truth, choices.alignment)
+    seen = _follow(recording, config, output, choices, progress)
+    truth, listener, pipeline, path = seen.truth, seen.listener, seen.pipeline, seen.path
+    online = listener.collected
+    final = online.on_path(path)
+    comparison = compare(final, truth, choices.alignment)
+    as_it_was = compare(online, truth, choices.alignment)
     cloud = pipeline.map.cloud(config.map.min_hits, _MAP_POINTS)
     T = comparison.T_truth_map
     points = cloud.points.astype(np.float64) @ T[:3, :3].T + T[:3, 3]
-    surface, no_map = _map(recording, source, truth, choices, comparison, listener, points)
-    no_depth = "" if depth_report else listener.why_no_depth()
+    surface, no_map = _map(recording, seen.source, truth, choices, comparison, listener, points)
+    no_depth = "" if seen.depth else listener.why_no_depth()
     loops = judge_loops(pipeline.loops.graph.loops, comparison.true_poses)
     counts = pipeline.loops.counts
     metrics = {
@@ -132,16 +128,12 @@ def evaluate(
         "trajectory": comparison.metrics,
         "trajectory_online": as_it_was.metrics if counts.corrections else None,
         "loops": loop_metrics(counts, loops) if config.loop.enabled else None,
-        "depth": depth_report and depth_metrics(depth_report),
+        "depth": seen.depth and depth_metrics(seen.depth),
         "map": surface,
         "not_compared": {"trajectory": comparison.reason, "depth": no_depth, "map": no_map},
-        **processed,
+        **seen.processed,
         "ground_truth": {"poses": truth.pose_source, "depth": truth.depth_source},
-        "checkpoint": run_metadata.checkpoint(config),
-        "config": to_dict(config),
-        "versions": run_metadata.versions(),
-        "hardware": run_metadata.hardware(model.device),
-        "date": date.today().isoformat(),
+        **_made_with(config, pipeline.model),
         **(about or {}),
     }
     return write_report(
@@ -154,6 +146,54 @@ def evaluate(
         voxel_m=config.map.voxel_size_m,
         loops=loop_lines(loops, path, comparison.T_truth_map),
     )
+
+
+class _Followed(NamedTuple):
+    """A recording that was processed."""
+
+    truth: Truth
+    source: Source
+    listener: _Listener
+    pipeline: Pipeline
+    processed: dict[str, Any]  # metrics of that
+    path: list[tuple[int, Transform]]  # final
+    depth: DepthReport | None
+
+
+def _follow(
+    recording: Recording,
+    config: Config,
+    output: Path,
+    choices: Choices,
+    progress: Callable[[Source], Iterable[Frame]],
+) -> _Followed:
+    """Process the images beside the truth."""
+    with ExitStack() as stack:
+        truth = stack.enter_context(recording.truth())
+        source = stack.enter_context(recording.images(choices.selection))
+        truth.follow(source)
+        model = load_model(config)
+        if model.note:
+            _log.warning("%s", model.note)
+        output.mkdir(parents=True, exist_ok=True)
+        (output / METRICS).unlink(missing_ok=True)  # of what is written over now
+        depth = stack.enter_context(choices.depth_comparison(output))
+        listener = _Listener(truth, depth)
+        pipeline = Pipeline(model, config)
+        processed, path = _process(source, pipeline, output, choices, listener, progress)
+        processed["runtime"].update(_peak_memory(model))
+        report = depth.report()
+    return _Followed(truth, source, listener, pipeline, processed, path, report)
+
+
+def _made_with(config: Config, model: Model) -> dict[str, Any]:
+    return {
+        "checkpoint": run_metadata.checkpoint(config),
+        "config": to_dict(config),
+        "versions": run_metadata.versions(),
+        "hardware": run_metadata.hardware(model.device),
+        "date": date.today().isoformat(),
+    }
 
 
 def _process(

@@ -195,4 +195,7 @@ class OutputThread:
         if sent is None or len(path) != len(sent) or any(map(operator.is_not, path, sent)):
             self._sent_path = path
             stamp_ns = self._last_stamp_ns
+            newest_ns = path[-1][0] if path else stamp_ns
+            if stamp_ns < newest_ns <= (activation.last_received_ns or 0):
+                stamp_ns = newest_ns  # of an image that is in the path and not yet in the map
             call_in_executor(self._node, self._outputs.path, path, activation.extrinsics, stamp_ns)
