@@ -165,9 +165,9 @@ def test_status_log_and_diagnostics_count_loops(robot, monkeypatch, capfd):
     after = drive(robot, images=IMAGES - 1, first=1)
     assert after.loops_closed == expected.accepted - expected.gated > 0
     assert after.last_correction_m == pytest.approx(expected.last_correction_m, rel=1e-4)
-    lines = [line for line in capfd.readouterr().err.splitlines() if "was seen again" in line]
+    lines = [line for line in capfd.readouterr().err.splitlines() if "back at a place" in line]
     assert len(lines) == expected.corrections
-    assert f"moves by {expected.last_correction_m:.3f} m in the map" in lines[-1]
+    assert f"moves the camera by {expected.last_correction_m:.3f} m" in lines[-1]
     diagnostics = robot.listen(DiagnosticArray, "/diagnostics")
     values = {item.key: item.value for item in diagnostics.wait().status[0].values}
     said = [values[f"loop{x}"] for x in ("s asked", "s accepted", "s gated", " corrections")]
