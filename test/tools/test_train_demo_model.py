@@ -18,7 +18,7 @@ from tools.training.evaluate import Answers, angle, position_error, run, score
 from tools.training.export import export, load_average
 from tools.training.gauge import set_mean_logit
 from tools.training.initial import initial_network, start_refiner
-from tools.training.losses import inverse, quaternion
+from tools.training.losses import _pose_error, inverse, quaternion
 from tools.training.muon import Muon, orthogonal
 from tools.training.settings import WIDTH, TrainingSettings
 from tools.training.streams import Streams
@@ -214,6 +214,14 @@ def test_poses_of_a_stream_are_told_from_its_first_image(pool):
     apart = inverse(first.T_first_camera[:, -1]) @ second.T_first_camera[:, 0]
     step = inverse(first.T_first_camera[:, 0]) @ first.T_first_camera[:, 1]
     assert apart[:, :3, 3].norm(dim=1).max() < 3 * step[:, :3, 3].norm(dim=1).max() + 1e-4
+
+
+def test_a_camera_that_is_lost_counts_less_than_in_proportion_and_a_small_error_fully():
+    poses = torch.eye(4).repeat(3, 1, 1)
+    poses[:, 0, 3] = torch.tensor([0.0, 0.01, 3.0])
+    none, small, lost = (float(_pose_error(pose[None], torch.eye(4)[None])) for pose in poses)
+    assert none < 1e-4 and small == pytest.approx(0.01, rel=0.03)
+    assert 0.5 < lost < 1.0
 
 
 def test_carried_windows_come_late_and_their_mean_length_rises():

@@ -19,6 +19,7 @@ from tools.training.unroll import Unrolled
 # A pixel's confidence is drawn to this over its error: 0.4 over 0.1 m at 1 m depth gives 4.
 _CONFIDENCE_WEIGHT = 0.4
 _ROTATION_WEIGHT = 2.0  # metres that a quaternion's difference is worth
+_POSE_REACH_M = 0.3  # from here on a pose's error counts less than in proportion
 _EVERY = 4  # the helpers' maps have a point at every fourth pixel
 _NEAREST_M = 0.1  # points nearer to the other camera's plane have no flow
 _WEIGHTS = {
@@ -127,8 +128,10 @@ def _pose_error(pose: Tensor, target: Tensor) -> Tensor:
     translation = torch.linalg.vector_norm(pose[..., :3, 3] - target[..., :3, 3] + 1e-7, dim=-1)
     rotation = quaternion(pose) - quaternion(target)
     turn = torch.linalg.vector_norm(rotation + 1e-7, dim=-1)
-    error: Tensor = translation + _ROTATION_WEIGHT * turn
-    return error.mean()
+    error = translation + _ROTATION_WEIGHT * turn
+    # Linear at first, then its logarithm: far along a stream an image that is lost has nothing to
+    # teach, and would drown what the others say.
+    return (_POSE_REACH_M * torch.log1p(error / _POSE_REACH_M)).mean()
 
 
 def _moved(points: Tensor, T: Tensor) -> Tensor:
