@@ -124,6 +124,7 @@ class LiveEvaluation:
                 context=context,
             )
             self._executor = SingleThreadedExecutor(context=context)
+            stack.callback(self._executor.shutdown, 0.0)
             self._executor.add_node(self.client)
             self._looked_s = time.monotonic()
             self._stack = stack.pop_all()

@@ -388,6 +388,7 @@ def main(args: list[str] | None = None) -> int:
             raise
     finally:
         node.destroy_node()
+        executor.shutdown(0.0)  # or its end, after the context's, is a traceback
         rclpy.try_shutdown()
     return 0
 
