@@ -8,31 +8,19 @@ import math
 import numpy as np
 import pytest
 import torch
+from checkpoint_files import TINY
 
 from ttt3r_ros.check import check, format_report, picture
-from ttt3r_ros.network.config import NetworkConfig
 from ttt3r_ros.network.convert import write_checkpoint
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.types import CheckpointError
-
-CONFIG = NetworkConfig(
-    enc_embed_dim=16,
-    enc_depth=1,
-    enc_num_heads=2,
-    dec_embed_dim=16,
-    dec_depth=2,
-    dec_num_heads=2,
-    state_size=6,
-    state_dec_num_heads=4,
-    local_mem_size=3,
-)
 
 
 def write(path, weights, licence="Apache-2.0"):
     write_checkpoint(
         path,
         weights,
-        config=CONFIG,
+        config=TINY,
         image_size=64,
         licence=licence,
         settings={"segment.reset_interval": 24},
@@ -43,11 +31,11 @@ def write(path, weights, licence="Apache-2.0"):
 
 def test_a_good_file_is_described_and_timed(tmp_path):
     torch.manual_seed(0)
-    weights = Network(CONFIG).state_dict()
+    weights = Network(TINY).state_dict()
     path = write(tmp_path / "tiny.safetensors", weights)
     report = check(path)
     assert report.finite
-    assert report.checkpoint.config == CONFIG
+    assert report.checkpoint.config == TINY
     assert report.parameters == sum(tensor.numel() for tensor in weights.values())
     assert report.file_bytes == path.stat().st_size
     assert report.image == (64, 48)
@@ -61,7 +49,7 @@ def test_a_good_file_is_described_and_timed(tmp_path):
 
 def test_weights_that_give_no_numbers_are_said_to(tmp_path):
     torch.manual_seed(0)
-    weights = Network(CONFIG).state_dict()
+    weights = Network(TINY).state_dict()
     weights["downstream_head.proj.fc2.bias"] += 60000.0  # the point's distance grows as exp of it
     report = check(write(tmp_path / "wild.safetensors", weights))
     assert not report.finite

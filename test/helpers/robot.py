@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import TransformStamped
 from rcl_interfaces.msg import SetParametersResult
 from rcl_interfaces.srv import SetParameters
@@ -103,6 +104,13 @@ class Robot:
         """Wait until the node hears our images and we hear its status."""
         self.wait_until(lambda: self.images.get_subscription_count() > 0)
         self.wait_until(lambda: self.client.count_publishers("ttt3r_node/status") > 0)
+
+    def hear_process(self) -> None:
+        """Wait until a node of another process is heard by all listeners there are so far.
+
+        DDS tells it of listeners in their order, so that it knows all if the newest one hears it.
+        """
+        self.listen(DiagnosticArray, "/diagnostics").wait()
 
     def hear_tf(self, *edges: tuple[str, str]) -> None:
         """Wait until the active node knows TF from parents to children."""

@@ -71,6 +71,7 @@ def end_in_the_middle(process, number):
 def test_an_interrupt_during_a_step_ends_the_program_well(robot, tmp_path, number):
     with program("Tracker.step", tmp_path) as process:
         robot.meet()
+        robot.hear_process()
         robot.images.publish(image_message(1.0))
         log = end_in_the_middle(process, number)
     assert process.returncode == 0 and "Traceback" not in log, log
@@ -80,6 +81,7 @@ def test_an_interrupt_during_a_step_ends_the_program_well(robot, tmp_path, numbe
 def test_a_map_that_is_being_saved_when_the_program_is_ended_is_whole(robot, tmp_path, number):
     with program("os.fsync", tmp_path) as process:
         robot.meet()
+        robot.hear_process()
         message = image_message(1.0)
         robot.images.publish(message)
         points = robot.status_at(message.header.stamp).map_points

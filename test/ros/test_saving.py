@@ -147,6 +147,27 @@ def test_images_resets_and_other_saves_go_on_while_a_map_is_written(robot, tmp_p
     assert answer.success and points_in(Path(answer.message)) == points
 
 
+def test_the_worker_does_not_end_before_what_is_being_saved(robot, tmp_path, monkeypatch):
+    entered, ended = threading.Event(), threading.Event()
+    write = CLOUD_WRITERS["ply"]
+
+    def held(*arguments):
+        entered.set()
+        assert not ended.wait(0.5)
+        write(*arguments)
+
+    monkeypatch.setattr("ttt3r_ros.ros.saving.CLOUD_WRITERS", {"ply": held})
+    robot.start(output_dir=str(tmp_path))
+    points = robot.send(at_s=1.0).map_points
+    saving = call_async(robot, "save_map")
+    assert entered.wait(PATIENCE_S)
+    robot.in_node(robot.node.trigger_deactivate)
+    assert robot.in_node(robot.node.trigger_cleanup) == SUCCESS
+    ended.set()
+    answer = robot.result_of(saving)
+    assert answer.success and points_in(Path(answer.message)) == points
+
+
 @pytest.mark.parametrize("transition", ["cleanup", "shutdown"])
 def test_the_node_saves_at_its_end_once_if_that_is_wanted(robot, tmp_path, transition):
     robot.start(output_dir=str(tmp_path), save_on_shutdown=True, recovery__keyframes=0)
@@ -192,6 +213,7 @@ def test_the_program_saves_when_it_is_interrupted_and_ends_well(robot, tmp_path,
     ) as program:
         try:
             robot.meet()
+            robot.hear_process()
             message = image_message(1.0)
             robot.images.publish(message)
             points = robot.status_at(message.header.stamp).map_points

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,7 @@ from ttt3r_ros.ros.masks import Masks
 from ttt3r_ros.ros.output_thread import OutputThread, call_in_executor
 from ttt3r_ros.ros.outputs import Outputs
 from ttt3r_ros.ros.robot_odometry import RobotOdometry
-from ttt3r_ros.ros.saving import NothingToSaveError, take
+from ttt3r_ros.ros.saving import SAVED, NothingToSaveError, take
 from ttt3r_ros.ros.stream import StreamCounter, StreamCounts
 from ttt3r_ros.ros.told_pose import ToldPose
 from ttt3r_ros.ros.transforms import Extrinsics, FrameConflict
@@ -92,6 +93,7 @@ class Worker:
         self._graph = GraphWatch(pipeline.loops)
         self._told_pose: ToldPose | None = None  # since the last image; the worker's
         self._output = OutputThread(node, pipeline, outputs, node_config, self._guarded)
+        self._writers = ThreadPoolExecutor(len(SAVED), "ttt3r_save")
         self._thread = threading.Thread(target=self._work, name="ttt3r_worker", daemon=True)
         self._thread.start()
 
@@ -128,9 +130,10 @@ class Worker:
             activation.camera.end_wait()
 
     def end(self) -> Pipeline:
-        """Wait for the image in work and end the thread; return what is the caller's alone now."""
+        """Wait for the image in work and for files, end; return what is the caller's alone now."""
         self._mailbox.close()
         self._thread.join()
+        self._writers.shutdown()  # or they would answer a node that is gone
         return self._pipeline
 
     def image(self, message: ImageMessage) -> bool:
@@ -201,7 +204,7 @@ class Worker:
                 if not isinstance(error, NothingToSaveError):
                     raise
             else:
-                threading.Thread(target=_write, args=(write, done)).start()
+                self._writers.submit(_write, write, done)
 
         self._mailbox.request(copy)
 
