@@ -30,15 +30,16 @@ from benchmarks import harness
 from benchmarks.harness import Context, cell, mean, option, ratio, table
 from benchmarks.streams import RATE_HZ, Studio
 from ttt3r_ros.config import Config
-from ttt3r_ros.evaluation.loops import judge_loops
+from ttt3r_ros.evaluation.loops import judge_loops, loop_metrics
 from ttt3r_ros.evaluation.metrics.map import Points, map_errors
+from ttt3r_ros.evaluation.metrics.plain_errors import align, position_errors
 from ttt3r_ros.evaluation.metrics.true_surface import (
     SurfaceSamples,
     depth_points,
     room_distance,
     surface_of_room,
 )
-from ttt3r_ros.geometry import Transform, orthonormal
+from ttt3r_ros.geometry import Transform, inverse, orthonormal
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.run import FinalPath
 from ttt3r_ros.types import Frame, FrameResult, TrackingState
@@ -47,9 +48,18 @@ FIRST_SEED = 1_000_000  # rooms by which figures are reported; settings were cho
 WITHOUT, ONLINE, FINAL = "without loops", "online", "final"
 _JUDGED_EVERY = 5  # images: for the true surface
 _WARM_UP = 20  # images whose time does not count
-_COUNTS = ("asked", "accepted", "gated", "corrections", "believed", "right", "wrong")
-_OF_MAPS = ("doubled", "f_score_5cm", "map_points")
-_COUNTS_OUT = ("thrown_out", "thrown_out_right", "thrown_out_wrong")
+_COUNTS = (
+    "asked",
+    "accepted",
+    "gated",
+    "corrections",
+    "believed",
+    "believed_right",
+    "believed_wrong",
+    "thrown_out",
+    "thrown_out_right",
+    "thrown_out_wrong",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +151,9 @@ def _evaluate_room(context: Context[Options], seed: int) -> Numbers:
     }
     for kind, path in paths.items():
         numbers[f"{kind} ate_m"] = _laid_on(path, true)[1]
-    numbers |= _loop_numbers(drive.pipeline, truth) | _times(drive)
+    loops = drive.pipeline.loops
+    judged = loop_metrics(loops.counts, judge_loops(loops.graph.loops, truth))
+    numbers |= {name: judged[name] for name in _COUNTS} | _times(drive)
     if options.with_map:
         for kind, pipeline in ((WITHOUT, drive.plain), (FINAL, drive.pipeline)):
             T = _laid_on(paths[kind], true)[0]
@@ -152,31 +164,10 @@ def _evaluate_room(context: Context[Options], seed: int) -> Numbers:
 
 def _laid_on(path: Sequence[Transform], true: Sequence[Transform]) -> tuple[Transform, float]:
     """The rigid transform that lays positions on the true ones, and their distance then, RMS."""
-    found, truth = (np.array(poses)[:, :3, 3] for poses in (path, true))
-    u, _, vt = np.linalg.svd((truth - truth.mean(axis=0)).T @ (found - found.mean(axis=0)))
-    T = np.eye(4)
-    T[:3, :3] = u @ np.diag((1.0, 1.0, np.linalg.det(u @ vt))) @ vt
-    T[:3, 3] = truth.mean(axis=0) - T[:3, :3] @ found.mean(axis=0)
-    off = found @ T[:3, :3].T + T[:3, 3] - truth
-    return T, float(np.sqrt((off**2).sum(axis=1).mean()))
-
-
-def _loop_numbers(pipeline: Pipeline, truth: dict[int, Transform]) -> Numbers:
-    counts, loops = pipeline.loops.counts, judge_loops(pipeline.loops.graph.loops, truth)
-    believed = [loop for loop in loops if loop.is_believed]
-    out = [loop for loop in loops if not loop.is_believed]
-    return {
-        "asked": counts.asked,
-        "accepted": counts.accepted,
-        "gated": counts.gated,
-        "corrections": counts.corrections,
-        "believed": len(believed),
-        "right": sum(loop.is_right for loop in believed),
-        "wrong": sum(loop.is_wrong for loop in believed),
-        "thrown_out": len(out),
-        "thrown_out_right": sum(loop.is_right for loop in out),
-        "thrown_out_wrong": sum(loop.is_wrong for loop in out),
-    }
+    found = np.array(path)
+    laid, _ = align(found, np.array(true), "se3")
+    errors = position_errors(laid, np.array(true))
+    return laid[0] @ inverse(found[0]), float(np.sqrt((errors**2).mean()))
 
 
 def _times(drive: Drive) -> Numbers:
@@ -226,7 +217,7 @@ def summarize(_: Context[Options], rooms: Sequence[Numbers]) -> dict[str, Any]:
     return {
         "resting_m": mean(resting),
         "paths": paths,
-        "loops": {name: int(np.sum(of(name))) for name in (*_COUNTS, *_COUNTS_OUT)},
+        "loops": {name: int(np.sum(of(name))) for name in _COUNTS},
         "times": {name: mean(of(name)) for name in (*times, "query_ms")},
         "by_room": list(rooms),
     }

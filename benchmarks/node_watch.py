@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -213,11 +213,3 @@ def parts_of(images: dict[int, dict[str, int]]) -> dict[str, list[float]]:
         for part, value in split.items():
             parts[part].append(value)
     return parts
-
-
-def quantiles(values: Sequence[float]) -> dict[str, float]:
-    """Quantiles and the largest; nothing of nothing."""
-    if not values:
-        return {}
-    found = {name: float(np.quantile(values, share)) for name, share in QUANTILES.items()}
-    return {**found, "max": max(values)}

@@ -14,17 +14,15 @@ import torch
 
 from ttt3r_ros.camera.preprocessing import resize_mask
 from ttt3r_ros.config import Config
-from ttt3r_ros.geometry import Transform, inverse, transform
+from ttt3r_ros.geometry import Transform
 from ttt3r_ros.io.trajectory import BoundedTrajectory
 from ttt3r_ros.loading import Model, load_model
 from ttt3r_ros.mapping.filters import flying_pixel_mask, within_range
 from ttt3r_ros.mapping.grouping import transform_points
 from ttt3r_ros.mapping.voxel_map import VoxelMap
-from ttt3r_ros.pose_graph.exchange import Answer, Correction, Query, unanswered, what_moves
-from ttt3r_ros.pose_graph.graph import Edge, EdgeKind, End
+from ttt3r_ros.pose_graph.exchange import Answer, Correction, Query, what_moves
 from ttt3r_ros.pose_graph.loop_closer import LoopCloser
 from ttt3r_ros.session import SESSION_SEGMENT, Session, load_session, made_for
-from ttt3r_ros.tracking.covariance import moved
 from ttt3r_ros.tracking.time_guard import StampStep, TimeGuard
 from ttt3r_ros.tracking.tracker import Tracker
 from ttt3r_ros.types import (
@@ -33,14 +31,12 @@ from ttt3r_ros.types import (
     FrameResult,
     MapMoves,
     SessionError,
-    TrackedView,
     TrackingState,
 )
 
 _log = logging.getLogger(__name__)
 
 _TRAJECTORY = 20_000  # poses kept at most
-_LEAST_TOLD = 0.05  # m and rad: nobody knows better where the camera is
 _NEAR_M = 0.5  # nearer points weigh no more than at this distance
 
 
@@ -137,14 +133,14 @@ class Pipeline:
             self._trajectory.append(result.stamp_ns, result.T_map_camera, result.segment)
         view = self._tracker.view
         if self._query is not None:  # nobody has asked: the next image may
-            self.loops.apply(unanswered(self._query))
+            self.loops.withdraw(self._query)
         self._query = None
         if view is not None and self.config.loop.enabled:
             if self._is_told:  # what was tracked says nothing of where that is
                 view = replace(view, begin_covariance=None)
             self._query = self.loops.offer(view, self._tracker.places.keyframes)
             if self._is_told:
-                self._anchor(view, result.map_pose_covariance)
+                self.loops.anchor(view, result.map_pose_covariance)
                 self._is_told = False
         if self._moves:
             result = replace(result, moves=tuple(self._moves))
@@ -176,11 +172,12 @@ class Pipeline:
         query, self._query = self._query, None
         if query is None:
             return
-        answer = unanswered(query)
         try:
             answer = self.loops.answer(query)
-        finally:
-            self._answer = (self._images + self.config.loop.delay_images, answer)
+        except BaseException:
+            self.loops.withdraw(query)
+            raise
+        self._answer = (self._images + self.config.loop.delay_images, answer)
 
     def finish(self) -> tuple[MapMoves, ...]:
         """After the last image, take what is due and solve all loops anew; map and path move.
@@ -231,7 +228,7 @@ class Pipeline:
         """
         for query in (self._query, self._answer and self._answer[1].query):
             if query:  # its answer would say where the camera was before
-                self.loops.apply(unanswered(query))
+                self.loops.withdraw(query)
         self._query = self._answer = None
         self._tracker.set_pose(T_map_camera, covariance)
         self._is_told = True
@@ -346,21 +343,6 @@ class Pipeline:
                 words = "loop: back at a place of segment %d, which moves the camera by %.3f m"
                 _log.info(words, loop.first.segment, correction.moved_m)
             self._tracker.correct(correction.T_newest, correction.camera_covariance)
-
-    def _anchor(self, view: TrackedView, covariance: Covariance) -> None:
-        """Tie the segment of an image to the map as well as its place there is known, [6, 6]."""
-        graph = self.loops.graph
-        first = graph.segments[0]
-        if view.segment != first:
-            in_camera = moved(covariance, transform(view.T_map_camera[:3, :3].T, np.zeros(3)))
-            edge = Edge(
-                End(first),
-                graph.end(view.segment, view.T_map_camera),
-                inverse(graph.pose(first)) @ view.T_map_camera,
-                in_camera + _LEAST_TOLD**2 * np.eye(6),
-                EdgeKind.ODOMETRY,
-            )
-            graph.add_edge(edge)
 
     def _move_map(self, moves: Iterable[MapMoves]) -> None:
         for each in moves:

@@ -102,5 +102,5 @@ def _end_of_json(end: Mapping[str, Any]) -> End:
     pose = np.array(end["T_segment_camera"], np.float64)
     if pose.shape != (4, 4) or not np.isfinite(pose).all():
         raise ValueError(f"T_segment_camera: expected finite numbers [4, 4], got {pose.tolist()}")
-    stamp_ns = end.get("stamp_ns")  # older files have none
+    stamp_ns = end["stamp_ns"]
     return End(end["segment"], pose, None if stamp_ns is None else int(stamp_ns))

@@ -100,11 +100,11 @@ class BoundedTrajectory:
 
     def move(self, T_by_segment: Mapping[int, Transform], numbers: Mapping[int, int]) -> None:
         """Move the poses of segments, [4, 4] on their left, then give segments other numbers."""
-        self._poses = [
-            (stamp_ns, T_by_segment[segment] @ T if segment in T_by_segment else T)
-            for (stamp_ns, T), segment in zip(self._poses, self._segments, strict=True)
-        ]
-        self._segments = [numbers.get(segment, segment) for segment in self._segments]
+        for i, segment in enumerate(self._segments):
+            if segment in T_by_segment:  # others stay the same objects: messages of them are kept
+                stamp_ns, T = self._poses[i]
+                self._poses[i] = stamp_ns, T_by_segment[segment] @ T
+            self._segments[i] = numbers.get(segment, segment)
 
     def segments(self) -> list[int]:
         """Return a copy: the segment of each of the poses."""

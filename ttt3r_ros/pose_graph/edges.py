@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from ttt3r_ros.geometry import Transform, inverse
+from ttt3r_ros.geometry import Transform, Vector, inverse, transform
 from ttt3r_ros.pose_graph.graph import Edge, EdgeKind, End, PoseGraph
-from ttt3r_ros.pose_graph.rotations import hat
 from ttt3r_ros.relocalization.relocalize import Relocalization
+from ttt3r_ros.tracking.covariance import moved, relocalized_covariance
 from ttt3r_ros.types import Covariance, TrackedView
 
-# Standard deviations of a recognized place for each axis: as a share of the depth, and in radians.
-# The errors of accepted answers in simulated rooms, see `benchmarks/evaluate_relocalization.py`.
-_PLACE, _TURN_RAD = 0.015, 0.015
-# What is added for each metre, and for each depth, between the two views. Errors for each axis were
+# What is added to the standard deviations of a recognized place for each metre, and for each depth,
+# between the two views. Errors for each axis were
 # 0.04 m and 0.013 rad up to 0.2 m, 0.12 m and 0.043 rad at 0.85 m, with a depth of 2.5 m (142 right
 # answers in simulated rooms 900104, 900105, 900107 and 900108).
 _PLACE_BY_DISTANCE, _TURN_BY_DISTANCE = 0.11, 0.1
@@ -23,6 +21,7 @@ _PLACE_BY_DISTANCE, _TURN_BY_DISTANCE = 0.11, 0.1
 # rooms (900104 to 900109), with 1.5 a hundredth.
 _BURSTS = 1.5
 _LEAST = np.diag([1e-8] * 6)  # so that covariances can be inverted
+_LEAST_TOLD = 0.05  # m and rad: nobody who sets a pose knows better where the camera is
 # Of a beginning of which nothing is said.
 _UNKNOWN: Covariance = np.diag([100.0] * 3 + [np.pi**2] * 3)
 
@@ -38,9 +37,8 @@ def boundary_edge(before: TrackedView, view: TrackedView) -> Edge:
     if view.begin_covariance is not None:
         # About odom's axes at the camera; the edge wants the segment's own, at its origin.
         lever = before.T_odom_camera[:3, 3] - view.T_odom_segment[:3, 3]
-        covariance = _BURSTS**2 * _turned(
-            _at_another_point(view.begin_covariance, lever), view.T_odom_segment[:3, :3].T
-        )
+        at_origin = moved(view.begin_covariance, transform(np.eye(3), lever))
+        covariance = _BURSTS**2 * _turned(at_origin, view.T_odom_segment[:3, :3].T)
     return Edge(
         End(before.segment),
         End(view.segment),
@@ -84,6 +82,25 @@ def relocalized_edge(graph: PoseGraph, view: TrackedView, segment: int) -> Edge:
     )
 
 
+def told_edge(graph: PoseGraph, view: TrackedView, covariance: Covariance) -> Edge:
+    """Somebody has said where an image's camera stands in the map.
+
+    Args:
+        graph: in which the image stands where it was said.
+        view: the image; its segment is not the graph's first one, which is the map.
+        covariance: [6, 6] of that, about the map's axes.
+    """
+    first = graph.segments[0]
+    in_camera = _turned(covariance, view.T_map_camera[:3, :3].T)
+    return Edge(
+        End(first),
+        graph.end(view.segment, view.T_map_camera),
+        inverse(graph.pose(first)) @ view.T_map_camera,
+        in_camera + _LEAST_TOLD**2 * np.eye(6),
+        EdgeKind.ODOMETRY,
+    )
+
+
 def loop_covariance(depth_m: float, distance_m: float, doubt: float = 1.0) -> Covariance:
     """The covariance [6, 6] of a recognized place, about the camera's axes.
 
@@ -92,10 +109,10 @@ def loop_covariance(depth_m: float, distance_m: float, doubt: float = 1.0) -> Co
         distance_m: between the two views.
         doubt: how many times the usual errors are to be expected.
     """
-    depth_m = depth_m if np.isfinite(depth_m) and depth_m > 0 else 1.0
-    place = np.hypot(_PLACE * depth_m, _PLACE_BY_DISTANCE * distance_m)
-    turn = np.hypot(_TURN_RAD, _TURN_BY_DISTANCE * distance_m / depth_m)
-    return doubt**2 * np.diag([place**2] * 3 + [turn**2] * 3) + _LEAST
+    share = distance_m / depth_m if np.isfinite(depth_m) and depth_m > 0 else distance_m
+    place, turn = _PLACE_BY_DISTANCE * distance_m, _TURN_BY_DISTANCE * share
+    by_distance = np.diag([place**2] * 3 + [turn**2] * 3)
+    return doubt**2 * (relocalized_covariance(depth_m) + by_distance) + _LEAST
 
 
 def about_map_axes(covariance: Covariance, T_map_camera: Transform) -> Covariance:
@@ -103,15 +120,5 @@ def about_map_axes(covariance: Covariance, T_map_camera: Transform) -> Covarianc
     return _turned(covariance, T_map_camera[:3, :3])
 
 
-def _at_another_point(covariance: Covariance, lever: Transform) -> Covariance:
-    """Carry a covariance over to a point that is fixed to the first, which lies `lever` off."""
-    change = np.eye(6)
-    change[:3, 3:] = hat(lever[None])[0]
-    return change @ covariance @ change.T
-
-
-def _turned(covariance: Covariance, rotation: Transform) -> Covariance:
-    change = np.zeros((6, 6))
-    change[:3, :3] = change[3:, 3:] = rotation
-    result: Covariance = change @ covariance @ change.T
-    return (result + result.T) / 2
+def _turned(covariance: Covariance, rotation: Vector) -> Covariance:
+    return moved(covariance, transform(rotation, np.zeros(3)))

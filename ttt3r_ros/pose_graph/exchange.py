@@ -71,11 +71,6 @@ class Correction:
     loops: tuple[Edge, ...]
 
 
-def unanswered(query: Query) -> Answer:
-    """What frees a question's place for another one."""
-    return Answer(query, (), 0, None, np.zeros((6, 6)), 0.0)
-
-
 def what_moves(correction: Correction | None, numbers: Mapping[int, int]) -> MapMoves:
     """How the map moves; segments that stay, but for rounding, as the first one does, are left out.
 

@@ -27,6 +27,7 @@ from ttt3r_ros.pose_graph.edges import (
     boundary_edge,
     loop_edge,
     relocalized_edge,
+    told_edge,
 )
 from ttt3r_ros.pose_graph.exchange import Answer, Correction, LoopCounts, Query
 from ttt3r_ros.pose_graph.graph import Edge, PoseGraph
@@ -67,7 +68,7 @@ class _Stream:
     pending: tuple[Edge, ...] = ()
     last: TrackedView | None = None
     depth_m: float = 1.0  # the last one known
-    way: float = 0.0
+    way: float = 0.0  # that the camera has gone: shares of the depth seen, and radians
     way_at: dict[int, float] = field(default_factory=dict)  # where segments began
     images: int = 0
     asked_at: int = 0  # image
@@ -115,11 +116,6 @@ class LoopCloser:
         """What has happened since the last reset."""
         return self._stream.counts
 
-    @property
-    def way(self) -> float:
-        """How far the camera has gone: translations as shares of the depth seen, and radians."""
-        return self._stream.way
-
     def offer(self, view: TrackedView, keyframes: Sequence[Keyframe]) -> Query | None:
         """Take the next image that has a place in the map.
 
@@ -128,8 +124,8 @@ class LoopCloser:
             keyframes: what is remembered of places.
 
         Returns:
-            A question for `answer`, if the place is worth one; `apply` is to be called with its
-            answer before there is another.
+            A question for `answer`, if the place is worth one; there is no other before `apply`
+            is called with its answer, or `withdraw`.
         """
         stream = self._stream
         self._go_on(view)
@@ -143,6 +139,22 @@ class LoopCloser:
         graph = stream.graph.copy()
         stream.asking = Query(view, tuple(keyframes), way_since, graph, stream.pending)
         return stream.asking
+
+    def withdraw(self, query: Query) -> None:
+        """Forget a question that will have no answer."""
+        if self._stream.asking is query:
+            self._stream.asking = None
+
+    def anchor(self, view: TrackedView, covariance: Covariance) -> None:
+        """Tie the segment of the last image offered to the map by a pose that somebody has set.
+
+        Args:
+            view: of the image.
+            covariance: [6, 6] of its pose in the map, about the map's axes.
+        """
+        graph = self._stream.graph
+        if view.segment != graph.segments[0]:
+            graph.add_edge(told_edge(graph, view, covariance))
 
     def merge(self) -> dict[int, int]:
         """Make rigid pieces of old segments when there are too many; between two images.

@@ -68,6 +68,8 @@ def passing(graph: PoseGraph, edges: Sequence[Edge]) -> list[Edge]:
 
 def expected_errors(graph: PoseGraph, edges: Sequence[Edge]) -> list[tuple[Array, Array]]:
     """What new edges say against the graph [6], and the covariances [6, 6] that this has."""
+    if not edges:
+        return []
     problem = LeastSquares(graph.segments, graph.edges)
     at = Estimate.of([graph.pose(segment) for segment in graph.segments])
     return problem.expected_errors(at, graph.weights, edges)

@@ -107,8 +107,6 @@ class LeastSquares:
             For each new edge its error [6], and the covariance [6, 6] that it should have: the
             graph's of the pose between its cameras, and its own.
         """
-        if not edges:
-            return []
         new = Edges(edges, self.row_of)
         errors, *derivatives = new.unwhitened(at)
         columns = np.zeros((self._count, len(edges), 6))

@@ -146,7 +146,7 @@ class KeyframeStore:
     def clear(self) -> None:
         """Forget all."""
         self._keyframes: list[Keyframe] = []
-        self._apart = np.empty((0, 0))  # [N, N], infinite on the diagonal
+        self._in_place = self._in_looks = np.empty((0, 0))  # distances [N, N], see `Novelty`
 
     def restore(self, keyframes: Iterable[Keyframe]) -> None:
         """Keep these and no others, the oldest first; of too many, those most apart."""
@@ -194,7 +194,7 @@ class KeyframeStore:
         """
         least = 1.0
         if len(self._keyframes) == self._capacity > 1:
-            least = max(least, self._apart.min())
+            least = max(least, self._apart().min())
         near = self._apart_in_place(T_map_camera) < least
         if near.any():
             looks = descriptor.cpu().numpy()
@@ -230,18 +230,21 @@ class KeyframeStore:
             T_by_segment: [4, 4], from where things are to where they shall be.
             numbers: the new ones by the old ones.
         """
-        moved = []
-        for keyframe in self._keyframes:
-            T = T_by_segment.get(keyframe.segment, np.eye(4))
-            moved.append(
-                replace(
+        for i, keyframe in enumerate(self._keyframes):
+            T = T_by_segment.get(keyframe.segment)
+            if T is not None:
+                keyframe = replace(
                     keyframe,
-                    segment=numbers.get(keyframe.segment, keyframe.segment),
                     T_map_segment=orthonormal(T @ keyframe.T_map_segment),
                     T_map_camera=orthonormal(T @ keyframe.T_map_camera),
                 )
-            )
-        self.restore(moved)
+            if keyframe.segment in numbers:
+                keyframe = replace(keyframe, segment=numbers[keyframe.segment])
+            self._keyframes[i] = keyframe
+        if T_by_segment:
+            rows = [self._apart_in_place(k.T_map_camera) for k in self._keyframes]
+            younger = np.tril(np.array(rows).reshape(len(self), len(self)), -1)
+            self._in_place = younger + younger.T  # by the older one's depth
 
     def most_alike(self, descriptor: Descriptor, count: int) -> list[Keyframe]:
         """Return the keyframes that look most like a descriptor, at most `count`, best first."""
@@ -249,25 +252,31 @@ class KeyframeStore:
         return [self._keyframes[i] for i in order[:count]]
 
     def _add(self, keyframe: Keyframe) -> None:
-        row = np.maximum(
-            self._apart_in_place(keyframe.T_map_camera), self._apart_in_looks(keyframe.descriptor)
-        )
-        self._apart = np.block([[self._apart, row[:, None]], [row[None], np.full((1, 1), np.inf)]])
+        in_place = self._apart_in_place(keyframe.T_map_camera)
+        self._in_place = _extended(self._in_place, in_place)
+        self._in_looks = _extended(self._in_looks, self._apart_in_looks(keyframe.descriptor))
         self._keyframes.append(keyframe)
         if len(self._keyframes) > self._capacity:
             dispensable = self._dispensable()
             del self._keyframes[dispensable]
-            self._apart = np.delete(
-                np.delete(self._apart, dispensable, axis=0), dispensable, axis=1
-            )
+            kept = np.delete(np.arange(len(self._in_place)), dispensable)
+            self._in_place = self._in_place[np.ix_(kept, kept)]
+            self._in_looks = self._in_looks[np.ix_(kept, kept)]
+
+    def _apart(self) -> npt.NDArray[np.float64]:
+        """Distances of all from each other, [N, N], infinite on the diagonal."""
+        apart: npt.NDArray[np.float64] = np.maximum(self._in_place, self._in_looks)
+        np.fill_diagonal(apart, np.inf)
+        return apart
 
     def _dispensable(self) -> int:
         """Which of the two nearest to each other has another one near, or else is older.
 
         Always dropping the older would eat up an even row of views from its old end.
         """
-        one, other = sorted(np.unravel_index(self._apart.argmin(), self._apart.shape))
-        others = np.delete(self._apart[[one, other]], [one, other], axis=1)  # [2, N - 2]
+        apart = self._apart()
+        one, other = sorted(np.unravel_index(apart.argmin(), apart.shape))
+        others = np.delete(apart[[one, other]], [one, other], axis=1)  # [2, N - 2]
         to_one, to_other = others.min(axis=1, initial=np.inf)
         return int(other if to_other < to_one else one)
 
@@ -292,3 +301,10 @@ class KeyframeStore:
         kept = np.array([s.descriptor for s in some]).reshape(-1, len(descriptor))
         apart: npt.NDArray[np.float64] = np.linalg.norm(kept - descriptor, axis=1)
         return apart / self._novelty.looks
+
+
+def _extended(
+    distances: npt.NDArray[np.float64], row: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """A symmetric matrix [N, N] with one row [N] and column more."""
+    return np.block([[distances, row[:, None]], [row[None], np.zeros((1, 1))]])
