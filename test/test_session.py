@@ -17,12 +17,16 @@ from ttt3r_ros.geometry import transform
 from ttt3r_ros.loading import load_model
 from ttt3r_ros.mapping.voxel_map import VoxelMap
 from ttt3r_ros.network.state import find_update_rule
+from ttt3r_ros.pose_graph.acceptance import KnownAnswers
+from ttt3r_ros.pose_graph.graph import Edge, EdgeKind, End, PoseGraph
+from ttt3r_ros.pose_graph.memory import LoopMemory
 from ttt3r_ros.relocalization.keyframes import KeyframeStore
 from ttt3r_ros.session import MadeFor, Session, load_session, made_for, save_session
 from ttt3r_ros.types import SessionError
 
 OWNER = MadeFor("ab" * 32, "ttt3r", 1.0, 128)
 VOXEL_M = 0.1
+SEGMENTS = (0, 5)  # of which the last is -1 when it is read
 INITIAL = small_network().initial_state()
 
 
@@ -32,13 +36,24 @@ def make_session(keyframes=3):
     for i in range(keyframes):
         assert store.offer(**offered(i, x_m=float(i)))
     voxels = VoxelMap(VOXEL_M, 1000)
-    for _ in range(2):
+    for segment in SEGMENTS:
         points = torch.from_numpy(rng.normal(0, 1, (50, 3)).astype(np.float32))
-        voxels.insert(points, torch.from_numpy(rng.integers(0, 256, (50, 3))), torch.ones(50))
+        colours = torch.from_numpy(rng.integers(0, 256, (50, 3)))
+        voxels.insert(points, colours, torch.ones(50), segment)
     trajectory = [
         (1_700_000_000_123_456_789 + i, transform(np.eye(3), (i, 0, 1))) for i in range(4)
     ]
-    return Session(store.keyframes, voxels.to_tensors(), trajectory)
+    return Session(store.keyframes, voxels.to_tensors(), trajectory, [0, 0, 5, 5], known_loops())
+
+
+def known_loops():
+    graph = PoseGraph()
+    for segment in SEGMENTS:
+        graph.add_segment(segment, transform(np.eye(3), (segment, 0, 0)), size=1 + segment)
+    ends = End(SEGMENTS[0]), End(SEGMENTS[1], np.eye(4), 123)
+    graph.add_edge(Edge(*ends, np.eye(4), np.eye(6), EdgeKind.LOOP))
+    known = KnownAnswers(((0.05, 1.5, 4.0), (0.06, 1.4, 5.0)), (0.3,))
+    return LoopMemory(graph, dict(zip(SEGMENTS, (7.25, 2.5), strict=True)), known)
 
 
 def load(folder, owner=OWNER, initial=INITIAL, voxel_size_m=VOXEL_M):
@@ -72,11 +87,24 @@ def test_everything_comes_back_to_the_last_bit(folder):
             assert_equal(getattr(one, name), getattr(other, name), name)
         assert_equal(one.state.to_tensors(), other.state.to_tensors())
     # But the segments: their numbers are given again.
-    assert {keyframe.segment for keyframe in loaded.keyframes} == {-1}
-    segments = torch.full_like(saved.map_tensors["segment"], -1)
+    assert {keyframe.segment for keyframe in loaded.keyframes} == {-2}
+    segments = torch.where(saved.map_tensors["segment"] == 5, -1, -2).int()
     assert_equal({**saved.map_tensors, "segment": segments}, loaded.map_tensors)
     assert [stamp for stamp, _ in loaded.trajectory] == [stamp for stamp, _ in saved.trajectory]
     np.testing.assert_allclose(loaded.trajectory[3][1], saved.trajectory[3][1], atol=1e-9)
+    assert loaded.path_segments == [-2, -2, -1, -1]
+
+
+def test_what_is_known_of_loops_comes_back_to_the_last_bit(folder):
+    saved, loaded = known_loops(), load(folder).loops
+    assert loaded.known == saved.known
+    assert loaded.way_since == {-2: 7.25, -1: 2.5}
+    assert loaded.graph.segments == (-2, -1) and not loaded.graph.held
+    for old, new in zip(SEGMENTS, (-2, -1), strict=True):
+        assert loaded.graph.size(new) == 1 + old
+        assert_equal(loaded.graph.pose(new), saved.graph.pose(old))
+    (edge,) = loaded.graph.edges
+    assert (edge.first.segment, edge.second.segment, edge.second.stamp_ns) == (-2, -1, 123)
 
 
 def test_the_folder_holds_the_files_that_other_programs_read(folder):
@@ -89,9 +117,10 @@ def test_the_folder_holds_the_files_that_other_programs_read(folder):
 
 
 def test_a_session_without_keyframes_voxels_and_poses_is_one(tmp_path):
-    save_session(tmp_path / "s", Session([], VoxelMap(VOXEL_M, 1000).to_tensors(), []), OWNER)
+    nothing = Session([], VoxelMap(VOXEL_M, 1000).to_tensors(), [], [], LoopMemory())
+    save_session(tmp_path / "s", nothing, OWNER)
     loaded = load(tmp_path / "s")
-    assert not loaded.keyframes and not loaded.trajectory
+    assert not loaded.keyframes and not loaded.trajectory and not len(loaded.loops.graph)
     assert len(VoxelMap.from_tensors(loaded.map_tensors, 1000)) == 0
 
 
@@ -205,8 +234,8 @@ def edited(folder, **changes):
 
 
 def test_another_version_is_refused(folder):
-    edited(folder, format="ttt3r_ros session 1")
-    with pytest.raises(SessionError, match=r"'format' must be 'ttt3r_ros session 2', got .* 1'"):
+    edited(folder, format="ttt3r_ros session 2")
+    with pytest.raises(SessionError, match=r"'format' must be 'ttt3r_ros session 3', got .* 2'"):
         load(folder)
 
 
@@ -218,7 +247,8 @@ def test_a_folder_without_a_session_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["keyframes.safetensors", "map.safetensors", "trajectory.tum", "session.json"]
+    "name",
+    ["graph.json", "keyframes.safetensors", "map.safetensors", "trajectory.tum", "session.json"],
 )
 @pytest.mark.parametrize("damage", ["missing", "cut", "other"])
 def test_a_damaged_file_is_an_error_that_names_the_folder(folder, name, damage):
@@ -243,6 +273,25 @@ def test_a_damaged_file_is_an_error_that_names_the_folder(folder, name, damage):
 )
 def test_what_does_not_belong_together_is_an_error(folder, changes, message):
     edited(folder, **changes)
+    with pytest.raises(SessionError, match=message):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda graph: graph.update(path_segments=[0, 0, 5]), "4 segments of poses expected, 3"),
+        (lambda graph: graph.update(path_segments=[0, 0, 5, 9]), r"no nodes \[9\]"),
+        (lambda graph: graph.update(nodes=graph["nodes"][1:], edges=[]), r"no nodes \[0\]"),
+        (lambda graph: graph["nodes"][0].update(size=0), "size: must be at least 1, got 0"),
+        (lambda graph: graph["nodes"][0].update(way_since=float("nan")), "way_since: must be fin"),
+        (lambda graph: graph.update(known_answers={"right": [[1, 2]], "wrong": []}), "answers: "),
+    ],
+)
+def test_a_graph_that_does_not_go_with_the_rest_is_an_error(folder, damage, message):
+    graph = json.loads((folder / "graph.json").read_text())
+    damage(graph)
+    (folder / "graph.json").write_text(json.dumps(graph))
     with pytest.raises(SessionError, match=message):
         load(folder)
 

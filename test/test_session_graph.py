@@ -12,6 +12,7 @@ from tracked_frames import frames, pipeline
 
 from ttt3r_ros.geometry import Intrinsics
 from ttt3r_ros.pose_graph.graph import Edge, EdgeKind, End, PoseGraph
+from ttt3r_ros.pose_graph.memory import LoopMemory
 from ttt3r_ros.session import made_for, save_session
 from ttt3r_ros.session_graph import read_graph, write_graph
 from ttt3r_ros.types import SessionError
@@ -37,8 +38,9 @@ def test_a_saved_session_has_the_graph_to_the_last_bit_and_the_node_of_each_pose
     assert subject.loops.counts.corrections > 0
     owner = made_for(subject.config, subject.model.image_size)
     save_session(tmp_path / "session", subject.session(), owner)
-    graph, path_segments = read_graph(tmp_path / "session" / "graph.json")
-    known = subject.loops.graph
+    loops, path_segments = read_graph(tmp_path / "session" / "graph.json")
+    graph, known = loops.graph, subject.loops.graph
+    assert loops.way_since == subject.loops.memory().way_since
     assert path_segments == segments and set(segments) == set(graph.segments)
     assert graph.segments == known.segments
     for segment in graph.segments:
@@ -60,13 +62,13 @@ def written(tmp_path):
     graph.add_segment(5, np.eye(4))
     graph.add_edge(edge(log_ratio=0.1, log_ratio_sigma=0.2, is_believed=False))
     graph.add_edge(edge())
-    write_graph(tmp_path / "graph.json", graph, [3, 3, 5])
+    write_graph(tmp_path / "graph.json", LoopMemory(graph, {3: 1.0, 5: 0.0}), [3, 3, 5])
     return tmp_path / "graph.json"
 
 
 def test_scales_and_doubt_are_kept(written):
-    graph, path_segments = read_graph(written)
-    doubted, believed = graph.edges
+    loops, path_segments = read_graph(written)
+    doubted, believed = loops.graph.edges
     assert (doubted.log_ratio, doubted.log_ratio_sigma, doubted.is_believed) == (0.1, 0.2, False)
     assert (believed.log_ratio_sigma, believed.is_believed) == (math.inf, True)
     assert path_segments == [3, 3, 5]

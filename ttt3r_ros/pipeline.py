@@ -10,19 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from ttt3r_ros.camera.preprocessing import resize_mask
 from ttt3r_ros.config import Config
 from ttt3r_ros.geometry import Transform
 from ttt3r_ros.io.trajectory import BoundedTrajectory
 from ttt3r_ros.loading import Model, load_model
-from ttt3r_ros.mapping.filters import flying_pixel_mask, within_range
-from ttt3r_ros.mapping.grouping import transform_points
+from ttt3r_ros.mapping.insertion import insert_image
 from ttt3r_ros.mapping.voxel_map import VoxelMap
 from ttt3r_ros.pose_graph.exchange import Answer, Correction, Query, what_moves
 from ttt3r_ros.pose_graph.loop_closer import LoopCloser
-from ttt3r_ros.session import SESSION_SEGMENT, Session, load_session, made_for
+from ttt3r_ros.session import Session, load_session, made_for
 from ttt3r_ros.tracking.time_guard import StampStep, TimeGuard
 from ttt3r_ros.tracking.tracker import Tracker
 from ttt3r_ros.types import (
@@ -37,7 +34,6 @@ from ttt3r_ros.types import (
 _log = logging.getLogger(__name__)
 
 _TRAJECTORY = 20_000  # poses kept at most
-_NEAR_M = 0.5  # nearer points weigh no more than at this distance
 
 
 class Pipeline:
@@ -124,8 +120,8 @@ class Pipeline:
             gap_s = self._guard.ahead_s(frame.stamp_ns, left_out_ns)
             self._tracker.start_segment(f"no image for {gap_s:.3f} s")
         self._guard.accept(frame.stamp_ns)
+        self._leave_alone(self.config.localization_only)
         self._close_loops()
-        self._tracker.places.is_closed = self.config.localization_only
         result = self._tracker.step(frame)
         self._images += 1
         self._tell(result)
@@ -135,7 +131,7 @@ class Pipeline:
         if self._query is not None:  # nobody has asked: the next image may
             self.loops.withdraw(self._query)
         self._query = None
-        if view is not None and self.config.loop.enabled:
+        if view is not None:
             if self._is_told:  # what was tracked says nothing of where that is
                 view = replace(view, begin_covariance=None)
             self._query = self.loops.offer(view, self._tracker.places.keyframes)
@@ -160,7 +156,7 @@ class Pipeline:
                 return
             self._move_map(result.moves)
             if result.is_localized and not self.config.localization_only:
-                self._insert(result)
+                insert_image(self.map, result, self.config)
 
     def ask_for_loops(self) -> None:
         """Find out whether the last image's place was seen before, if it is worth asking.
@@ -248,8 +244,8 @@ class Pipeline:
             keyframes,
             self.map.to_tensors(),
             self.trajectory(),
-            self.loops.graph.copy(),
             self._trajectory.segments(),
+            self.loops.memory(),
         )
 
     def settle_map(self) -> None:
@@ -298,10 +294,10 @@ class Pipeline:
         fresh = VoxelMap.from_tensors(session.map_tensors, self.config.map.max_points, device)
         keyframes = [keyframe.to(device) for keyframe in session.keyframes]
         self._tracker.resume_from(keyframes)
-        self.loops.resume(SESSION_SEGMENT)
+        self.loops.resume(session.loops)
         self._forget()
-        for stamp_ns, T_map_camera in session.trajectory:
-            self._trajectory.append(stamp_ns, T_map_camera, SESSION_SEGMENT)
+        for pose, segment in zip(session.trajectory, session.path_segments, strict=True):
+            self._trajectory.append(*pose, segment)
         _log.info("%s: looking for one of its %d places", name, len(keyframes))
         return fresh
 
@@ -322,6 +318,14 @@ class Pipeline:
         back_s = -self._guard.ahead_s(now_ns)
         if back_s > 0 and back_s >= self.config.time.jump_back_s:
             self.reset(f"the clock jumped back by {back_s:.3f} s")
+
+    def _leave_alone(self, is_left: bool) -> None:
+        """Let all that is mapped stay as it is from now on, or let it grow and move again."""
+        places = self._tracker.places
+        if is_left and not places.is_closed:
+            self._tracker.part_segment()
+        places.is_closed = is_left
+        self.loops.hold(is_left)
 
     def _close_loops(self) -> None:
         """Take an answer that is due; the map moves before the next image comes into it."""
@@ -356,25 +360,3 @@ class Pipeline:
             _log.warning("tracking is lost: %s", result.reason)
         if result.boundary_reason:
             _log.info("segment %d: %s", result.segment, result.boundary_reason)
-
-    def _insert(self, result: FrameResult) -> None:
-        config, limits = self.config, self.config.map
-        usable = result.usable(config.confidence.min, config.depth.max_m)  # [H, W]
-        if result.mask is not None:
-            masked = torch.from_numpy(resize_mask(result.mask, result.crop))
-            usable = usable & ~masked.to(usable.device)
-        depth = result.points[..., 2]
-        if limits.carve and result.intrinsics:
-            self.map.carve(depth.where(usable, 0.0), result.intrinsics, result.T_map_camera)
-        if limits.edge_filter:
-            usable = usable & ~flying_pixel_mask(depth, limits.edge_filter)
-        usable = usable & within_range(result.points, limits.max_range_m)
-        stride = slice(None, None, limits.pixel_stride)
-        good = usable[stride, stride]
-        camera_points = result.points[stride, stride][good]  # [N, 3]
-        colours = result.pixels[stride, stride][good]
-        # Errors of depth grow with its square, so weights fall with it.
-        weights = result.confidence[stride, stride][good]
-        weights = weights / camera_points[:, 2].clamp(min=_NEAR_M).square()
-        points = transform_points(camera_points, result.T_map_camera)
-        self.map.insert(points, colours, weights, result.segment, result.T_map_camera[:3, 3])

@@ -3,8 +3,8 @@
 
 `session.json` says what the folder holds and for which network, `keyframes.safetensors` and
 `map.safetensors` hold the tensors, `map.ply` and `trajectory.tum` are for other programs; of these
-two only the trajectory is read back. `graph.json` is for whoever takes the map apart again (see
-`session_graph`): who goes on from a session has it as one rigid piece.
+two only the trajectory is read back. `graph.json` is what is known of loops (see `session_graph`):
+voxels, keyframes and the path belong to its nodes, so that all of it moves when the graph goes on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,12 @@ from ttt3r_ros.io.trajectory import TumWriter, read_tum
 from ttt3r_ros.loading import SHIPPED
 from ttt3r_ros.mapping.voxel_map import check_map_tensors
 from ttt3r_ros.network.state import RecurrentState
-from ttt3r_ros.pose_graph.graph import PoseGraph
+from ttt3r_ros.pose_graph.memory import LoopMemory
 from ttt3r_ros.relocalization.keyframes import Keyframe
-from ttt3r_ros.session_graph import write_graph
+from ttt3r_ros.session_graph import read_graph, write_graph
 from ttt3r_ros.types import SessionError
 
-SESSION_SEGMENT = -1
-"""The segment of all that a session brings: it is one rigid piece, and numbers are given again."""
-
-FORMAT = "ttt3r_ros session 2"
+FORMAT = "ttt3r_ros session 3"
 """The value of `format` in `session.json`."""
 
 _ABOUT, _KEYFRAMES, _MAP = "session.json", "keyframes.safetensors", "map.safetensors"
@@ -68,9 +65,30 @@ class Session:
     keyframes: Sequence[Keyframe]  # the oldest first
     map_tensors: Mapping[str, Tensor]  # from `VoxelMap.to_tensors`
     trajectory: Sequence[tuple[int, Transform]]  # stamps in ns and T_map_camera
-    # Not of a session that was read, which is one rigid piece:
-    graph: PoseGraph = field(default_factory=PoseGraph)
-    path_segments: Sequence[int] = ()  # for each pose of the trajectory, its node in the graph
+    path_segments: Sequence[int]  # for each pose of the trajectory, its node in the graph
+    loops: LoopMemory  # to whose nodes voxels and keyframes belong, too
+
+    def renumbered(self, numbers: Mapping[int, int]) -> Session:
+        """The same with another number for each segment.
+
+        Raises:
+            ValueError: something belongs to a segment without one.
+        """
+        segment = self.map_tensors["segment"]
+        found = {*np.unique(segment.numpy()).tolist(), *self.path_segments}
+        found |= {keyframe.segment for keyframe in self.keyframes}
+        if missing := sorted(found - numbers.keys()):
+            raise ValueError(f"the graph has no nodes {missing}, to which something belongs")
+        old = torch.tensor(sorted(numbers), dtype=segment.dtype)
+        new = torch.tensor([numbers[s] for s in sorted(numbers)], dtype=segment.dtype)
+        renumbered = new[torch.searchsorted(old, segment)] if len(old) else segment
+        return Session(
+            [replace(keyframe, segment=numbers[keyframe.segment]) for keyframe in self.keyframes],
+            {**self.map_tensors, "segment": renumbered},
+            self.trajectory,
+            [numbers[segment] for segment in self.path_segments],
+            self.loops.renumbered(numbers),
+        )
 
 
 def made_for(config: Config, image_size: int) -> MadeFor:
@@ -133,6 +151,10 @@ def load_session(
         device: where the keyframes' tensors go; those of the map stay on the host, and
             `VoxelMap.from_tensors` takes them.
 
+    Returns:
+        The session with its segments numbered anew: the newest is -1, the one before -2. A stream
+        counts its own from 0 on.
+
     Raises:
         SessionError: no session, one of another version, damaged, or made for other weights,
             another update rule, image size or voxel size.
@@ -159,17 +181,24 @@ def load_session(
             for i, (numbers, tensors) in enumerate(_divided(about["keyframes"], folder))
         ]
         stamps, poses = read_tum(folder / _TRAJECTORY)
-        for name, found in (("voxels", len(map_tensors["key"])), ("poses", len(stamps))):
-            if about[name] != found:
-                raise ValueError(f"{about[name]} {name} expected, {found} found")
-        map_tensors["segment"].fill_(SESSION_SEGMENT)
+        loops, path_segments = read_graph(folder / _GRAPH)
+        for name, expected, found in (
+            ("voxels", about["voxels"], len(map_tensors["key"])),
+            ("poses", about["poses"], len(stamps)),
+            ("segments of poses", about["poses"], len(path_segments)),
+        ):
+            if expected != found:
+                raise ValueError(f"{expected} {name} expected, {found} found")
+        path = list(zip(stamps.tolist(), poses, strict=True))
+        saved = Session(keyframes, map_tensors, path, path_segments, loops)
+        segments = loops.graph.segments
+        return saved.renumbered({s: i - len(segments) for i, s in enumerate(segments)})
     except SessionError:
         raise
     except KeyError as error:
         raise SessionError(f"{folder}: damaged session: {error} is missing") from error
     except (OSError, TypeError, ValueError) as error:
         raise SessionError(f"{folder}: damaged session: {error}") from error
-    return Session(keyframes, map_tensors, list(zip(stamps.tolist(), poses, strict=True)))
 
 
 def _may_be_replaced(folder: Path) -> bool:
@@ -222,7 +251,7 @@ def _write(folder: Path, session: Session, owner: MadeFor) -> None:
     with TumWriter(folder / _TRAJECTORY) as file:
         for stamp_ns, T_map_camera in session.trajectory:
             file.append(stamp_ns, T_map_camera)
-    write_graph(folder / _GRAPH, session.graph, session.path_segments)
+    write_graph(folder / _GRAPH, session.loops, session.path_segments)
     about = {
         "format": FORMAT,
         "made_for": asdict(owner),
@@ -302,7 +331,7 @@ def _keyframe(
     }
     poses = {key: _pose(name, key, numbers[key]) for key in _POSES}
     return Keyframe(
-        **{key: numbers[key] for key in _NUMBERS} | {"segment": SESSION_SEGMENT},
+        **{key: numbers[key] for key in _NUMBERS},
         T_map_segment=poses["T_map_segment"],
         T_map_camera=poses["T_map_camera"],
         state=RecurrentState.from_tensors(state).to(device),

@@ -1,65 +1,85 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A session's pose graph as a file: nodes, edges, and the segment of each pose of the path."""
+"""What a session keeps of loops, as a file: the pose graph, and the segment of each path pose."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ttt3r_ros.pose_graph.acceptance import KnownAnswers
 from ttt3r_ros.pose_graph.graph import Edge, EdgeKind, End, PoseGraph
+from ttt3r_ros.pose_graph.memory import LoopMemory
 from ttt3r_ros.types import SessionError
 
 
-def write_graph(path: Path, graph: PoseGraph, path_segments: Sequence[int]) -> None:
-    """Write a graph; numbers are exact.
+def write_graph(path: Path, loops: LoopMemory, path_segments: Sequence[int]) -> None:
+    """Write what is known of loops; numbers are exact.
 
     Args:
         path: the file.
-        graph: it is not changed.
+        loops: it is not changed.
         path_segments: for each pose of the session's path, the node that it belongs to.
 
     Raises:
         OSError: it cannot be written.
     """
+    graph = loops.graph
     nodes = [
-        {"segment": segment, "T_map_segment": graph.pose(segment).tolist()}
+        {
+            "segment": segment,
+            "size": graph.size(segment),
+            "way_since": loops.way_since[segment],
+            "T_map_segment": graph.pose(segment).tolist(),
+        }
         for segment in graph.segments
     ]
     content = {
         "nodes": nodes,
         "edges": [_edge_as_json(edge) for edge in graph.edges],
         "path_segments": [int(segment) for segment in path_segments],
+        "known_answers": asdict(loops.known),
     }
     path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")
 
 
-def read_graph(path: Path) -> tuple[PoseGraph, list[int]]:
+def read_graph(path: Path) -> tuple[LoopMemory, list[int]]:
     """Read what `write_graph` has written.
 
     Returns:
-        The graph, each of whose nodes stands for one segment, and the nodes of the path's poses.
+        What is known of loops, and the nodes of the path's poses.
 
     Raises:
         SessionError: there is no such file, or it is damaged; the message names it.
     """
-    graph = PoseGraph()
+    graph, way_since = PoseGraph(), {}
     try:
         content = json.loads(path.read_text("utf-8"))
         for node in content["nodes"]:
-            graph.add_segment(node["segment"], np.array(node["T_map_segment"], np.float64))
+            pose = np.array(node["T_map_segment"], np.float64)
+            graph.add_segment(int(node["segment"]), pose, int(node["size"]))
+            way_since[int(node["segment"])] = _finite("way_since", node["way_since"])
         for edge in content["edges"]:
             graph.add_edge(_edge_of_json(edge))
         path_segments = [int(segment) for segment in content["path_segments"]]
+        answers = content["known_answers"]
+        known = KnownAnswers(tuple(map(tuple, answers["right"])), tuple(answers["wrong"]))
     except KeyError as error:
         raise SessionError(f"{path}: damaged: {error} is missing") from error
     except (OSError, TypeError, ValueError) as error:
         raise SessionError(f"{path}: damaged: {error}") from error
-    return graph, path_segments
+    return LoopMemory(graph, way_since, known), path_segments
+
+
+def _finite(name: str, value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError(f"{name}: must be finite, got {value}")
+    return float(value)
 
 
 def _edge_as_json(edge: Edge) -> dict[str, Any]:

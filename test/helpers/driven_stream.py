@@ -62,6 +62,7 @@ class Drive:
     asked: list[int] = field(default_factory=list)
     T_map_odom: Transform = field(default_factory=lambda: np.eye(4))
     T_odom_segment: Transform = field(default_factory=lambda: pose(0))
+    relocalized_in: int | None = None  # the next image
     _due: tuple[int, Answer] | None = None
 
     def attempts(
@@ -76,6 +77,20 @@ class Drive:
             T = known.T_map_camera @ found
             answers.append(Relocalization(known, None, None, 2.0, T, T, np.eye(4), evidence))
         return answers
+
+    def resume(self, closer: LoopCloser) -> None:
+        """Go on as another stream, which is back at the first place and recognizes it."""
+        memory = self.closer.memory()
+        count = len(memory.graph)
+        numbers = {segment: i - count for i, segment in enumerate(memory.graph.segments)}
+        closer.resume(memory.renumbered(numbers))
+        self.closer, self._due = closer, None
+        self.path = [(numbers[segment], T) for segment, T in self.path]
+        self.keyframes = [replace(k, segment=numbers[k.segment]) for k in self.keyframes]
+        known = self.keyframes[0]
+        T_map_last = known.T_map_camera @ inverse(self.truth[known.stamp_ns]) @ self.truth[-1]
+        self.T_map_odom = T_map_last @ inverse(self.odom[-1])
+        self.relocalized_in = known.segment
 
     def go(self, images: int) -> None:
         for _ in range(images):
@@ -105,7 +120,9 @@ class Drive:
             looks=image,
             T_map_odom=T_map_odom,
             begin=begin,
+            relocalized_in=self.relocalized_in,
         )
+        self.relocalized_in = None
         self.online.append(T_map_odom @ self.odom[-1])
         self.path.append((segment, self.online[-1]))
         query = self.closer.offer(self._view, self.keyframes)

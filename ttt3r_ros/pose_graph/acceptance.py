@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import NormalDist, fmean, median
 
 import numpy as np
@@ -31,15 +31,40 @@ _LEAST_CORRELATION, _MOST_CORRELATION = 0.75, 0.97  # bounds of the limits, agai
 _LEAST_DISAGREEMENT, _MOST_DISAGREEMENT = 0.08, 0.3
 
 
+@dataclass(frozen=True, slots=True)
+class KnownAnswers:
+    """What was seen of answers whose truth was known, the oldest first; a session keeps it."""
+
+    # Of right ones: disagreement, atanh of the correlation, and the squared error in variances.
+    right: tuple[tuple[float, float, float], ...] = ()
+    wrong: tuple[float, ...] = ()  # atanh of correlations
+
+    def __post_init__(self) -> None:
+        numbers = [*self.wrong, *(number for answer in self.right for number in answer)]
+        if not all(len(answer) == 3 for answer in self.right) or not np.isfinite(numbers).all():
+            raise ValueError(f"answers: expected finite numbers, 3 of each right one, got {self}")
+
+
 class Acceptance:
     """The limits of a stream."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
-        """Start with limits that are not the stream's own yet."""
+    def __init__(self, limits: Limits | None = None, known: KnownAnswers | None = None) -> None:
+        """Start with limits that are not the stream's own yet.
+
+        Args:
+            limits: these.
+            known: what an earlier stream has seen in the same place with the same weights.
+        """
+        known = known or KnownAnswers()
         self._first = limits or Limits()
-        self._right = deque[tuple[float, float]](maxlen=_KEPT)  # disagreement, atanh of correlation
-        self._errors = deque[float](maxlen=_KEPT)  # of right answers, squared, in variances
-        self._wrong = deque[float](maxlen=_KEPT)  # atanh of correlations
+        # As in `KnownAnswers`.
+        self._right = deque[tuple[float, float, float]](known.right, maxlen=_KEPT)
+        self._wrong = deque[float](known.wrong, maxlen=_KEPT)
+
+    @property
+    def known(self) -> KnownAnswers:
+        """What was seen, of the last answers of each kind."""
+        return KnownAnswers(tuple(self._right), tuple(self._wrong))
 
     @property
     def samples(self) -> tuple[int, int]:
@@ -55,8 +80,7 @@ class Acceptance:
         """
         if math.isfinite(evidence.disagreement) and math.isfinite(squared_error):
             correlation = _straightened(evidence.photometric_correlation)
-            self._right.append((evidence.disagreement, correlation))
-            self._errors.append(squared_error)
+            self._right.append((evidence.disagreement, correlation, squared_error))
 
     def add_wrong(self, evidence: Evidence) -> None:
         """Take an answer that is known to be wrong."""
@@ -73,11 +97,11 @@ class Acceptance:
 
     def doubt(self) -> float:
         """How many times the usual errors this stream's answers have, at least 1."""
-        count = len(self._errors)
+        count = len(self._right)
         if not count:
             return 1.0
         share = count / (count + _PRIOR)
-        own = math.sqrt(median(self._errors) / _MEDIAN_SQUARED_ERROR)
+        own = math.sqrt(median(squared for *_, squared in self._right) / _MEDIAN_SQUARED_ERROR)
         return min(max(1.0, share * own + 1 - share), _MOST_DOUBT)
 
     def _least_correlation(self) -> float:
@@ -85,7 +109,7 @@ class Acceptance:
         count = min(self.samples)
         if not count:
             return self._first.min_photometric_correlation
-        right = median(photometric_correlation for _, photometric_correlation in self._right)
+        right = median(photometric_correlation for _, photometric_correlation, _ in self._right)
         wrong = _quantile(self._wrong, 1 - _WRONG_SHARE)
         own = math.tanh(wrong + _TOWARDS_RIGHT * (right - wrong))
         share = count / (count + _PRIOR)
@@ -97,7 +121,7 @@ class Acceptance:
         if not count:
             return self._first.max_disagreement
         share = count / (count + _PRIOR)
-        own = _DISAGREEMENT * median(disagreement for disagreement, _ in self._right)
+        own = _DISAGREEMENT * median(disagreement for disagreement, *_ in self._right)
         limit = share * own + (1 - share) * self._first.max_disagreement
         return min(max(limit, _LEAST_DISAGREEMENT), _MOST_DISAGREEMENT)
 

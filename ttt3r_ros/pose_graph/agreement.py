@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers that are not sure alone: believed if two keyframes put the camera in the same place.
+"""Which answers are believed: sure ones, and others if two keyframes agree on the camera's place.
 
 Wrong answers go to all kinds of places. Of 329 loops that were accepted so, or were sure alone, in
-simulated rooms 900104 to 900109 none was wrong; of such answers alone a tenth is.
+simulated rooms 900104 to 900109 none was wrong; of answers that are not sure alone a tenth is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -15,10 +15,36 @@ from ttt3r_ros.geometry import inverse, rotation_vector
 from ttt3r_ros.relocalization.keyframes import Keyframe
 from ttt3r_ros.relocalization.relocalize import Limits, Relocalization
 
-POSSIBLE = Limits(min_photometric_correlation=0.65, max_disagreement=0.3, min_share_seen=0.3)
-FARTHEST = 1.0  # share of the depth between two views
+_POSSIBLE = Limits(min_photometric_correlation=0.65, max_disagreement=0.3, min_share_seen=0.3)
+# Shares of the depth between two views. Answers across more than the first, though they looked
+# alike, were as often wrong as right alone.
+_FARTHEST_ALONE, _FARTHEST = 0.6, 1.0
 _APART = 0.08  # shares of the depth, and radians; as much again for each depth of way between
 _MOST_WAY = 6.0  # between two keyframes, of whose places the map is less sure beyond
+
+
+def believable(
+    answers: Sequence[Relocalization], limits: Limits, way_since: Mapping[int, float]
+) -> list[Relocalization]:
+    """Those answers about one image that are sure alone, or agree with another one.
+
+    Args:
+        answers: each of another keyframe.
+        limits: that sure ones have to meet.
+        way_since: how far the camera has gone since each keyframe's segment began.
+    """
+    possible = []
+    for answer in answers:
+        is_sure = answer.evidence.suffices(limits) and distance(answer) <= _FARTHEST_ALONE
+        is_possible = answer.evidence.suffices(_POSSIBLE) and distance(answer) <= _FARTHEST
+        if is_sure or is_possible:
+            possible.append((answer, is_sure))
+
+    def way_between(one: Keyframe, other: Keyframe) -> float:
+        return abs(way_since[one.segment] - way_since[other.segment])
+
+    agreed = {id(answer) for answer in agreeing([a for a, _ in possible], way_between)}
+    return [answer for answer, is_sure in possible if is_sure or id(answer) in agreed]
 
 
 def agreeing(

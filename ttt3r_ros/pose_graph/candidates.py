@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ttt3r_ros.config import LoopConfig
 from ttt3r_ros.geometry import Transform, inverse, rotation_vector
+from ttt3r_ros.pose_graph.memory import LONG_AGO
 from ttt3r_ros.relocalization.keyframes import Descriptor, Keyframe
 from ttt3r_ros.types import TrackedView
 
@@ -68,8 +69,8 @@ def choose(
 
 
 def _recent(way_since: Mapping[int, float]) -> set[int]:
-    """The newest segment and the one before."""
-    return set(list(way_since)[-2:])
+    """The newest segment and the one before, unless that is of an earlier stream."""
+    return {segment for segment in list(way_since)[-2:] if way_since[segment] < LONG_AGO}
 
 
 def _within(value: float, bounds: tuple[float, float]) -> bool:

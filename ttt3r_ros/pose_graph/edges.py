@@ -48,6 +48,21 @@ def boundary_edge(before: TrackedView, view: TrackedView) -> Edge:
     )
 
 
+def unknown_edge(graph: PoseGraph, first: int, second: int) -> Edge:
+    """Nobody knows how the camera came from one segment to another, as between two streams.
+
+    It says next to nothing and is never doubted, so the two belong to one piece of the graph
+    whatever becomes of the loops between them.
+
+    Args:
+        graph: in which both stand where the map has them.
+        first: a node.
+        second: another one.
+    """
+    T_first_second = inverse(graph.pose(first)) @ graph.pose(second)
+    return Edge(End(first), End(second), T_first_second, _UNKNOWN, EdgeKind.BOUNDARY)
+
+
 def loop_edge(
     graph: PoseGraph, view: TrackedView, found: Relocalization, doubt: float = 1.0
 ) -> Edge:

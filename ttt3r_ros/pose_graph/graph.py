@@ -85,11 +85,13 @@ class PoseGraph:
 
     Attributes:
         edges: all of them, the oldest first.
+        held: nodes that stand still, whatever is measured; beside them the first one does.
     """
 
     def __init__(self) -> None:
         """Start empty."""
         self.edges: list[Edge] = []
+        self.held: frozenset[int] = frozenset()
         self._poses: dict[int, Transform] = {}
         self._merged: dict[int, int] = {}  # segments that a node stands for
 
@@ -121,18 +123,20 @@ class PoseGraph:
         """How many segments a node stands for."""
         return self._merged[segment]
 
-    def add_segment(self, segment: int, T_map_segment: Transform) -> None:
-        """Add a node.
+    def add_segment(self, segment: int, T_map_segment: Transform, size: int = 1) -> None:
+        """Add a node that stands for so many segments.
 
         Raises:
-            ValueError: there is one with this number, or the pose is not finite.
+            ValueError: there is one with this number, the pose is not finite, or the size below 1.
         """
+        if size < 1:
+            raise ValueError(f"size: must be at least 1, got {size}")
         if segment in self._poses:
             raise ValueError(f"segment: {segment} is in the graph already")
         if T_map_segment.shape != (4, 4) or not np.isfinite(T_map_segment).all():
             raise ValueError(f"T_map_segment: expected finite [4, 4], got {T_map_segment}")
         self._poses[segment] = T_map_segment
-        self._merged[segment] = 1
+        self._merged[segment] = size
 
     @property
     def weights(self) -> npt.NDArray[np.float64]:
@@ -182,8 +186,21 @@ class PoseGraph:
         """Return a graph that can be solved while this one grows."""
         other = PoseGraph()
         other.edges = list(self.edges)
+        other.held = self.held
         other._poses = dict(self._poses)
         other._merged = dict(self._merged)
+        return other
+
+    def renumbered(self, numbers: Mapping[int, int]) -> PoseGraph:
+        """Return a graph that may move, with another number for each node."""
+        other = PoseGraph()
+        for segment, T_map_segment in self._poses.items():
+            other.add_segment(numbers[segment], T_map_segment, self._merged[segment])
+        for edge in self.edges:
+            first, second = (
+                replace(end, segment=numbers[end.segment]) for end in (edge.first, edge.second)
+            )
+            other.add_edge(replace(edge, first=first, second=second))
         return other
 
     def merge(self, most_nodes: int) -> dict[int, int]:
@@ -216,6 +233,8 @@ class PoseGraph:
     def _merge_pair(self, kept: int, lost: int) -> None:
         T_kept_lost = inverse(self._poses[kept]) @ self._poses.pop(lost)
         self._merged[kept] += self._merged.pop(lost)
+        if lost in self.held:
+            self.held = self.held - {lost} | {kept}
 
         def moved(end: End) -> End:
             if end.segment != lost:

@@ -20,7 +20,7 @@ from ttt3r_ros.config import LoopConfig
 from ttt3r_ros.geometry import Transform, inverse, orthonormal, rotation_vector
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.pose_graph.acceptance import Acceptance
-from ttt3r_ros.pose_graph.agreement import FARTHEST, POSSIBLE, agreeing, distance
+from ttt3r_ros.pose_graph.agreement import believable
 from ttt3r_ros.pose_graph.candidates import Choice, choose
 from ttt3r_ros.pose_graph.edges import (
     about_map_axes,
@@ -28,9 +28,11 @@ from ttt3r_ros.pose_graph.edges import (
     loop_edge,
     relocalized_edge,
     told_edge,
+    unknown_edge,
 )
 from ttt3r_ros.pose_graph.exchange import Answer, Correction, LoopCounts, Query
 from ttt3r_ros.pose_graph.graph import Edge, PoseGraph
+from ttt3r_ros.pose_graph.memory import LONG_AGO, LoopMemory
 from ttt3r_ros.pose_graph.robust import (
     Solved,
     camera_covariance,
@@ -51,9 +53,6 @@ _SETTLED_M, _SETTLED_RAD = 0.005, 0.002  # smaller corrections wait until they a
 _MERGED_AT_ONCE = 8  # that part of all segments
 _MOST_PENDING = 8  # loops that wait for a second one
 _MOST_DOUBTED = 50  # loops that are kept though they are not believed
-# Share of the depth between two views: answers across more, though they look alike, were as often
-# wrong as right.
-_FARTHEST = 0.6
 # Answers of known truth, as shares of the depth and in radians.
 _RIGHT = (0.1, 0.1)
 _WRONG = (0.3, 0.35)
@@ -77,6 +76,7 @@ class _Stream:
     seconds: float = 0.0  # that an answer takes, smoothed
     asking: Query | None = None  # that has no answer yet
     counts: LoopCounts = field(default_factory=LoopCounts)
+    is_held: bool = False  # what was there when this was set stands still
 
 
 class LoopCloser:
@@ -100,11 +100,29 @@ class LoopCloser:
         """Forget everything."""
         self._stream = _Stream()
 
-    def resume(self, segment: int) -> None:
-        """Begin with a map that is there already, as one rigid piece with this number."""
-        self.reset()
-        self._stream.graph.add_segment(segment, np.eye(4))
-        self._stream.way_at[segment] = -math.inf  # however long ago
+    def resume(self, memory: LoopMemory) -> None:
+        """Go on from an earlier stream, whose map is there already."""
+        self._stream = _Stream(
+            graph=memory.graph.copy(),
+            acceptance=Acceptance(known=memory.known),
+            way_at={s: -(memory.way_since[s] + LONG_AGO) for s in memory.graph.segments},
+        )
+
+    def memory(self) -> LoopMemory:
+        """Copy what it takes for another stream to go on from this one."""
+        stream = self._stream
+        return LoopMemory(stream.graph.copy(), self._way_since(), stream.acceptance.known)
+
+    def hold(self, is_held: bool) -> None:
+        """Let all segments that there are now stand still, or let all move; between two images.
+
+        Those that begin later move.
+        """
+        stream = self._stream
+        if is_held is not stream.is_held:
+            stream.is_held = is_held
+            stream.graph.held = frozenset(stream.graph.segments if is_held else ())
+            stream.asking, stream.pending = None, ()  # it was to move what shall not
 
     @property
     def graph(self) -> PoseGraph:
@@ -124,8 +142,8 @@ class LoopCloser:
             keyframes: what is remembered of places.
 
         Returns:
-            A question for `answer`, if the place is worth one; there is no other before `apply`
-            is called with its answer, or `withdraw`.
+            A question for `answer`, if loops are wanted and the place is worth one; there is no
+            other before `apply` is called with its answer, or `withdraw`.
         """
         stream = self._stream
         self._go_on(view)
@@ -135,9 +153,8 @@ class LoopCloser:
         stream.asked_at, stream.asked_way = stream.images, stream.way
         stream.asked_ns = view.stamp_ns
         stream.counts = replace(stream.counts, asked=stream.counts.asked + 1)
-        way_since = {segment: stream.way - at for segment, at in stream.way_at.items()}
         graph = stream.graph.copy()
-        stream.asking = Query(view, tuple(keyframes), way_since, graph, stream.pending)
+        stream.asking = Query(view, tuple(keyframes), self._way_since(), graph, stream.pending)
         return stream.asking
 
     def withdraw(self, query: Query) -> None:
@@ -189,7 +206,8 @@ class LoopCloser:
         asked = [answer for answer in answers if id(answer.keyframe) in old]
         self._calibrate(query, [answer for answer in answers if id(answer.keyframe) not in old])
         graph, doubt = query.graph, self._stream.acceptance.doubt()
-        believed = self._believed(query, asked)
+        limits = self._stream.acceptance.limits()
+        believed = believable(asked, limits, query.way_since)
         edges = [loop_edge(graph, query.view, answer, doubt) for answer in believed]
         loops = tuple(passing(graph, edges))
         solved, covariance = None, np.zeros((6, 6))
@@ -229,7 +247,7 @@ class LoopCloser:
             What moves, if anything; the caller moves it.
         """
         stream, graph = self._stream, self._stream.graph
-        if stream.last is None or not graph.loops:
+        if stream.last is None or not graph.loops or not self._config.enabled:
             return None
         solved = solve_robustly(graph)
         graph.believe(solved.weights)
@@ -251,6 +269,9 @@ class LoopCloser:
             calibrate=few or self._stream.counts.asked % _CALIBRATED_EVERY == 0,
         )
 
+    def _way_since(self) -> dict[int, float]:
+        return {segment: self._stream.way - at for segment, at in self._stream.way_at.items()}
+
     def _go_on(self, view: TrackedView) -> None:
         """Let the graph have the segment of an image."""
         stream, last = self._stream, self._stream.last
@@ -260,10 +281,13 @@ class LoopCloser:
             stream.way += float(np.linalg.norm(moved[:3, 3])) / self._depth_m(view) + turned
         graph = stream.graph
         if view.segment not in graph:
+            before = graph.segments[-1:]
             graph.add_segment(view.segment, view.T_map_odom @ view.T_odom_segment)
             stream.way_at[view.segment] = stream.way
             if last is not None:
                 graph.add_edge(boundary_edge(last, view))
+            elif before:  # of an earlier stream
+                graph.add_edge(unknown_edge(graph, before[0], view.segment))
             if view.relocalized_in is not None and view.relocalized_in in graph:
                 graph.add_edge(relocalized_edge(graph, view, view.relocalized_in))
         stream.last = view
@@ -277,7 +301,9 @@ class LoopCloser:
     def _is_worth_asking(self, view: TrackedView, keyframes: Sequence[Keyframe]) -> bool:
         stream, config = self._stream, self._config
         known_depth = math.isfinite(view.depth_m) and view.depth_m > 0
-        if stream.asking or not view.is_sure or not known_depth or not keyframes:
+        if not config.enabled or stream.asking or not view.is_sure:
+            return False
+        if not known_depth or not keyframes:
             return False
         if stream.images - stream.asked_at < config.every_images:
             return False
@@ -286,23 +312,6 @@ class LoopCloser:
         if self._every_image or stream.asked_ns is None:
             return True
         return (view.stamp_ns - stream.asked_ns) * 1e-9 >= stream.seconds / config.budget
-
-    def _believed(self, query: Query, asked: Sequence[Relocalization]) -> list[Relocalization]:
-        """Answers that are sure alone, and those that agree with another one."""
-        limits = self._stream.acceptance.limits()
-        sure = [a for a in asked if a.evidence.suffices(limits) and distance(a) <= _FARTHEST]
-        possible = [
-            a
-            for a in asked
-            if any(a is s for s in sure)
-            or (a.evidence.suffices(POSSIBLE) and distance(a) <= FARTHEST)
-        ]
-
-        def way_between(one: Keyframe, other: Keyframe) -> float:
-            return abs(query.way_since[one.segment] - query.way_since[other.segment])
-
-        agreed = agreeing(possible, way_between)
-        return [a for a in possible if any(a is b for b in (*sure, *agreed))]
 
     def _calibrate(self, query: Query, answers: Sequence[Relocalization]) -> None:
         """Learn from answers whose truth odometry knows."""

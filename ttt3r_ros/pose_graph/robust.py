@@ -70,13 +70,13 @@ def expected_errors(graph: PoseGraph, edges: Sequence[Edge]) -> list[tuple[Array
     """What new edges say against the graph [6], and the covariances [6, 6] that this has."""
     if not edges:
         return []
-    problem = LeastSquares(graph.segments, graph.edges)
+    problem = LeastSquares(graph.segments, graph.edges, held=graph.held)
     at = Estimate.of([graph.pose(segment) for segment in graph.segments])
     return problem.expected_errors(at, graph.weights, edges)
 
 
 def camera_covariance(graph: PoseGraph, camera: End) -> Array:
-    """How unsure a camera's pose in the map is, [6, 6] in its own axes; the first node is sure."""
+    """How unsure a camera's pose in the map is, [6, 6] in its axes; what stands still is sure."""
     first = End(graph.segments[0])
     if camera.segment == first.segment:
         return np.zeros((6, 6))
@@ -99,7 +99,7 @@ def solve_robustly(
         scale_sigma: as of `LeastSquares`.
         most_squared_error: of a loop that is believed, in variances.
     """
-    problem = LeastSquares(graph.segments, graph.edges, scale_sigma)
+    problem = LeastSquares(graph.segments, graph.edges, scale_sigma, graph.held)
     at = Estimate.of([graph.pose(segment) for segment in graph.segments])
     doubted = np.array([edge.kind is EdgeKind.LOOP for edge in graph.edges], bool)
     weights = np.ones(len(graph.edges))
@@ -128,7 +128,7 @@ def solve_again(graph: PoseGraph) -> Solved | None:
     Returns:
         None if a loop that is believed then disagrees: it has to be decided anew.
     """
-    problem = LeastSquares(graph.segments, graph.edges)
+    problem = LeastSquares(graph.segments, graph.edges, held=graph.held)
     at = Estimate.of([graph.pose(segment) for segment in graph.segments])
     weights = graph.weights
     solution = problem.solve(at, weights, _LAST_STEPS, least_change=1e-3)

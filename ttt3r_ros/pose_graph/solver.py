@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Least squares over a graph: Levenberg and Marquardt's steps on sparse normal equations.
 
-The first node of each connected piece stands still, for nothing says where a whole piece is. With
-scales, what a segment's own scale is worth is a measurement of each.
+Nodes that are held stand still. Of a connected piece without any the first one does, for nothing
+says where a whole piece is. With scales, what a segment's own scale is worth is a measurement of
+each.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +42,11 @@ class LeastSquares:
     """The edges of a graph, to be solved with one set of weights after another."""
 
     def __init__(
-        self, segments: Sequence[int], edges: Sequence[Edge], scale_sigma: float = math.inf
+        self,
+        segments: Sequence[int],
+        edges: Sequence[Edge],
+        scale_sigma: float = math.inf,
+        held: Collection[int] = (),
     ) -> None:
         """Stack the edges.
 
@@ -50,12 +55,14 @@ class LeastSquares:
             edges: between these.
             scale_sigma: standard deviation of the logarithm of what a segment's scale is wrong
                 by. Finite: scales are solved for too, Sim(3); infinite: they stay, SE(3).
+            held: segments that stand still.
         """
         self.row_of = {segment: row for row, segment in enumerate(segments)}
         self.edges = Edges(edges, self.row_of)
         self._with_scale = math.isfinite(scale_sigma)
         self._scale_weight = 1 / scale_sigma**2
-        unknowns = _unknowns(len(segments), self.edges, self._with_scale)
+        still = np.array([segment in held for segment in segments], bool)
+        unknowns = _unknowns(still, self.edges, self._with_scale)
         self._unknowns = unknowns  # [N, 6 or 7], -1 for what stays
         self._count = int(unknowns.max(initial=-1)) + 1
         self._pattern = _Pattern(
@@ -206,11 +213,17 @@ def _diagonal(system: csc_matrix) -> csc_matrix:
     return coo_matrix((diagonal, (every, every)), shape=system.shape).tocsc()
 
 
-def _unknowns(nodes: int, edges: Edges, with_scale: bool) -> _Rows:
-    """Numbers of the unknowns, [N, 6 or 7]; -1 for the pose of the first node of each piece."""
+def _unknowns(still: npt.NDArray[np.bool_], edges: Edges, with_scale: bool) -> _Rows:
+    """Numbers of the unknowns, [N, 6 or 7]; -1 for poses that stand still.
+
+    Those of nodes that are held, `still` [N], and of the first node of each piece without any.
+    """
+    nodes = len(still)
     links = coo_matrix((np.ones(len(edges)), (edges.first, edges.second)), shape=(nodes, nodes))
     _, piece = connected_components(links, directed=False)
-    _, fixed = np.unique(piece, return_index=True)
+    _, first = np.unique(piece, return_index=True)
+    fixed = still.copy()
+    fixed[first[~np.isin(piece[first], piece[still])]] = True
     free = np.ones((nodes, 7 if with_scale else 6), bool)
     free[fixed, :6] = False
     result = np.full(free.shape, -1, np.intp)

@@ -32,11 +32,14 @@ class Segment:
         """Whether it shares no image with the segment before, so that places are to be compared."""
         return self.boundary_reason != ""
 
-    def told(self) -> Segment:
-        """What goes on with the same state where somebody has said that the camera is."""
-        if not self.images:
-            return self
-        return replace(self, number=self.number + 1, boundary_reason="", begin_covariance=None)
+    def parted(self, begin_covariance: Covariance) -> Segment:
+        """What goes on with the same state, and may move apart from this one in the map."""
+        return replace(
+            self,
+            number=self.number + 1,
+            boundary_reason="",
+            begin_covariance=begin_covariance,
+        )
 
     def relocalized(self) -> None:
         """Note that it goes on from the state of a keyframe."""

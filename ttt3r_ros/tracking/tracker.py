@@ -155,17 +155,20 @@ class Tracker:
     def set_pose(self, T_map_camera: Transform, covariance: Covariance) -> None:
         """Take it from somebody where the last camera stands in the map; odom stays as it is.
 
-        A segment begins with the same state: what was seen before stays where it is in the map.
-
         Args:
             T_map_camera: [4, 4].
             covariance: [6, 6] of it.
         """
-        self._segment = self._segment.told()
+        self.part_segment()
         self._T_map_odom = orthonormal(T_map_camera @ inverse(self._T_odom_camera))
         self._uncertainty.map.set(T_map_camera, covariance)
-        self._uncertainty.begin_segment(self._T_odom_camera)
         self.places.end_search()
+
+    def part_segment(self) -> None:
+        """Let what was seen so far stay where it is in the map, wherever the camera moves there."""
+        if self._segment.images:
+            begin = self._uncertainty.begin_segment(self._T_odom_camera)
+            self._segment = self._segment.parted(begin)
 
     def check(self, frame: Frame) -> None:
         """Check that an image can be brought to the network's size; nothing else happens.
