@@ -6,13 +6,17 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from tolerant import TOLERANT
 from tracked_frames import CONFIG, frames
 
+from ttt3r_ros.config import with_values
+from ttt3r_ros.geometry import Intrinsics
 from ttt3r_ros.io.trajectory import read_tum
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.run import run
-from ttt3r_ros.types import Frame, MapMoves
+from ttt3r_ros.types import Frame, MapMoves, SessionError
 
+CAMERA = Intrinsics(100.0, 100.0, 63.5, 47.5, 128, 96)
 PATHS = ["trajectory.tum", "trajectory_online.tum"]
 
 
@@ -36,6 +40,21 @@ def test_a_run_writes_what_the_pipeline_says(tmp_path):
     np.testing.assert_allclose(depth_mm[usable] / 1000, z[usable], atol=0.00051)
     assert (summary.processed, summary.rejected, summary.segments) == (3, 0, 1)
     assert summary.map_points == len(twin.map)
+
+
+def test_a_session_is_written_if_it_is_wanted_and_the_next_run_goes_on_from_it(tmp_path):
+    images = [replace(frame, intrinsics=CAMERA) for frame in frames(6)]
+    first = Pipeline.from_config(with_values(CONFIG, TOLERANT))
+    run(images, first, tmp_path / "one", save_to_session=True)
+    session = tmp_path / "one" / "session"
+    second = Pipeline.from_config(with_values(CONFIG, {**TOLERANT, "session": str(session)}))
+    assert len(second.map) == len(first.map) and len(second.trajectory()) == 6
+
+
+def test_that_no_session_can_be_written_is_said_before_the_first_image(tmp_path):
+    (tmp_path / "session").write_text("mine")
+    with pytest.raises(SessionError, match="session: exists and is no session"):
+        run(iter(lambda: 1 / 0, None), Pipeline.from_config(CONFIG), tmp_path, save_to_session=True)
 
 
 def test_without_being_asked_no_depth_is_written(tmp_path):

@@ -20,7 +20,7 @@ from ttt3r_ros.cli_settings import (
     add_settings,
     file_and_flags,
 )
-from ttt3r_ros.config import Config, ConfigError, settings
+from ttt3r_ros.config import Config, ConfigError, settings, with_values
 from ttt3r_ros.simulation.scene_options import add_scene_arguments, scene_options
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
     add_evaluate(commands)
+    _add_merge(commands)
     _add_simulate(commands)
     _add_play(commands)
     _add_demo(commands)
@@ -88,11 +89,16 @@ def _add_run(commands: Any) -> None:
         help="process a bag or a folder of images",
         description="Process a rosbag2 or a folder of images without ROS. Writes trajectory.tum, "
         "as all loops have it, trajectory_online.tum, as a robot has it at the time, map.ply or "
-        "map.pcd and, with --depth, depth images.",
+        "map.pcd and, if they are wanted, depth images and a session.",
     )
     parser.set_defaults(command=_run)
     parser.add_argument("input", type=Path, help="rosbag2 (mcap or sqlite3) or folder of images")
     add_recording(parser)
+    parser.add_argument(
+        "--save-session",
+        action="store_true",
+        help="write OUTPUT/session too, as ~/save_session does: for --session and ttt3r merge",
+    )
     add_settings(parser)
 
 
@@ -128,7 +134,12 @@ def _run(args: argparse.Namespace) -> int:
         pipeline = Pipeline.from_config(config)
         images = tqdm(source, unit=" images", total=len(source))
         summary = run(
-            images, pipeline, args.output, depth_images=args.depth, map_format=args.map_format
+            images,
+            pipeline,
+            args.output,
+            depth_images=args.depth,
+            map_format=args.map_format,
+            save_to_session=args.save_session,
         )
     return _tell(source, summary, args.output)
 
@@ -143,6 +154,37 @@ def _tell(source: Source, summary: RunSummary, output: Path) -> int:
         f"{summary.segments} segments, {summary.map_points} points in the map; see {output}"
     )
     return 0 if summary.processed else 1
+
+
+def _add_merge(commands: Any) -> None:
+    parser = commands.add_parser(
+        "merge",
+        help="make one session of two of the same place",
+        description="Recognize places of session A in session B, as when a loop is closed, and "
+        "write one session of both in the map's frame of A. If nothing is recognized surely, or a "
+        "session is damaged or of other weights, nothing is written.",
+    )
+    parser.set_defaults(command=_merge)
+    parser.add_argument(
+        "first", type=Path, metavar="A", help="session: ~/save_session, ttt3r run --save-session"
+    )
+    parser.add_argument("second", type=Path, metavar="B", help="another one, of later images")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write")
+    add_settings(parser)
+
+
+def _merge(args: argparse.Namespace) -> int:
+    from ttt3r_ros.merge import merge
+
+    file, flags = file_and_flags(args)
+    config = with_values(with_values(Config(), file), flags)
+    merged = merge(args.first, args.second, args.output, config)
+    print(
+        f"{merged.loops} loops of {merged.images} images tie {args.second} to {args.first}; "
+        f"{merged.keyframes} keyframes, {merged.poses} poses, {merged.voxels} voxels in "
+        f"{args.output}"
+    )
+    return 0
 
 
 def _add_simulate(commands: Any) -> None:

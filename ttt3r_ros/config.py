@@ -338,8 +338,8 @@ class RecoveryConfig:
 
     keyframes: int = _setting(
         96,
-        "Maximum number of keyframes remembered for relocalization, 4 MB each with the "
-        "published networks; 0 switches relocalization off.",
+        "Maximum number of keyframes remembered for relocalization, 4 MB of the device and 0.6 MB "
+        "of the host each with the published networks; 0 switches relocalization off.",
         low=0,
     )
     candidates: int = _setting(

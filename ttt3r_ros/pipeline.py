@@ -19,7 +19,7 @@ from ttt3r_ros.mapping.insertion import insert_image
 from ttt3r_ros.mapping.voxel_map import VoxelMap
 from ttt3r_ros.pose_graph.exchange import Answer, Correction, Query, what_moves
 from ttt3r_ros.pose_graph.loop_closer import LoopCloser
-from ttt3r_ros.session import Session, load_session, made_for
+from ttt3r_ros.session import MAX_POSES, Session, load_session, made_for
 from ttt3r_ros.tracking.time_guard import StampStep, TimeGuard
 from ttt3r_ros.tracking.tracker import Tracker
 from ttt3r_ros.types import (
@@ -32,8 +32,6 @@ from ttt3r_ros.types import (
 )
 
 _log = logging.getLogger(__name__)
-
-_TRAJECTORY = 20_000  # poses kept at most
 
 
 class Pipeline:
@@ -66,7 +64,7 @@ class Pipeline:
         self._map_lock = threading.Lock()
         self._map_resets = 0  # of the tracker; images of before do not go into the map
         self.last_reset_reason = ""
-        self._trajectory = BoundedTrajectory(_TRAJECTORY)
+        self._trajectory = BoundedTrajectory(MAX_POSES)
         if config.session:
             self.map = self._resume(self.session_reader(config.session)(), config.session)
             self._map_resets = self._tracker.resets
@@ -308,7 +306,7 @@ class Pipeline:
         self._is_told = False
         self._moves.clear()
         self._lost = False
-        self._trajectory = BoundedTrajectory(_TRAJECTORY)
+        self._trajectory = BoundedTrajectory(MAX_POSES)
 
     def clock_jumped(self, now_ns: int) -> None:
         """Reset if the clock is now before the last image by `time.jump_back_s` or more.
@@ -337,7 +335,7 @@ class Pipeline:
 
     def _take(self, correction: Correction | None) -> None:
         """Move keyframes, path and camera, and let old segments become one."""
-        moves = what_moves(correction, self.loops.merge())
+        moves = what_moves(correction.T_by_segment if correction else {}, self.loops.merge())
         if moves.T_by_segment or moves.numbers:
             self._tracker.places.move(moves.T_by_segment, moves.numbers)
             self._trajectory.move(moves.T_by_segment, moves.numbers)

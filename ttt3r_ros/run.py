@@ -19,6 +19,7 @@ from ttt3r_ros.io.atomic import atomic_write
 from ttt3r_ros.io.point_cloud import CLOUD_WRITERS
 from ttt3r_ros.io.trajectory import BoundedTrajectory, TumWriter
 from ttt3r_ros.pipeline import Pipeline
+from ttt3r_ros.session import check_target, made_for, save_session
 from ttt3r_ros.types import (
     Frame,
     FrameRejected,
@@ -31,6 +32,7 @@ from ttt3r_ros.types import (
 _log = logging.getLogger(__name__)
 
 TRAJECTORY, ONLINE, MAP, DEPTH = "trajectory.tum", "trajectory_online.tum", "map", "depth"
+SESSION = "session"
 _MAX_DEPTH_MM = 65535
 
 
@@ -84,6 +86,7 @@ def run(
     *,
     depth_images: bool = False,
     map_format: str = "ply",
+    save_to_session: bool = False,
     on_result: Callable[[Frame, FrameResult], None] | None = None,
 ) -> RunSummary:
     """Process images and write trajectory, map and, if wanted, depth images.
@@ -91,7 +94,7 @@ def run(
     `trajectory_online.tum` (poses of the camera's optical frame in the map, as a robot has them at
     the time) and `depth/<stamp in ns>.png` (16 bits, millimetres, 0 is unknown) are written image
     by image. `trajectory.tum`, the same poses after all loops, and `map.ply` or `map.pcd` follow
-    at the end, also when the images end with an exception.
+    at the end, also when the images end with an exception; then `session`, if it is wanted.
 
     Args:
         frames: the images in order.
@@ -99,17 +102,21 @@ def run(
         output: the folder; made if it does not exist.
         depth_images: whether to write depth images.
         map_format: one of `mapping.export.CLOUD_WRITERS`.
+        save_to_session: whether to write a session that can be gone on from.
         on_result: is told of every image that was processed.
 
     Raises:
         ConfigError: a setting is for the node alone.
         OSError: a file cannot be written.
+        SessionError: there is none to be written, or something else is in its place.
     """
     if pipeline.config.scale_source == "odom":
         raise ConfigError("scale_source: odom is for the node, no odometry is read from recordings")
     output.mkdir(parents=True, exist_ok=True)
     if depth_images:
         (output / DEPTH).mkdir(exist_ok=True)
+    if save_to_session:
+        check_target(output / SESSION)
     (output / TRAJECTORY).unlink(missing_ok=True)  # of an earlier run
     summary, path = RunSummary(), FinalPath()
     try:
@@ -139,6 +146,9 @@ def run(
         cloud = pipeline.map.cloud(pipeline.config.map.min_hits)
         CLOUD_WRITERS[map_format](output / f"{MAP}.{map_format}", cloud.points, cloud.colours)
         summary.map_points = len(cloud.points)
+    if save_to_session:
+        owner = made_for(pipeline.config, pipeline.model.image_size)
+        save_session(output / SESSION, pipeline.session(), owner)
     return summary
 
 

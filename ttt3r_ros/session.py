@@ -29,15 +29,18 @@ from ttt3r_ros.io.atomic import sha256
 from ttt3r_ros.io.point_cloud import write_ply
 from ttt3r_ros.io.trajectory import TumWriter, read_tum
 from ttt3r_ros.loading import SHIPPED
-from ttt3r_ros.mapping.voxel_map import check_map_tensors
+from ttt3r_ros.mapping.voxels import check_map_tensors
 from ttt3r_ros.network.state import RecurrentState
 from ttt3r_ros.pose_graph.memory import LoopMemory
-from ttt3r_ros.relocalization.keyframes import Keyframe
+from ttt3r_ros.relocalization.keyframes import Keyframe, subsample
 from ttt3r_ros.session_graph import read_graph, write_graph
 from ttt3r_ros.types import SessionError
 
 FORMAT = "ttt3r_ros session 3"
 """The value of `format` in `session.json`."""
+
+MAX_POSES = 20_000
+"""Of a path, kept at most."""
 
 _ABOUT, _KEYFRAMES, _MAP = "session.json", "keyframes.safetensors", "map.safetensors"
 _CLOUD, _TRAJECTORY, _GRAPH = "map.ply", "trajectory.tum", "graph.json"
@@ -45,7 +48,7 @@ _STATE_PREFIX = "state."
 # float64 and int64 go into the JSON file: the values are few and exact there.
 _NUMBERS = ("stamp_ns", "segment", "scale", "median_confidence", "depth_m")
 _POSES = ("T_map_segment", "T_map_camera")
-_TENSORS = ("points", "confidence", "rgb", "descriptor")
+_TENSORS = ("points", "confidence", "rgb", "picture", "descriptor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +115,11 @@ def save_session(folder: str | Path, session: Session, owner: MadeFor) -> None:
         owner: what the states belong to.
 
     Raises:
-        SessionError: there is something else under that name, or a state is not finite.
+        SessionError: as `check_target`, or a state is not finite.
         OSError: it cannot be written; nothing is left behind.
     """
     folder = Path(folder).absolute()
-    if not folder.parent.is_dir():
-        raise SessionError(f"{folder}: the folder {folder.parent} does not exist")
-    if folder.is_symlink() or (folder.exists() and not _may_be_replaced(folder)):
-        raise SessionError(f"{folder}: exists and is no session; it is left as it is")
+    check_target(folder)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
@@ -132,6 +132,19 @@ def save_session(folder: str | Path, session: Session, owner: MadeFor) -> None:
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
+
+
+def check_target(folder: Path) -> None:
+    """Check that a session may be written under a name.
+
+    Raises:
+        SessionError: there is something else, or no folder that it could be in.
+    """
+    folder = folder.absolute()
+    if not folder.parent.is_dir():
+        raise SessionError(f"{folder}: the folder {folder.parent} does not exist")
+    if folder.is_symlink() or (folder.exists() and not _may_be_replaced(folder)):
+        raise SessionError(f"{folder}: exists and is no session; it is left as it is")
 
 
 def load_session(
@@ -317,6 +330,7 @@ def _keyframe(
     wanted["points"] = (torch.float16, (*size, 3))
     wanted["confidence"] = (torch.float16, size)
     wanted["rgb"] = (torch.uint8, (*size, 3))
+    wanted["picture"] = (torch.uint8, (*tensors["picture"].shape[:2], 3))
     wanted["descriptor"] = (torch.float32, tuple(tensors["descriptor"].shape[:1]))
     found = {k: (t.dtype, tuple(t.shape)) for k, t in tensors.items()}
     for key in sorted(found.keys() | wanted.keys()):
@@ -324,6 +338,8 @@ def _keyframe(
             raise ValueError(
                 f"{name}: {key}: expected {_words(wanted.get(key))}, got {_words(found.get(key))}"
             )
+    if tuple(subsample(tensors["picture"]).shape[:2]) != size:
+        raise ValueError(f"{name}: picture: {wanted['picture'][1]} does not go with rgb {size}")
     state = {
         key.removeprefix(_STATE_PREFIX): tensor
         for key, tensor in tensors.items()
@@ -338,6 +354,7 @@ def _keyframe(
         points=tensors["points"].to(device),
         confidence=tensors["confidence"].to(device),
         rgb=tensors["rgb"].numpy(),
+        picture=tensors["picture"].numpy(),
         descriptor=tensors["descriptor"].numpy(),
         intrinsics=intrinsics,
     )

@@ -44,6 +44,7 @@ def keyframe(segment: int, looks: int, T_map_camera: Transform | None = None) ->
         confidence=torch.ones(48, 64, dtype=torch.float16),
         rgb=np.zeros((48, 64, 3), np.uint8),
         intrinsics=LENS,
+        picture=np.zeros((96, 128, 3), np.uint8),
         median_confidence=2.0,
         depth_m=DEPTH_M,
         descriptor=descriptor(looks),

@@ -158,3 +158,26 @@ def test_segments_with_another_number_move_as_that_one():
         10.05,
         10.05,
     ]
+
+
+def test_a_map_that_is_taken_in_counts_as_if_its_images_had_come_after():
+    generator = torch.Generator().manual_seed(3)
+    images = [torch.rand(400, 3, generator=generator) for _ in range(6)]
+    whole, first, second = (VoxelMap(0.1, 10_000) for _ in range(3))
+    for i, points in enumerate(images):
+        for part in (whole, first if i < 3 else second):
+            part.insert(points, 255 * points, 1 + points[:, 0], segment=i // 3)
+    first.take_in(second)
+    assert (first.images, len(first)) == (whole.images, len(whole))
+    (found, expected) = (by_key(part) for part in (first, whole))
+    for name in ("key", "hits", "seen"):
+        assert torch.equal(found[name], expected[name]), name
+    for name in ("mean", "weight"):
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-4)
+    assert len(second) > 0 and second.images == 3  # as it was
+
+
+def by_key(voxels):
+    tensors = voxels.to_tensors()
+    order = tensors["key"].argsort()
+    return {name: tensors[name][order] for name in ("key", "mean", "weight", "hits", "seen")}

@@ -27,7 +27,13 @@ from ttt3r_ros.mapping.grouping import (
     weighted_mean,
 )
 from ttt3r_ros.mapping.voxel_table import SLOTS_PER_ROW, VoxelTable
-from ttt3r_ros.mapping.voxels import COLUMNS, Voxels, eviction_score, merge_within_segments
+from ttt3r_ros.mapping.voxels import (
+    COLUMNS,
+    Voxels,
+    check_map_tensors,
+    eviction_score,
+    merge_within_segments,
+)
 
 _CELL_BITS = 21  # of each axis in a key: 2^20 voxels to either side, 52 km at 5 cm
 _KEY_OFFSET = sum(1 << (_CELL_BITS - 1 + shift) for shift in (0, _CELL_BITS, 2 * _CELL_BITS))
@@ -196,6 +202,20 @@ class VoxelMap:
         turn = torch.arange(len(key), device=self._device) - first
         for now in range(int(turn.max()) + 1):
             self._merge(voxels[order[turn == now]])
+
+    def take_in(self, other: VoxelMap) -> None:
+        """Merge another map, as if its images had come after this one's.
+
+        Where they meet hits and weights add up, as where segments meet in `move`.
+
+        Args:
+            other: of the same voxel size, on the same device, with segments of other numbers. It
+                is not changed.
+        """
+        voxels = other._voxels[: other._count]
+        self._merge(replace(voxels, seen=voxels.seen + self._images))
+        self._images += other._images
+        self._revision += 1
 
     def relabel(self, numbers: Mapping[int, int]) -> None:
         """Let the voxels of some segments belong to others from now on, as given for each."""
@@ -374,26 +394,3 @@ class VoxelMap:
         self._table.renumber(last, holes)
         self._voxels[holes] = self._voxels[last]
         self._count = count
-
-
-def check_map_tensors(tensors: Mapping[str, Tensor]) -> None:
-    """Check that tensors can be those of a map, see `VoxelMap.to_tensors`.
-
-    Raises:
-        ValueError: an entry is missing, unknown, or of the wrong shape or type; the message names
-            it.
-    """
-    count = len(tensors["key"]) if "key" in tensors else 0
-    expected = {name: (dtype, (count, *shape)) for name, (dtype, shape) in COLUMNS.items()}
-    expected |= {"images": (torch.int64, ()), "voxel_size_m": (torch.float64, ())}
-    if tensors.keys() != expected.keys():
-        raise ValueError(f"map: expected {sorted(expected)}, got {sorted(tensors)}")
-    for name, (dtype, shape) in expected.items():
-        found = tensors[name]
-        if found.shape != shape or found.dtype != dtype:
-            raise ValueError(
-                f"{name}: expected {dtype} {list(shape)}, got {found.dtype} {list(found.shape)}"
-            )
-    key = tensors["key"]
-    if (key < 0).any() or (key.sort().values.diff() == 0).any():
-        raise ValueError("key: expected distinct numbers that are not negative")

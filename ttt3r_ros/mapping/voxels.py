@@ -6,6 +6,7 @@ Which voxel a point belongs to, and which voxels are kept, is the map's business
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import torch
@@ -120,6 +121,29 @@ def merge_within_segments(voxels: Voxels) -> Voxels:
         seen=most(voxels.seen),
         segment=most(voxels.segment),
     )
+
+
+def check_map_tensors(tensors: Mapping[str, Tensor]) -> None:
+    """Check that tensors can be those of a map, see `VoxelMap.to_tensors`.
+
+    Raises:
+        ValueError: an entry is missing, unknown, or of the wrong shape or type; the message names
+            it.
+    """
+    count = len(tensors["key"]) if "key" in tensors else 0
+    expected = {name: (dtype, (count, *shape)) for name, (dtype, shape) in COLUMNS.items()}
+    expected |= {"images": (torch.int64, ()), "voxel_size_m": (torch.float64, ())}
+    if tensors.keys() != expected.keys():
+        raise ValueError(f"map: expected {sorted(expected)}, got {sorted(tensors)}")
+    for name, (dtype, shape) in expected.items():
+        found = tensors[name]
+        if found.shape != shape or found.dtype != dtype:
+            raise ValueError(
+                f"{name}: expected {dtype} {list(shape)}, got {found.dtype} {list(found.shape)}"
+            )
+    key = tensors["key"]
+    if (key < 0).any() or (key.sort().values.diff() == 0).any():
+        raise ValueError("key: expected distinct numbers that are not negative")
 
 
 _HALF_AGE = 100  # images unseen that halve a voxel's score

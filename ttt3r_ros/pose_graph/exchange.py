@@ -71,13 +71,12 @@ class Correction:
     loops: tuple[Edge, ...]
 
 
-def what_moves(correction: Correction | None, numbers: Mapping[int, int]) -> MapMoves:
+def what_moves(T_by_segment: Mapping[int, Transform], numbers: Mapping[int, int]) -> MapMoves:
     """How the map moves; segments that stay, but for rounding, as the first one does, are left out.
 
     Args:
-        correction: None: nothing has its place elsewhere,
-        numbers: but segments may be known by other ones.
+        T_by_segment: [4, 4] from where things are to where they shall be.
+        numbers: other ones by which segments are known from then on.
     """
-    asked = correction.T_by_segment.items() if correction else ()
-    moving = {s: T for s, T in asked if np.abs(T - np.eye(4)).max() >= _STILL}
+    moving = {s: T for s, T in T_by_segment.items() if np.abs(T - np.eye(4)).max() >= _STILL}
     return MapMoves(moving, numbers)

@@ -163,6 +163,17 @@ class PoseGraph:
             raise ValueError(f"edge: expected two different nodes, got {first} and {second}")
         self.edges.append(edge)
 
+    def add(self, other: PoseGraph) -> None:
+        """Add all nodes and edges of another graph, which do not move.
+
+        Raises:
+            ValueError: both have a node of the same number.
+        """
+        for segment, T_map_segment in other._poses.items():
+            self.add_segment(segment, T_map_segment, other._merged[segment])
+        for edge in other.edges:
+            self.add_edge(edge)
+
     def remove_edges(self, gone: Iterable[Edge]) -> None:
         """Take out edges, by identity."""
         ids = {id(edge) for edge in gone}
