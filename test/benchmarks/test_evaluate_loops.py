@@ -39,7 +39,7 @@ def test_the_tables_have_every_path(room):
         "rooms": 1,
         "first_seed": SEED,
         "size": "128x96",
-        "plan": {"images": 24},
+        "plan": {"images": 24, "places": "one"},
         "checkpoint": {"name": "x", "sha256": "y"},
         "hardware": {"gpu": "", "cpu": "z", "threads": 1},
         "versions": {"torch": "1"},
