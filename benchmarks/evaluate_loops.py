@@ -3,12 +3,17 @@
 
     python benchmarks/evaluate_loops.py --rooms 20 --json loops.json
     python benchmarks/evaluate_loops.py --rooms 5 --images 2000
+    python benchmarks/evaluate_loops.py --images 900 --places alike
 
 A robot drives around in each room. One run says all: odometry never moves by loops, so that it is
-the path without them, and a second map takes the same points there. ATE is that after a rigid
+the path without them, and a second map takes the same points there. A third one takes them where
+the camera truly was: no loop can make a better map of these depths. ATE is that after a rigid
 alignment, beside that of a camera that rests. The first `--timed` images also go through a pipeline
 without loops, in turns with the other, for the time of a step. Rooms, images and weights are fixed,
 so the numbers can be had again, but for times.
+
+With `--places` of two rooms (see `places`) the robot is carried from one to the other and back. A
+loop or a relocalization between the two is wrong, and ATE is that of each stay on its own.
 """
 
 from __future__ import annotations
@@ -28,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the packa
 
 from benchmarks import harness
 from benchmarks.harness import Context, cell, mean, option, ratio, table
+from benchmarks.places import PLACES, stream
 from benchmarks.streams import RATE_HZ, Studio
 from ttt3r_ros.config import Config
 from ttt3r_ros.evaluation.loops import judge_loops, loop_metrics
@@ -39,14 +45,15 @@ from ttt3r_ros.evaluation.metrics.true_surface import (
     room_distance,
     surface_of_room,
 )
-from ttt3r_ros.geometry import Transform, inverse, orthonormal
+from ttt3r_ros.geometry import Transform, inverse
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.run import FinalPath
 from ttt3r_ros.types import Frame, FrameResult, TrackingState
 
 FIRST_SEED = 1_000_000  # rooms by which figures are reported; settings were chosen in 900104-900109
-WITHOUT, ONLINE, FINAL = "without loops", "online", "final"
+WITHOUT, ONLINE, FINAL, TRUE = "without loops", "online", "final", "true poses"
 _JUDGED_EVERY = 5  # images: for the true surface
+_RELOCALIZED = ("relocalized", "relocalized_wrong", "relocalized_wrong_believed")
 _WARM_UP = 20  # images whose time does not count
 _COUNTS = (
     "asked",
@@ -68,7 +75,8 @@ class Options:
 
     images: int = option(600, "of each room")
     timed: int = option(200, "that also go through a pipeline without loops; 0: no times")
-    with_map: int = option(1, "compare maps too: 1 or 0")
+    with_map: int = option(1, "compare maps too: 1 or 0; of one room only")
+    places: str = option("one", "where the robot drives", choices=PLACES)
 
 
 Numbers = dict[str, float]
@@ -82,7 +90,8 @@ class Drive:
         config = context.config
         off = replace(config, loop=replace(config.loop, enabled=False))
         self.pipeline = Pipeline(context.model, config)
-        self.plain = Pipeline(context.model, off)  # its map alone: it tracks nothing
+        # Their maps alone: they track nothing.
+        self.plain, self.true = Pipeline(context.model, off), Pipeline(context.model, off)
         self._timed = Pipeline(context.model, off)
         self._options = context.options
         self.path = FinalPath()
@@ -91,9 +100,10 @@ class Drive:
         self.without_ms: list[float] = []
         self.query_ms: list[float] = []
         self._images = 0
+        self._with_map = context.options.with_map and context.options.places == "one"
 
-    def take(self, frame: Frame) -> None:
-        """Process an image."""
+    def take(self, frame: Frame, T_world_camera: Transform) -> None:
+        """Process an image, whose true pose is told for the third map."""
         is_timed = self._images < self._options.timed
         self._images += 1
         if is_timed:
@@ -112,8 +122,10 @@ class Drive:
         self.path.take(result)
         if result.state is TrackingState.LOST:
             return
-        if self._options.with_map:
+        if self._with_map:
             self.plain.integrate(replace(result, T_map_odom=np.eye(4), moves=()))
+            T_world_odom = T_world_camera @ inverse(result.T_odom_camera)
+            self.true.integrate(replace(result, T_map_odom=T_world_odom, moves=()))
         nothing = torch.empty(0)
         self.results.append(replace(result, points=nothing, confidence=nothing))
 
@@ -133,33 +145,66 @@ def evaluate_rooms(context: Context[Options], seeds: Sequence[int]) -> list[Numb
 
 
 def _evaluate_room(context: Context[Options], seed: int) -> Numbers:
-    options = context.options
-    studio, samples = Studio(seed, context.model.image_size), SurfaceSamples()
-    drive, truth = Drive(context), {}
-    for number, shot in enumerate(studio.film(options.images)):
-        stamp_ns = round((1 + number) * 1e9 / RATE_HZ)
-        truth[stamp_ns] = orthonormal(shot.T_world_camera[0].numpy())
-        if options.with_map and number % _JUDGED_EVERY == 0:
-            depth_m = shot.depth_m[0].double().numpy()
-            samples.add(depth_points(depth_m, studio.lens, truth[stamp_ns]))
-        drive.take(Frame(stamp_ns, shot.rgb[0].numpy(), studio.lens))
+    options, width = context.options, context.model.image_size
+    studio, samples = Studio(seed, width), SurfaceSamples()  # the first room, for its surface
+    drive, truth, room_of = Drive(context), {}, {}
+    for number, seen in enumerate(stream(seed, width, options.images, options.places)):
+        truth[seen.stamp_ns], room_of[seen.stamp_ns] = seen.T_world_camera, seen.room
+        if number % _JUDGED_EVERY == 0:
+            samples.add(depth_points(seen.depth_m, studio.lens, seen.T_world_camera))
+        drive.take(Frame(seen.stamp_ns, seen.rgb, studio.lens), seen.T_world_camera)
     paths = drive.finish()
     true = [truth[result.stamp_ns] for result in drive.results]
-    places = np.array(true)[:, :3, 3]
-    numbers = {
-        "resting_m": float(np.sqrt(((places - places.mean(axis=0)) ** 2).sum(axis=1).mean()))
-    }
+    paths[TRUE] = true
+    stays = _stays([room_of[result.stamp_ns] for result in drive.results])
+    numbers = {"resting_m": _over(stays, [_resting_m(true[stay]) for stay in stays])}
     for kind, path in paths.items():
-        numbers[f"{kind} ate_m"] = _laid_on(path, true)[1]
+        errors = [_laid_on(path[stay], true[stay])[1] for stay in stays]
+        numbers[f"{kind} ate_m"] = _over(stays, errors)
     loops = drive.pipeline.loops
     judged = loop_metrics(loops.counts, judge_loops(loops.graph.loops, truth))
-    numbers |= {name: judged[name] for name in _COUNTS} | _times(drive)
-    if options.with_map:
-        for kind, pipeline in ((WITHOUT, drive.plain), (FINAL, drive.pipeline)):
+    numbers |= {name: judged[name] or 0 for name in _COUNTS} | _times(drive)  # None: no loops
+    numbers |= _relocalizations(drive, room_of)
+    if options.with_map and options.places == "one":
+        maps = {WITHOUT: drive.plain, FINAL: drive.pipeline, TRUE: drive.true}
+        for kind, pipeline in maps.items():
             T = _laid_on(paths[kind], true)[0]
             points = pipeline.map.cloud().points.astype(np.float64) @ T[:3, :3].T + T[:3, 3]
             numbers |= _map_numbers(kind, points, studio, samples)
     return numbers
+
+
+def _stays(rooms: Sequence[int]) -> list[slice]:
+    """Images in a row in the same room."""
+    ends = [i + 1 for i in range(len(rooms) - 1) if rooms[i] != rooms[i + 1]] + [len(rooms)]
+    return [slice(begin, end) for begin, end in zip([0, *ends], ends, strict=False)]
+
+
+def _over(stays: Sequence[slice], errors_m: Sequence[float]) -> float:
+    """The root mean square over all images of errors [m] of each stay."""
+    images = [stay.stop - stay.start for stay in stays]
+    return float(np.sqrt(np.average(np.square(errors_m), weights=images)))
+
+
+def _resting_m(true: Sequence[Transform]) -> float:
+    places = np.array(true)[:, :3, 3]
+    return float(np.sqrt(((places - places.mean(axis=0)) ** 2).sum(axis=1).mean()))
+
+
+def _relocalizations(drive: Drive, room_of: dict[int, int]) -> Numbers:
+    """How many segments came back to a place after being lost, and how many to another room's."""
+    room_of_segment = {result.segment: room_of[result.stamp_ns] for result in drive.results}
+    found = [edge for edge in drive.pipeline.loops.graph.loops if edge.second.stamp_ns is None]
+    wrong = [
+        edge
+        for edge in found
+        if room_of_segment[edge.first.segment] != room_of_segment[edge.second.segment]
+    ]
+    return {
+        "relocalized": len(found),
+        "relocalized_wrong": len(wrong),
+        "relocalized_wrong_believed": sum(edge.is_believed for edge in wrong),
+    }
 
 
 def _laid_on(path: Sequence[Transform], true: Sequence[Transform]) -> tuple[Transform, float]:
@@ -211,13 +256,17 @@ def summarize(_: Context[Options], rooms: Sequence[Numbers]) -> dict[str, Any]:
                 for name in ("doubled", "f_score_5cm", "map_points")
             },
         }
-        for kind in (WITHOUT, ONLINE, FINAL)
+        for kind in (WITHOUT, ONLINE, FINAL, TRUE)
     }
     times = [f"{kind}_ms_{key}" for kind in ("with", "without") for key in ("p50", "mean", "p99")]
     return {
         "resting_m": mean(resting),
         "paths": paths,
-        "loops": {name: int(np.sum(of(name))) for name in _COUNTS},
+        "loops": {name: int(np.sum(of(name))) for name in (*_COUNTS, *_RELOCALIZED)},
+        "wrong_maps": sum(
+            any(room[name] for name in ("believed_wrong", "relocalized_wrong_believed"))
+            for room in rooms
+        ),
         "times": {name: mean(of(name)) for name in (*times, "query_ms")},
         "by_room": list(rooms),
     }
@@ -230,8 +279,8 @@ def markdown(report: dict[str, Any]) -> list[str]:
             kind,
             cell(row["ate_m"], 3),
             cell(row["share"], 3),
-            "-" if kind == WITHOUT else cell(row["less_m"], 3),
-            "-" if kind == WITHOUT else f"{row['better']} of {report['rooms']}",
+            cell(row["less_m"], 3) if kind in (ONLINE, FINAL) else "-",
+            f"{row['better']} of {report['rooms']}" if kind in (ONLINE, FINAL) else "-",
             cell(row["doubled"], 3),
             cell(row["f_score_5cm"], 3),
             cell(row["map_points"], 0),
@@ -255,7 +304,9 @@ def markdown(report: dict[str, Any]) -> list[str]:
         f"{report['rooms']} rooms, seeds from {report['first_seed']}, {plan['images']} images of "
         f"{report['size']} at {RATE_HZ:g} Hz; a resting camera has {cell(report['resting_m'], 3)} "
         f"m. A question every {loop.every_images} images at most, {loop.candidates} keyframes, "
-        f"takes {cell(times['query_ms'], 0)} ms. " + harness.made_with(report),
+        f"takes {cell(times['query_ms'], 0)} ms. Places: {plan['places']}; "
+        f"{report['wrong_maps']} maps believe a wrong loop or relocalization. "
+        + harness.made_with(report),
     ]
 
 

@@ -102,10 +102,11 @@ class Studio:
         """Render the images of these numbers [F] from poses [R, F, 4, 4], as `render`."""
         return self.render(poses, supersampling=supersampling)
 
-    def film(self, images: int, supersampling: int = 1) -> Iterator[Shot]:
-        """Yield so many images at `RATE_HZ`."""
-        for start in range(0, images, _RENDERED_AT_ONCE):
-            numbers = torch.arange(start, min(images, start + _RENDERED_AT_ONCE))
+    def film(self, images: int, supersampling: int = 1, *, first: int = 0) -> Iterator[Shot]:
+        """Yield so many images at `RATE_HZ`, from number `first` on."""
+        end = first + images
+        for start in range(first, end, _RENDERED_AT_ONCE):
+            numbers = torch.arange(start, min(end, start + _RENDERED_AT_ONCE))
             poses = self.path.pose(numbers.double() / RATE_HZ)
             rgb, depth_m = self.look(numbers, poses, supersampling)
             for i in range(len(numbers)):

@@ -27,7 +27,9 @@ def test_without_a_place_seen_again_all_paths_and_maps_are_alike(room):
     for name in ("ate_m", "doubled", "f_score_5cm", "map_points"):
         without = numbers[f"{subject.WITHOUT} {name}"]
         assert numbers[f"{subject.FINAL} {name}"] == pytest.approx(without, rel=1e-6)
-    assert numbers["final ate_m"] > 0 and numbers["online ate_m"] < 2 * numbers["resting_m"]
+    assert numbers["true poses ate_m"] < 1e-6 < numbers["final ate_m"]
+    assert numbers["true poses map_points"] > 0
+    assert numbers["online ate_m"] < 2 * numbers["resting_m"]
 
 
 def test_the_tables_have_every_path(room):
@@ -37,7 +39,7 @@ def test_the_tables_have_every_path(room):
         "rooms": 1,
         "first_seed": SEED,
         "size": "128x96",
-        "plan": {"images": 24},
+        "plan": {"images": 24, "places": "one"},
         "checkpoint": {"name": "x", "sha256": "y"},
         "hardware": {"gpu": "", "cpu": "z", "threads": 1},
         "versions": {"torch": "1"},
@@ -47,7 +49,7 @@ def test_the_tables_have_every_path(room):
         "commit": "abc",
     }
     text = "\n".join(subject.markdown(report))
-    for kind in (subject.WITHOUT, subject.ONLINE, subject.FINAL):
+    for kind in (subject.WITHOUT, subject.ONLINE, subject.FINAL, subject.TRUE):
         assert f"| {kind} |" in text
 
 

@@ -60,13 +60,16 @@ def wander(steps=40, error_m=0.0):
     return [transform(TURN, position) @ optical_extrinsics() for position in path]
 
 
-def result(estimated, true, *, depth=True, note="", views=0, depth_m=2.0, cloud=None):
-    collected = Collector()
-    for i, T in enumerate(estimated):
+def result(estimated, true, *, before=None, depth=True, note="", views=0, depth_m=2.0, cloud=None):
+    """What came of a demonstration; `before`: the poses before loops were closed, if any were."""
+    online = Collector()
+    for i, T in enumerate(before or estimated):
         heard = Heard(PERIOD_NS * i, T, TrackingState.TRACKING, 0, 0.5, 2.0, 1.0, 0.03)
-        collected.add(heard, i + 1)
+        online.add(heard, i + 1)
+    collected = online.with_poses({PERIOD_NS * i: T for i, T in enumerate(estimated)})
     comparison = compare(collected, Poses(true), "se3")
     metrics = {
+        "trajectory_online": before and compare(online, Poses(true), "se3").metrics,
         "note": note,
         "trajectory": comparison.metrics,
         "depth": None,
@@ -86,7 +89,7 @@ def result(estimated, true, *, depth=True, note="", views=0, depth_m=2.0, cloud=
     examples = [DepthExample(PERIOD_NS * i, *pictures) for i in range(views)]
     series = series_of(collected, comparison)
     report = SequenceReport("ttt3r_node", "live", metrics, series, examples)
-    return LiveResult(report, collected, comparison, cloud)
+    return LiveResult(report, online, collected, comparison, cloud)
 
 
 def said(of, what):
@@ -107,6 +110,17 @@ def test_the_position_error_is_a_share_of_that_of_a_camera_that_never_moves():
     assert said(crude, "ratio of the two") == pytest.approx(ate_m / resting_m, abs=0.01)
     # With the first cameras laid on each other, the first one's own error counts for all.
     assert said(crude, "frame of the first camera") > ate_m
+
+
+def test_both_paths_are_told_where_loops_were_closed():
+    mended = result(wander(error_m=0.1), wander(), before=wander(error_m=0.4), views=1)
+    was_m, is_m = said(mended, "that the robot had"), said(mended, "(ATE)")
+    assert 0 < 2 * is_m < was_m
+    picture = draw_picture(mended, "", voxel_m=0.05)
+    plain = draw_picture(result(wander(error_m=0.1), wander(), views=1), "", voxel_m=0.05)
+    for colour in (demo_picture.ONLINE, demo_picture.ESTIMATED, demo_picture.TRUE):
+        assert (picture == colour).all(axis=2).sum() > 100
+    assert not (plain == demo_picture.ONLINE).all(axis=2).any()
 
 
 def test_a_camera_that_is_said_never_to_move_has_the_error_of_one_and_no_alignment():

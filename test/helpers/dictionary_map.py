@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -46,27 +47,31 @@ class DictionaryMap:
         self._merge(new)
 
     def move(self, T_by_segment) -> None:
-        moved = [self._take_moved(segment, T) for segment, T in T_by_segment.items()]
-        for new in moved:
-            self._merge(new)
+        moved = []
+        for segment, T in T_by_segment.items():
+            for cell in [c for c, v in self.voxels.items() if leader(v) == segment]:
+                voxel = self.voxels.pop(cell)
+                before = voxel["mean"][:3].copy()
+                voxel["mean"][:3] = T[:3, :3] @ before + T[:3, 3]
+                moved.append((cell_of(voxel["mean"][:3]), before, voxel))
+        cells = settle(moved)
+        for segment in T_by_segment:
+            groups: dict[tuple[int, ...], list[dict]] = {}
+            for cell, (_, _, voxel) in zip(cells, moved, strict=True):
+                if leader(voxel) == segment:
+                    groups.setdefault(cell, []).append(voxel)
+            self._merge({cell: self._as_one(group, segment) for cell, group in groups.items()})
 
-    def _take_moved(self, segment, T) -> dict:
-        groups: dict[tuple[int, ...], list[dict]] = {}
-        for cell in [c for c, v in self.voxels.items() if leader(v) == segment]:
-            voxel = self.voxels.pop(cell)
-            voxel["mean"][:3] = T[:3, :3] @ voxel["mean"][:3] + T[:3, 3]
-            groups.setdefault(cell_of(voxel["mean"][:3]), []).append(voxel)
-        new = {}
-        for cell, group in groups.items():
-            weights = [v["weight"] for v in group]
-            new[cell] = dict(
-                mean=np.average([v["mean"] for v in group], axis=0, weights=weights),
-                weight=max(weights),
-                votes={segment: max(v["votes"][segment] for v in group)},
-                hits=max(v["hits"] for v in group),
-                seen=max(v["seen"] for v in group),
-            )
-        return new
+    @staticmethod
+    def _as_one(group, segment) -> dict:
+        weights = [v["weight"] for v in group]
+        return dict(
+            mean=np.average([v["mean"] for v in group], axis=0, weights=weights),
+            weight=max(weights),
+            votes={segment: max(v["votes"][segment] for v in group)},
+            hits=max(v["hits"] for v in group),
+            seen=max(v["seen"] for v in group),
+        )
 
     def carve(self, depth, intrinsics, T_map_camera, margin=0.05) -> None:
         height, width = depth.shape
@@ -110,6 +115,40 @@ class DictionaryMap:
         if self.camera is None:
             return score
         return score / (1 + np.linalg.norm(voxel["mean"][:3] - self.camera) / (200 * SIZE))
+
+
+def settle(moved) -> list[tuple[int, ...]]:
+    """The cells of (cell, place before, voxel): neighbours that have met part again."""
+    keepers = {}
+    for cell, before, voxel in moved:
+        if cell not in keepers or voxel["weight"] > keepers[cell][1]["weight"]:
+            keepers[cell] = before, voxel
+    cells, waiting = [cell for cell, _, _ in moved], []
+    for i, (cell, before, voxel) in enumerate(moved):
+        keeper_before, keeper = keepers[cell]
+        was_near = np.linalg.norm(before - keeper_before) < 1.75 * SIZE
+        if was_near and np.linalg.norm((voxel["mean"] - keeper["mean"])[:3]) >= 0.5 * SIZE:
+            waiting.append((i, around(voxel["mean"][:3] / SIZE)))
+    taken = set(cells)
+    for turn in range(7):
+        wanted: dict[tuple[int, ...], list[int]] = {}
+        for i, choice in waiting:
+            wanted.setdefault(choice[turn], []).append(i)
+        for cell in wanted.keys() - taken:
+            cells[max(wanted[cell], key=lambda i: moved[i][2]["weight"])] = cell
+        taken |= wanted.keys()
+        waiting = [(i, choice) for i, choice in waiting if cells[i] == moved[i][0]]
+    return cells
+
+
+def around(place) -> list[tuple[int, ...]]:
+    """The seven cells next to a place's own on its side, the nearest first; in edges."""
+    own = np.floor(place)
+    side = np.where(place - own < 0.5, -1, 1)
+    steps = [np.array(step) for step in itertools.product((0, 1), repeat=3) if any(step)]
+    off = np.minimum(place - own, own + 1 - place)
+    steps.sort(key=lambda step: (step * off**2).sum())
+    return [tuple((own + step * side).astype(int).tolist()) for step in steps]
 
 
 def leader(voxel) -> int:

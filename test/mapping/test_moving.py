@@ -94,8 +94,40 @@ def test_voxels_of_one_segment_that_meet_do_not_get_more_hits():
     voxel_map = VoxelMap(SIZE, 1000)
     see(voxel_map, 0.05, segment=1)
     see(voxel_map, 0.15, segment=1, times=2)
-    voxel_map.move({1: np.diag([0.5, 0.5, 0.5, 1.0])})
+    voxel_map.move({1: np.diag([0.4, 0.4, 0.4, 1.0])})
     assert [len(voxel_map.cloud(hits).points) for hits in (1, 2, 3)] == [1, 1, 0]
+
+
+def test_a_surface_keeps_its_points_however_often_it_is_moved():
+    rng = np.random.default_rng(3)
+    u, v = np.meshgrid(np.arange(60), np.arange(60))
+    wall = np.stack((0.1 * u + 0.05, 0.1 * v + 0.05, np.full(u.shape, 0.05)), -1).reshape(-1, 3)
+    voxel_map = VoxelMap(SIZE, 10_000)
+    weights = rng.uniform(1, 2, len(wall)).astype(np.float32)
+    of_first = rng.permutation(len(wall)) < len(wall) // 2  # here and there
+    for segment, some in ((1, of_first), (2, ~of_first)):
+        image = wall[some].astype(np.float32), np.zeros((some.sum(), 3), int), weights[some]
+        insert(voxel_map, *image, segment=segment)
+    assert len(voxel_map) == 3600
+    for _ in range(20):
+        T = similarity(1.0, rng.normal(0, 0.05, 3))
+        voxel_map.move({1: T, 2: T})
+    assert len(voxel_map) > 0.95 * 3600
+
+
+def test_a_wall_that_stood_there_twice_becomes_one():
+    rng = np.random.default_rng(4)
+    u, v = np.meshgrid(np.arange(30), np.arange(30))
+    wall = np.stack((0.1 * u + 0.05, 0.1 * v + 0.05, np.full(u.shape, 0.05)), -1).reshape(-1, 3)
+    voxel_map = VoxelMap(SIZE, 10_000)
+    for segment, off in ((1, 0.0), (2, 0.5)):
+        points = (wall + np.array([0, 0, off])).astype(np.float32)
+        image = points, np.zeros(points.shape, int), rng.uniform(1, 2, len(wall)).astype(np.float32)
+        insert(voxel_map, *image, segment=segment)
+    assert len(voxel_map) == 1800
+    still = transform(np.eye(3), (0.02, 0.02, 0.0))
+    voxel_map.move({1: still, 2: transform(np.eye(3), (0.02, 0.02, -0.49))})
+    assert len(voxel_map) == 900
 
 
 def test_a_voxel_moves_with_the_segment_that_has_most_weight_in_it():

@@ -47,11 +47,11 @@ CAMERA = (
     *("--subscribers", "2", "--loop", "60"),
 )
 _FILES = {
-    "picture.png": "the map from above, both paths, some views with their depth",
+    "picture.png": "the map from above, the paths, some views with their depth",
     "report.md": "how many images, how fast, how near to the truth",
     "report.html": "the same with charts; report.json: all numbers",
     "map.ply": "the map, for MeshLab, CloudCompare or Blender",
-    "trajectory.tum": "where the camera was at which time",
+    "trajectory.tum": "where the camera was at which time, after all loops",
     "node.log": "what the node said; camera.log: what the camera said",
 }
 _START_S = 90.0  # at most, until the node takes images: weights are read from a slow disk
@@ -158,6 +158,8 @@ def _has_everything(client: LiveClient) -> bool:
         stamp_ns(client.last.header.stamp) == max(client.true_poses, default=-1)
         and len(client.poses) + lost == client.counts["processed"]
         and stamp_ns(client.cloud.header.stamp) == max(client.poses, default=-1)
+        and client.path is not None
+        and stamp_ns(client.path.header.stamp) == max(client.poses, default=-1)
     )
 
 

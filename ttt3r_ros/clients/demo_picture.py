@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ttt3r_ros.clients.demo_report import compared_poses, ratio
+from ttt3r_ros.clients.demo_report import compared_poses, online_poses, ratio
 from ttt3r_ros.clients.live_evaluation import LiveResult
 from ttt3r_ros.evaluation.map_view import (
     BACKGROUND,
@@ -27,6 +27,7 @@ from ttt3r_ros.io.depth_colours import colour_depth, depth_range
 Positions = npt.NDArray[np.float64]  # [M, 3] metres
 
 ESTIMATED: RGB = (255, 150, 30)
+ONLINE: RGB = (120, 150, 255)
 TRUE: RGB = (90, 230, 130)
 _PAGE: RGB = (50, 53, 62)
 _FAINT: RGB = (170, 175, 185)
@@ -84,13 +85,17 @@ def _draw_map(
     T_page_world = T_page_map @ inverse(result.comparison.T_truth_map)
     found = zip(result.collected.stamps_ns.tolist(), result.collected.poses, strict=True)
     places = {stamp: T[None, :3, 3] for stamp, T in found}
+    paths = [
+        (_moved(T_page_world, true[:, :3, 3]), TRUE, "true path, aligned"),
+        (_moved(T_page_map, poses[:, :3, 3]), ESTIMATED, "estimated path"),
+    ]
+    if result.report.metrics["trajectory_online"]:
+        before = online_poses(result)[:, :3, 3]
+        paths[1:1] = [(_moved(T_page_map, before), ONLINE, "as it was before loops were closed")]
     return draw_from_above(
         _moved(T_page_map, points).astype(np.float32),
         colours,
-        [
-            (_moved(T_page_world, true[:, :3, 3]), TRUE, "true path, aligned"),
-            (_moved(T_page_map, poses[:, :3, 3]), ESTIMATED, "estimated path"),
-        ],
+        paths,
         size_px,
         marks=[
             (_moved(T_page_map, places[view.stamp_ns])[0], str(number))

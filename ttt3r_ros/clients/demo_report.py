@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ttt3r_ros.clients.live_evaluation import LiveResult
+from ttt3r_ros.evaluation.collector import Collector
 from ttt3r_ros.evaluation.report.render import sequence_text
 from ttt3r_ros.geometry import inverse
 
@@ -17,9 +18,21 @@ Poses = npt.NDArray[np.float64]  # [N, 4, 4]
 
 
 def compared_poses(result: LiveResult) -> tuple[Poses, Poses]:
-    """Return the poses that have a true one, camera to map [N, 4, 4], and the true ones."""
+    """Return the poses that have a true one, camera to map [N, 4, 4], and the true ones.
+
+    They are those after all loops.
+    """
+    return _compared(result.collected, result)
+
+
+def online_poses(result: LiveResult) -> Poses:
+    """Return the poses that the robot had, of images with a true one, [N, 4, 4]."""
+    return _compared(result.online, result)[0]
+
+
+def _compared(collected: Collector, result: LiveResult) -> tuple[Poses, Poses]:
     true = result.comparison.true_poses
-    found = zip(result.collected.stamps_ns.tolist(), result.collected.poses, strict=True)
+    found = zip(collected.stamps_ns.tolist(), collected.poses, strict=True)
     pairs = [(T, true[stamp]) for stamp, T in found if stamp in true]
     poses, true_poses = np.reshape(pairs, (-1, 2, 4, 4)).swapaxes(0, 1)
     return poses, true_poses
@@ -53,6 +66,7 @@ def accuracy(result: LiveResult) -> dict[str, str]:
         "length of the true path": f"{path['path_length_m']:.2f} m",
         "length of the estimated path": f"{_length(poses[:, :3, 3]):.2f} m",
         "position error (ATE), RMSE after a rigid alignment": _metres(ate_m),
+        **_before_loops(result),
         "the same for a camera that never moves": _metres(resting_m),
         "ratio of the two (below 1 is better than not moving)": ratio(ate_m, resting_m),
         "position error, RMSE, in the frame of the first camera": _metres(first_m),
@@ -64,6 +78,17 @@ def accuracy(result: LiveResult) -> dict[str, str]:
             else "none: no depth was known"
         ),
         "pixels with a depth": known,
+    }
+
+
+def _before_loops(result: LiveResult) -> dict[str, str]:
+    path = result.report.metrics["trajectory_online"]
+    if not path:
+        return {}
+    return {
+        "the same for the poses that the robot had": _metres(
+            path["alignments"]["se3"]["ate_rmse_m"]
+        )
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped, TransformStamped
-from nav_msgs.msg import Odometry
+from nav_msgs.msg import Odometry, Path
 from rclpy.node import Node
 from rclpy.qos import (
     DurabilityPolicy,
@@ -85,7 +85,8 @@ class LiveClient(Node):
         counts: of images since the first one heard of, by the names of the status.
         last: status.
         first_heard_s, last_heard_s: when statuses came, on the monotonic clock.
-        poses: of the base in the map, by stamp.
+        poses: of the base in the map, by stamp, as the robot had them.
+        path: of the base in the map, as it is after all loops so far.
         true_poses: by stamp.
         base: where the camera is on the node's base frame.
         true_base: where it is on the frame that true poses are of.
@@ -127,6 +128,7 @@ class LiveClient(Node):
         self.poses: dict[int, Transform] = {}
         self.true_poses: dict[int, Transform] = {}
         self.base, self.true_base = Joint(), Joint()
+        self.path: Path | None = None
         self.cloud: PointCloud2 | None = None
         self._depth = depth
         depth.expects_truth = bool(true_depth)
@@ -135,6 +137,7 @@ class LiveClient(Node):
         subscribe(TrackingStatus, f"{node}/status", self._on_status, _EVERYTHING)
         subscribe(PoseWithCovarianceStamped, f"{node}/pose", self._on_pose, _EVERYTHING)
         subscribe(PointCloud2, f"{node}/cloud_map", self._on_map, _LATCHED)
+        subscribe(Path, f"{node}/path", self._on_path, _LATCHED)
         subscribe(DiagnosticArray, "/diagnostics", self._on_diagnostics, qos_profile_sensor_data)
         subscribe(Image, f"{node}/depth/image_rect", depth.add_estimated, _DEPTH_QUEUE)
         image = self.resolve_topic_name(image)
@@ -272,6 +275,9 @@ class LiveClient(Node):
 
     def _on_map(self, message: PointCloud2) -> None:
         self.cloud = message
+
+    def _on_path(self, message: Path) -> None:
+        self.path = message
 
     def _on_true_pose(self, message: PoseStamped | Odometry | TransformStamped) -> None:
         if isinstance(message, TransformStamped):

@@ -22,19 +22,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import rclpy
+from nav_msgs.msg import Path as PathMessage
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 
 from ttt3r_ros.clients.listening import interruption
 from ttt3r_ros.clients.live_client import LiveClient
 from ttt3r_ros.clients.live_depth import LiveDepth
-from ttt3r_ros.clients.reading import points_of
+from ttt3r_ros.clients.reading import points_of, transform_of
 from ttt3r_ros.evaluation import run_metadata
 from ttt3r_ros.evaluation.collector import Collector, Comparison, Heard, compare, series_of
 from ttt3r_ros.evaluation.evaluate import write_report
 from ttt3r_ros.evaluation.metrics.depth import DepthComparison
 from ttt3r_ros.evaluation.metrics_json import depth_metrics, quantiles_ms
 from ttt3r_ros.evaluation.report.data import SequenceReport
+from ttt3r_ros.geometry import Transform
 from ttt3r_ros.recordings.pose_track import PoseTrack
 from ttt3r_ros.recordings.recording import Poses, Stamps, Truth
 from ttt3r_ros.ros.conversions import stamp_ns
@@ -74,8 +76,9 @@ class LiveResult:
     """What came of listening."""
 
     report: SequenceReport
-    collected: Collector  # images since the last reset
-    comparison: Comparison  # of their poses with the truth
+    online: Collector  # images since the last reset, with the poses that the robot had
+    collected: Collector  # the same with those that they have after all loops
+    comparison: Comparison  # of these with the truth
     cloud: Cloud | None  # the map
 
 
@@ -232,8 +235,12 @@ def _result(
     request: LiveRequest,
     about: dict[str, Any],
 ) -> LiveResult:
-    collected, segments = _collect(client)
+    online, segments = _collect(client)
     truth = _LiveTruth(client)
+    collected, as_it_was = online, None
+    if client.last and client.last.loops_closed and client.path and client.path.poses:
+        collected = online.with_poses(_path_of(client.path, _T_base_camera(client)))
+        as_it_was = compare(online, truth, request.alignment).metrics
     comparison = compare(collected, truth, request.alignment)
     if comparison.metrics and comparison.metrics["poses"] < len(collected.poses):
         _log.warning(
@@ -248,6 +255,7 @@ def _result(
         "sequence": request.node,
         "configuration": "live",
         "trajectory": comparison.metrics,
+        "trajectory_online": as_it_was,
         "depth": found and depth_metrics(found),
         "map": None,
         "not_compared": {
@@ -283,13 +291,13 @@ def _result(
         cloud,
         comparison.T_truth_map,
     )
-    return LiveResult(report, collected, comparison, cloud)
+    return LiveResult(report, online, collected, comparison, cloud)
 
 
 def _collect(client: LiveClient) -> tuple[Collector, int]:
     """Return the images since the last reset, and the number of segments since the first."""
     collected, segments, segment = Collector(), 0, 0
-    T_base_camera = np.eye(4) if client.base.T is None else client.base.T
+    T_base_camera = _T_base_camera(client)
     for status in client.statuses:
         stamp, first = stamp_ns(status.header.stamp), status.images_since_reset == 1
         lost = status.state == TrackingState.LOST
@@ -309,6 +317,18 @@ def _collect(client: LiveClient) -> tuple[Collector, int]:
             segments += first or status.segment != segment or not segments
             segment = status.segment
     return collected, segments
+
+
+def _T_base_camera(client: LiveClient) -> Transform:
+    return np.eye(4) if client.base.T is None else client.base.T
+
+
+def _path_of(message: PathMessage, T_base_camera: Transform) -> dict[int, Transform]:
+    """Return poses of the camera in the map by stamp."""
+    return {
+        stamp_ns(pose.header.stamp): transform_of(pose.pose) @ T_base_camera
+        for pose in message.poses
+    }
 
 
 def _rate(client: LiveClient) -> float:

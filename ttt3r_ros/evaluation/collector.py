@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -79,6 +79,13 @@ class Collector:
         images = [
             image if image.T_map_camera is None else replace(image, T_map_camera=next(poses))
             for image in self.images
+        ]
+        return Collector(images, self.before_reset)
+
+    def with_poses(self, T_map_camera: Mapping[int, Transform]) -> Collector:
+        """Return the same images with the poses of their stamps, [4, 4], or none."""
+        images = [
+            replace(image, T_map_camera=T_map_camera.get(image.stamp_ns)) for image in self.images
         ]
         return Collector(images, self.before_reset)
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ttt3r_ros.geometry import Intrinsics, Transform, Vector
 from ttt3r_ros.mapping.carving import is_free_space
+from ttt3r_ros.mapping.cells import keys_apart, keys_of
 from ttt3r_ros.mapping.grouping import (
     check_similarity,
     group_equal,
@@ -35,8 +36,6 @@ from ttt3r_ros.mapping.voxels import (
     merge_within_segments,
 )
 
-_CELL_BITS = 21  # of each axis in a key: 2^20 voxels to either side, 52 km at 5 cm
-_KEY_OFFSET = sum(1 << (_CELL_BITS - 1 + shift) for shift in (0, _CELL_BITS, 2 * _CELL_BITS))
 _SAMPLED = 8  # voxels looked at for each one that is forgotten
 _LEAST_SAMPLE = 8192  # voxels: below this the calls cost more than the work
 _BATCHES = 256  # a full map makes room for 1/256 of itself at once, not for every newcomer
@@ -151,7 +150,7 @@ class VoxelMap:
         self._camera = self._camera if camera is None else camera
         # Columns in rows: everything below is faster along them than across.
         xyz = torch.stack(points.unbind(dim=1))
-        keys, inside = self._keys_of(xyz)
+        keys, inside = keys_of(xyz, self._voxel_size)
         inside &= (weights > 0) & (weights < math.inf)
         if not inside.all():
             rows = inside.nonzero()[:, 0]
@@ -313,15 +312,6 @@ class VoxelMap:
         result._append(voxels)
         return result
 
-    def _keys_of(self, xyz: Tensor) -> tuple[Tensor, Tensor]:
-        """Return keys [N] of points [3, N], and where they are any, bool [N]."""
-        x, y, z = torch.floor(xyz / self._voxel_size)
-        farthest = torch.maximum(torch.maximum(x.abs(), y.abs()), z.abs())
-        inside = farthest < 1 << (_CELL_BITS - 1)  # false for NaN too
-        # Each axis counts from -2^20: the offset is one number for all three.
-        key = (x.long() << 2 * _CELL_BITS) + (y.long() << _CELL_BITS) + z.long()
-        return key + _KEY_OFFSET, inside
-
     def _take(self, T_by_segment: Mapping[int, Transform]) -> Voxels:
         """Take the segments' voxels out of the map and return them as they shall be put back.
 
@@ -336,10 +326,14 @@ class VoxelMap:
         voxels, which = self._voxels[rows], number[place[rows]]
         self._remove(rows)
         points = transform_each(voxels.mean[:, :3], which, list(T_by_segment.values()))
-        keys, inside = self._keys_of(points.T)
+        keys, inside = keys_of(points.T, self._voxel_size)
         mean = torch.cat([points, voxels.mean[:, 3:]], dim=1)
-        moved = replace(voxels, key=keys, mean=mean)[inside.nonzero()[:, 0]]
-        moved = merge_within_segments(moved)
+        rows = inside.nonzero()[:, 0]
+        before = voxels.mean[rows, :3].T / self._voxel_size
+        moved = replace(voxels, key=keys, mean=mean)[rows]
+        cells = moved.mean[:, :3].T / self._voxel_size
+        keys = keys_apart(moved.key, cells, before, moved.weight)
+        moved = merge_within_segments(replace(moved, key=keys))
         place = torch.searchsorted(ordered, moved.segment)
         return moved[torch.argsort(number[place], stable=True)]
 
