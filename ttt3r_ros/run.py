@@ -185,6 +185,6 @@ def _write_depth(folder: Path, result: FrameResult, pipeline: Pipeline) -> None:
     config = pipeline.config
     usable = result.usable(config.confidence.min, config.depth.max_m)
     depth_mm = (1000 * result.points[..., 2]).where(usable, 0).round().clamp(max=_MAX_DEPTH_MM)
-    path = folder / f"{result.stamp_ns}.png"
-    if not cv2.imwrite(str(path), depth_mm.cpu().numpy().astype(np.uint16)):
-        raise OSError(f"{path}: cannot be written")
+    _, png = cv2.imencode(".png", depth_mm.cpu().numpy().astype(np.uint16))
+    with atomic_write(folder / f"{result.stamp_ns}.png") as unfinished:
+        unfinished.write_bytes(png.tobytes())

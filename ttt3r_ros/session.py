@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ttt3r_ros.config import Config
 from ttt3r_ros.geometry import Intrinsics, Transform
-from ttt3r_ros.io.atomic import sha256
+from ttt3r_ros.io.atomic import exchange, sha256
 from ttt3r_ros.io.point_cloud import write_ply
 from ttt3r_ros.io.trajectory import TumWriter, read_tum
 from ttt3r_ros.loading import SHIPPED
@@ -229,6 +229,9 @@ def _may_be_replaced(folder: Path) -> bool:
 
 def _put_in_place(unfinished: Path, folder: Path) -> None:
     """Rename; what was there goes when the new folder has its name."""
+    if folder.exists() and exchange(unfinished, folder):
+        shutil.rmtree(unfinished, ignore_errors=True)  # what was there
+        return
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     shutil.rmtree(old, ignore_errors=True)
     replaced = folder.exists()

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux, see renameat2(2)
 
 
 @contextmanager
@@ -39,6 +43,26 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             # A full disk's own error names no file, others the one beside.
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two files or folders that exist have each other's name, at once.
+
+    Returns:
+        False: the system, or the disk's file system, cannot; nothing has changed.
+
+    Raises:
+        OSError: it can, and did not; nothing has changed.
+    """
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
+        return False
+    raise OSError(number, os.strerror(number), str(one), None, str(other))
 
 
 def sha256(path: Path) -> str:
