@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How well two sessions of one room fit after `ttt3r merge`, and whether two rooms are told apart.
+"""How well sessions of one room fit: after `ttt3r merge`, and when one goes on from the other.
 
     python benchmarks/evaluate_merge.py --rooms 10 --json merge.json
 
 A robot drives around in each room. The first half of its images makes one session, the second half
 another one, whose map begins elsewhere. ATE and map of both are those after one rigid alignment
-each, "apart", and after one alignment of both together, "merged"; merged can at best be as good.
-A session of another room is merged with the first, too: that must not be done. Rooms, images and
-weights are fixed, so the numbers can be had again.
+each, "apart", and after one alignment of both together, "merged", or "gone on" where the second
+half was tracked by a stream that began with the first session. A session of another room is merged
+with the first, too: that must not be done. Rooms, images and weights are fixed, so the numbers can
+be had again.
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ from ttt3r_ros.geometry import Transform, inverse, orthonormal
 from ttt3r_ros.merge import merge_sessions
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.session import Session
-from ttt3r_ros.types import Frame
+from ttt3r_ros.types import Frame, TrackingState
 
 FIRST_SEED = 1_000_000  # rooms by which figures are reported
 _ANOTHER = 50_000  # seeds between a room and the other one
 _JUDGED_EVERY = 5  # images: for the true surface
-APART, MERGED = "apart", "merged"
+APART, MERGED, GONE_ON = KINDS = ("apart", "merged", "gone on")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +66,15 @@ class _Room:
         self.studio = Studio(seed, context.model.image_size)
         self.samples = SurfaceSamples()
         self.truth: dict[int, Transform] = {}
-        self.sessions: list[Session] = []
-        images = context.options.images
-        for number, shot in enumerate(self.studio.film(sessions * images)):
-            if number % images == 0:
-                pipeline = Pipeline(context.model, context.config)
+        self.frames: list[Frame] = []
+        for number, shot in enumerate(self.studio.film(sessions * context.options.images)):
             stamp_ns = round((1 + number) * 1e9 / RATE_HZ)
             self.truth[stamp_ns] = orthonormal(shot.T_world_camera[0].numpy())
             if number % _JUDGED_EVERY == 0:
                 depth_m = shot.depth_m[0].double().numpy()
                 points = depth_points(depth_m, self.studio.lens, self.truth[stamp_ns])
                 self.samples.add(points)
-            pipeline.process(Frame(stamp_ns, shot.rgb[0].numpy(), self.studio.lens))
-            if (number + 1) % images == 0:
-                pipeline.finish()
-                self.sessions.append(_read_back(pipeline.session()))
+            self.frames.append(Frame(stamp_ns, shot.rgb[0].numpy(), self.studio.lens))
 
     def laid(self, session: Session) -> tuple[np.ndarray, np.ndarray]:
         """Errors [N] of a session's path and points [M, 3] of its map, laid on the truth."""
@@ -106,6 +101,19 @@ class _Room:
         }
 
 
+def _session(
+    context: Context[Options], frames: Sequence[Frame], begin: Session | None = None
+) -> tuple[Session, int]:
+    """What a stream knows in the end, and how many of its images were not LOST."""
+    pipeline, tracked = Pipeline(context.model, context.config), 0
+    if begin:
+        pipeline.go_on_from(begin, "the first one")
+    for frame in frames:
+        tracked += pipeline.process(frame).state is not TrackingState.LOST
+    pipeline.finish()
+    return _read_back(pipeline.session()), tracked
+
+
 def _read_back(session: Session) -> Session:
     """As it is after it was saved and loaded."""
     segments = session.loops.graph.segments
@@ -121,11 +129,17 @@ def _evaluate_room(context: Context[Options], seed: int) -> Numbers:
     room, another = _Room(context, seed, 2), _Room(context, seed + _ANOTHER, 1)
     network, config = context.model.network, context.config
     began_s = time.perf_counter()
-    one, other = room.sessions
+    images = context.options.images
+    one, other = (
+        _session(context, part)[0] for part in (room.frames[:images], room.frames[images:])
+    )
+    third, _ = _session(context, another.frames)
+    went_on, tracked = _session(context, room.frames[images:], one)
     made = merge_sessions(one, other, network, config)
     seconds = time.perf_counter() - began_s
-    wrongly = merge_sessions(one, another.sessions[0], network, config)
-    numbers = room.numbers(APART, room.sessions)
+    wrongly = merge_sessions(one, third, network, config)
+    numbers = room.numbers(APART, (one, other)) | room.numbers(GONE_ON, [went_on])
+    numbers["tracked_share"] = tracked / images
     numbers |= {"is_merged": made is not None, "is_wrongly_merged": wrongly is not None}
     numbers["merge_s"] = seconds
     if made is not None:
@@ -149,11 +163,10 @@ def summarize(_: Context[Options], rooms: Sequence[Numbers]) -> dict[str, Any]:
 
     names = ("ate_m", "doubled", "f_score_5cm", "off_m", "map_points")
     return {
-        "kinds": {
-            kind: {name: mean(of(f"{kind} {name}")) for name in names} for kind in (APART, MERGED)
-        },
+        "kinds": {kind: {name: mean(of(f"{kind} {name}")) for name in names} for kind in KINDS},
         "merged": len(merged),
         "wrongly_merged": int(sum(room["is_wrongly_merged"] for room in rooms)),
+        "tracked_share": mean([room["tracked_share"] for room in rooms]),
         "loops": {name: int(sum(of(name))) for name in ("loops", "right", "wrong")},
         "merge_s": mean([room["merge_s"] for room in rooms]),
         "by_room": list(rooms),
@@ -184,7 +197,8 @@ def markdown(report: dict[str, Any]) -> list[str]:
         *lines,
         f"Two sessions of {report['plan']['images']} images of {report['size']} at {RATE_HZ:g} Hz "
         f"in each room, seeds from {report['first_seed']}; figures are means over merged ones. A "
-        f"merge takes {cell(report['merge_s'], 0)} s. " + harness.made_with(report),
+        f"merge takes {cell(report['merge_s'], 0)} s. Of images after the first session "
+        f"{cell(report['tracked_share'], 2)} were tracked. " + harness.made_with(report),
     ]
 
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from ttt3r_ros.geometry import Transform, inverse
 from ttt3r_ros.types import Covariance
 
-_LOOPS_PER_PAIR = 4  # kept between two nodes once they have taken in others
+_LOOPS_PER_PAIR = 4  # kept between two nodes by `thin_loops`
 
 
 class EdgeKind(Enum):
@@ -238,7 +238,7 @@ class PoseGraph:
             gone = {old: kept if new == lost else new for old, new in gone.items()}
             gone[lost] = kept
         if gone:
-            self._thin_loops()
+            self.thin_loops()
         return gone
 
     def _merge_pair(self, kept: int, lost: int) -> None:
@@ -261,8 +261,13 @@ class PoseGraph:
         )
         self.edges = [edge for edge in edges if edge.first.segment != edge.second.segment]
 
-    def _thin_loops(self) -> None:
-        surest = sorted(self.loops, key=lambda edge: float(np.trace(edge.covariance)))
+    def thin_loops(self) -> None:
+        """Keep a few loops between the same two nodes, of those that are believed the surest."""
+
+        def doubt(edge: Edge) -> tuple[bool, float]:
+            return not edge.is_believed, float(np.trace(edge.covariance))
+
+        surest = sorted(self.loops, key=doubt)
         counts: Counter[frozenset[int]] = Counter()
         gone = []
         for edge in surest:

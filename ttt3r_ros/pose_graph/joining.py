@@ -112,6 +112,8 @@ class Joiner:
         for edge in passing(graph, [found.edge for found in self._recognized()]):
             graph.add_edge(edge)
         self._solve()
+        graph.thin_loops()  # several keyframes of a segment say the same
+        self._solve()
         mine = set(self._first.loops.graph.segments)
         between = [
             edge
