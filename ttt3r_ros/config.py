@@ -492,8 +492,8 @@ class Config:
     )
     localization_only: bool = _setting(
         False,
-        "Track in the map as it is: nothing is inserted and no keyframe is kept, as "
-        "with a session whose place does not change.",
+        "Track in the map as it is: nothing is inserted, no keyframe is kept and loops correct "
+        "the camera alone, as with a session whose place does not change.",
         runtime=True,
     )
     motion_gate: float = _setting(

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from graph_examples import add_loops, loop, noise, spread, world
@@ -6,7 +8,7 @@ from graph_examples import add_loops, loop, noise, spread, world
 from ttt3r_ros.geometry import inverse
 from ttt3r_ros.pose_graph.graph import Edge, EdgeKind, End, PoseGraph
 from ttt3r_ros.pose_graph.residuals import Edges, Estimate
-from ttt3r_ros.pose_graph.robust import solve_robustly
+from ttt3r_ros.pose_graph.robust import camera_covariance, solve_robustly
 
 
 def camera_in_map(graph: PoseGraph, end: End) -> np.ndarray:
@@ -150,3 +152,71 @@ def test_of_many_loops_between_two_pieces_the_surest_stay() -> None:
 def test_merging_below_two_nodes_is_refused() -> None:
     with pytest.raises(ValueError, match="most_nodes"):
         world(0, segments=3).graph.merge(1)
+
+
+def test_of_loops_between_two_pieces_those_that_are_believed_stay_before_surer_ones() -> None:
+    of = world(0, segments=2)
+    for sure in range(1, 9):
+        edge = replace(loop(0, 1, np.eye(4)), covariance=spread(0.1 / sure, 0.1 / sure))
+        of.graph.add_edge(replace(edge, is_believed=sure <= 3))
+    of.graph.thin_loops()
+    traces = [np.trace(edge.covariance) for edge in of.graph.loops if edge.is_believed]
+    assert len(of.graph.loops) == 4 and len(traces) == 3
+
+
+@pytest.mark.parametrize("held", [{0}, {0, 1, 2, 3}, {7}, set(range(20))])
+def test_what_is_held_stays_exactly_and_the_rest_is_solved_around_it(held: set[int]) -> None:
+    of = world(3, segments=20, to_a_round=10)
+    add_loops(of, 3, true=12, false=0)
+    free = of.graph.copy()
+    of.graph.held = frozenset(held)
+    solved = solve_robustly(of.graph)
+    for segment in held:
+        np.testing.assert_allclose(solved.poses[segment], of.graph.pose(segment), atol=1e-12)
+    moved = [s for s in range(20) if np.abs(solved.poses[s] - of.graph.pose(s)).max() > 1e-3]
+    assert bool(moved) is (len(held) < 20) and not held & set(moved)
+    if len(held) == 1:  # the same shape, wherever it is held
+        (still,) = held
+        other = solve_robustly(free)
+        T = solved.poses[still] @ inverse(other.poses[still])
+        for segment in range(20):
+            expected = T @ other.poses[segment]
+            np.testing.assert_allclose(solved.poses[segment], expected, atol=1e-4)
+
+
+def test_between_what_is_held_nothing_is_uncertain() -> None:
+    of = world(3, segments=20, to_a_round=10)
+    of.graph.held = frozenset(range(10))
+    camera = End(9), End(15)
+    known, unknown = (camera_covariance(of.graph, end) for end in camera)
+    np.testing.assert_allclose(known, 0, atol=1e-12)
+    assert np.linalg.eigvalsh(unknown)[0] > 0
+    whole = of.graph.copy()
+    whole.held = frozenset()
+    assert np.trace(unknown) < np.trace(camera_covariance(whole, camera[1]))
+
+
+def test_a_piece_that_takes_in_what_is_held_is_held() -> None:
+    of = world(0, segments=8)
+    of.graph.held = frozenset({0, 1, 3})
+    gone = of.graph.merge(5)
+    assert of.graph.held <= set(of.graph.segments)
+    assert {gone.get(segment, segment) for segment in (0, 1, 3)} == of.graph.held
+
+
+def test_numbered_anew_and_beside_another_a_graph_says_the_same() -> None:
+    of, other = world(1, segments=6), world(2, segments=4)
+    of.graph.merge(5)
+    numbers = {segment: -10 + i for i, segment in enumerate(of.graph.segments)}
+    renumbered = of.graph.renumbered(numbers)
+    for old, new in numbers.items():
+        assert renumbered.size(new) == of.graph.size(old)
+        np.testing.assert_array_equal(renumbered.pose(new), of.graph.pose(old))
+    np.testing.assert_array_equal(
+        errors(renumbered, renumbered.edges), errors(of.graph, of.graph.edges)
+    )
+    renumbered.add(other.graph)
+    assert renumbered.segments == (*numbers.values(), 0, 1, 2, 3)
+    assert len(renumbered.edges) == len(of.graph.edges) + len(other.graph.edges)
+    with pytest.raises(ValueError, match="in the graph already"):
+        renumbered.add(other.graph)

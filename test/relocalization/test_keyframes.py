@@ -117,6 +117,25 @@ def test_a_keyframe_holds_a_small_copy_of_what_was_offered():
     assert float(lens.fy * y / z + lens.cy) == pytest.approx(10, abs=0.05)
 
 
+@pytest.mark.parametrize("size", [(96, 128), (384, 512), (144, 256)])
+def test_a_keyframe_has_the_picture_whole_and_its_lens(size):
+    height, width = size
+    lens = Intrinsics(100.0, 110.0, 30.0, 20.0, width, height)
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    view = offered(7) | {"rgb": picture, "intrinsics": lens}
+    view |= {"points": torch.ones(*size, 3), "confidence": torch.ones(size)}
+    store = KeyframeStore()
+    store.offer(**view)
+    keyframe = store.keyframes[0]
+    seen = picture.copy()
+    picture[:] = 0  # it may be part of a message
+    np.testing.assert_array_equal(keyframe.picture, seen)
+    np.testing.assert_array_equal(keyframe.rgb, subsample_picture(seen))
+    found = keyframe.picture_intrinsics
+    assert (found.width, found.height) == (width, height)
+    np.testing.assert_allclose(found.matrix(), lens.matrix(), atol=1e-9)
+
+
 def test_a_store_goes_on_from_keyframes_as_the_one_they_are_from():
     store, other = KeyframeStore(capacity=5), KeyframeStore(capacity=5)
     for number in range(7):
