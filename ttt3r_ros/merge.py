@@ -14,7 +14,7 @@ from ttt3r_ros.mapping.voxel_map import VoxelMap
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.pose_graph.exchange import what_moves
 from ttt3r_ros.pose_graph.graph import Edge
-from ttt3r_ros.pose_graph.joining import Joined, Joiner, Part
+from ttt3r_ros.pose_graph.joining import Joined, Joiner, Part, images_of
 from ttt3r_ros.pose_graph.memory import LoopMemory
 from ttt3r_ros.relocalization.keyframes import Keyframe, KeyframeStore
 from ttt3r_ros.session import (
@@ -78,7 +78,7 @@ def merge(first: Path, second: Path, output: Path, config: Config) -> MergeSumma
     save_session(output, session, owner)
     return MergeSummary(
         loops=len(between),
-        images=len({edge.second.stamp_ns for edge in between}),
+        images=images_of(between),
         keyframes=len(session.keyframes),
         poses=len(session.trajectory),
         voxels=len(session.map_tensors["key"]),

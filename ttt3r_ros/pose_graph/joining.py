@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ _MOST_TRIED = 32  # answers that are tried as what says where the second map lie
 # answers would spoil both maps, and where most are wrong some agree by chance.
 _LEAST_IMAGES, _LEAST_SHARE = 2, 0.5
 _T = TypeVar("_T")
+_Name: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,32 +101,27 @@ class Joiner:
         self._way_since = {segment: before + way for segment, way in ways} | self._way_since
         self._graph = first.loops.graph.copy()
         self._graph.add(second.loops.graph)
-        self._asked: set[tuple[int, int]] = set()  # stamps of an image and a keyframe
+        self._asked: set[tuple[_Name, _Name]] = set()  # images and keyframes
 
     def join(self) -> Joined | None:
         """Find out; None: too few places of the first map are recognized in the second."""
-        graph = self._placed(self._recognized())
+        found = self._recognized()
+        graph = self._placed(found)
         if graph is None:
             return None
         self._graph = graph
         self._solve()
-        for edge in passing(graph, [found.edge for found in self._recognized()]):
+        near = self._recognized()
+        for edge in passing(graph, [one.edge for one in near]):
             graph.add_edge(edge)
         self._solve()
+        if images_of(self._between()) < _enough([*found, *near]):
+            return None
         graph.thin_loops()  # several keyframes of a segment say the same
         self._solve()
-        mine = set(self._first.loops.graph.segments)
-        between = [
-            edge
-            for edge in graph.loops
-            if edge.is_believed
-            and (edge.first.segment in mine) is not (edge.second.segment in mine)
-        ]
-        if _images(between) < _LEAST_IMAGES:
-            return None
         loops = LoopMemory(graph, self._way_since, self._known)
         moves = {segment: self._move(segment) for segment in graph.segments}
-        return Joined(loops, moves, between)
+        return Joined(loops, moves, self._between())
 
     def _recognized(self) -> list[_Recognized]:
         """Ask about each image of the second map, with keyframes that were not asked yet."""
@@ -133,11 +129,11 @@ class Joiner:
         limits, doubt = self._acceptance.limits(), self._acceptance.doubt()
         result = []
         for image in map(self._where_it_is, self._second.keyframes):
-            new = [k for k in keyframes if (image.stamp_ns, k.stamp_ns) not in self._asked]
+            new = [k for k in keyframes if (_name(image), _name(k)) not in self._asked]
             view = self._view(image)
             ways = self._way_since
             chosen = choose(view, new, image.descriptor, ways, self._config, calibrate=False).old
-            self._asked |= {(image.stamp_ns, keyframe.stamp_ns) for keyframe in chosen}
+            self._asked |= {(_name(image), _name(keyframe)) for keyframe in chosen}
             answers = attempts_with(self._network, view.features, view.rgb, view.intrinsics, chosen)
             for answer in believable(answers, limits, ways):
                 edge = loop_edge(self._graph, view, answer, doubt)
@@ -146,8 +142,7 @@ class Joiner:
 
     def _placed(self, found: Sequence[_Recognized]) -> PoseGraph | None:
         """The graph of both where the second map lies where most answers say, with these."""
-        everyone = len({one.image.stamp_ns for one in found})
-        best, images = None, max(_LEAST_IMAGES, math.ceil(_LEAST_SHARE * everyone)) - 1
+        best, images = None, _enough(found) - 1
         surest = sorted(found, key=lambda one: -one.answer.evidence.photometric_correlation)
         for one in surest[:_MOST_TRIED]:
             graph = self._graph.copy()
@@ -160,12 +155,21 @@ class Joiner:
             graph.add_edge(unknown_edge(graph, *between))
             graph.add_edge(one.edge)
             agreeing = passing(graph, [other.edge for other in found if other is not one])
-            if _images([one.edge, *agreeing]) > images:
-                images = _images([one.edge, *agreeing])
+            if images_of([one.edge, *agreeing]) > images:
+                images = images_of([one.edge, *agreeing])
                 for edge in agreeing:
                     graph.add_edge(edge)
                 best = graph
         return best
+
+    def _between(self) -> list[Edge]:
+        """Loops between the two maps that are believed."""
+        mine = self._first.loops.graph
+        return [
+            edge
+            for edge in self._graph.loops
+            if edge.is_believed and edge.first.segment in mine and edge.second.segment not in mine
+        ]
 
     def _solve(self) -> None:
         solved = solve_robustly(self._graph)
@@ -203,9 +207,20 @@ class Joiner:
         )
 
 
-def _images(loops: Sequence[Edge]) -> int:
-    """How many images of the second map they are about."""
-    return len({edge.second.stamp_ns for edge in loops})
+def images_of(loops: Sequence[Edge]) -> int:
+    """How many images of the second map loops between two are about."""
+    return len({(edge.second.segment, edge.second.stamp_ns) for edge in loops})
+
+
+def _enough(found: Sequence[_Recognized]) -> int:
+    """How many images have to agree."""
+    everyone = images_of([one.edge for one in found])
+    return max(_LEAST_IMAGES, math.ceil(_LEAST_SHARE * everyone))
+
+
+def _name(keyframe: Keyframe) -> _Name:
+    """What no other one has, if the map is one of several streams whose stamps begin alike."""
+    return keyframe.segment, keyframe.stamp_ns
 
 
 def _by_turns(one: Sequence[_T], other: Sequence[_T]) -> Iterator[_T]:
