@@ -3,7 +3,7 @@
 
     one       a room
     other     a room, another one, and the first again
-    alike     the other has the same walls, wallpaper and furniture, but standing elsewhere
+    alike     the other has the same wallpaper, furniture and pictures, which are elsewhere
     mirrored  the other is the first in a mirror
 
 Between two rooms nothing is seen for some seconds. Each has a world of its own, far from the other.
@@ -17,10 +17,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from benchmarks.streams import RATE_HZ, Pictures, Studio
 from ttt3r_ros.geometry import Transform, orthonormal
 from ttt3r_ros.simulation import Rooms
+from ttt3r_ros.simulation.decals import SKIRTINGS, shown_once
 
 PLACES = ("one", "other", "alike", "mirrored")
 _CARRIED_S = 3.0
@@ -73,7 +75,7 @@ def stream(seed: int, width: int, images: int, places: str) -> Iterator[Seen]:
     else:
         second = {
             "other": Studio(other, width),
-            "alike": Studio(other, width, rooms=_turned_round(first.rooms)),
+            "alike": Studio(other, width, rooms=_rearranged(first.rooms)),
             "mirrored": Studio(other, width, rooms=first.rooms),
         }[places]
         visits = [_Room(first, 0), _Room(second, 1, places == "mirrored"), _Room(first, 0)]
@@ -87,15 +89,30 @@ def stream(seed: int, width: int, images: int, places: str) -> Iterator[Seen]:
         stamp_s += _CARRIED_S
 
 
-def _turned_round(rooms: Rooms) -> Rooms:
-    """The same walls, with the furniture and the lamp where a mirror would show them."""
-    y = torch.tensor([1.0, -1.0, 1.0])
-    low, high = rooms.free_low * y, rooms.free_high * y
+def _rearranged(rooms: Rooms) -> Rooms:
+    """The same walls, wallpaper, furniture and pictures, but standing and hanging elsewhere.
+
+    Furniture and lamp are where a mirror of x would show them, what is on the walls where one of y
+    would; nothing itself is mirrored.
+    """
+    x, y = torch.tensor([-1.0, 1.0, 1.0]), torch.tensor([1.0, -1.0, 1.0])
+    low, high = _ordered(rooms.decal_low * y, rooms.decal_high * y)
+    free_low, free_high = _ordered(rooms.free_low * x, rooms.free_high * x)
+    materials = rooms.materials.clone()
+    on_walls = slice(SKIRTINGS - low.shape[1], None)
+    materials[:, on_walls, 1:5] = shown_once(low, high, rooms.size / 2)
     return replace(
         rooms,
-        solid_centre=rooms.solid_centre * y,
+        solid_centre=rooms.solid_centre * x,
         solid_yaw=-rooms.solid_yaw,
-        light_m=rooms.light_m * y,
-        free_low=torch.minimum(low, high),
-        free_high=torch.maximum(low, high),
+        decal_low=low,
+        decal_high=high,
+        materials=materials,
+        light_m=rooms.light_m * x,
+        free_low=free_low,
+        free_high=free_high,
     )
+
+
+def _ordered(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.minimum(one, other), torch.maximum(one, other)

@@ -20,7 +20,7 @@ def rooms_of(places):
     if places == "other":
         return Studio(SEED + 500_000, WIDTH).rooms, back
     if places == "alike":
-        return subject._turned_round(first), back
+        return subject._rearranged(first), back
     return first, np.diag([1.0, -1.0, 1.0, 1.0]) @ back
 
 

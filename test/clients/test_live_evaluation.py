@@ -20,8 +20,9 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
+from nav_msgs.msg import Path as PathMessage
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from robot import PATIENCE_S, Robot, picture, stamp
+from robot import LATCHED, PATIENCE_S, Robot, picture, stamp
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from small_network import small_checkpoint
@@ -234,6 +235,40 @@ def test_counts_and_latency_are_those_of_the_images_that_were_heard_of(robot, tm
     assert metrics["runtime"]["latency_ms_p50"] == pytest.approx(70)
     assert metrics["runtime"]["step_ms_p99"] == pytest.approx(20)
     assert "images replaced by newer ones" in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.parametrize("loops", [0, 1])
+def test_where_loops_were_closed_the_path_counts_and_what_the_robot_had_stands_beside_it(
+    robot, tmp_path, loops
+):
+    speaker = Speaker(robot, base=MOUNT)
+    tree = robot.client.create_publisher(TFMessage, "/tf_static", LATCHED)
+    tree.publish(TFMessage(transforms=[transform_message(MOUNT, "base_link", "camera", stamp(0))]))
+    path = robot.client.create_publisher(PathMessage, "ttt3r_node/path", LATCHED)
+
+    def drive() -> None:
+        speaker.wait_for_listener()
+        message = PathMessage()
+        for index in range(IMAGES):
+            speaker.say(index, loops_closed=loops)
+            if index % 2 == 0:  # it is subsampled; here along x only half as far
+                T = np.diag([0.5, 1, 1, 1]) @ camera_at(index)
+                T[:3, :3] = camera_at(index)[:3, :3]
+                pose = PoseStamped(pose=pose_message(T @ inverse(MOUNT)))
+                pose.header.stamp = stamp(1.0 + 0.1 * index)
+                message.poses.append(pose)
+        path.publish(message)
+
+    metrics = listen(tmp_path, drive)
+    if loops:
+        assert metrics["trajectory"]["poses"] == IMAGES / 2 and ate_m(metrics) > 0.1
+        online = metrics["trajectory_online"]
+        assert online["poses"] == IMAGES
+        assert online["alignments"]["se3"]["ate_rmse_m"] == pytest.approx(0, abs=1e-6)
+        assert "as the robot had it" in (tmp_path / "report.md").read_text()
+    else:
+        assert metrics["trajectory_online"] is None
+        assert ate_m(metrics) == pytest.approx(0, abs=1e-6)
 
 
 def test_the_latency_by_another_clock_is_none(robot, tmp_path, caplog):

@@ -30,7 +30,9 @@ def keys_of(xyz: Tensor, voxel_size_m: float) -> tuple[Tensor, Tensor]:
     return key + _OFFSET, inside
 
 
-def keys_apart(keys: Tensor, cells: Tensor, before: Tensor, weight: Tensor) -> Tensor:
+def keys_apart(
+    keys: Tensor, cells: Tensor, before: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor]:
     """Give neighbours that have come to lie in the same cell cells of their own.
 
     A grid that is turned or shifted against itself has two of its points in some cells and none in
@@ -46,7 +48,7 @@ def keys_apart(keys: Tensor, cells: Tensor, before: Tensor, weight: Tensor) -> T
         weight: float [N], positive.
 
     Returns:
-        The keys [N], some of them still equal.
+        The keys [N], some of them still equal, and which these are, bool [N].
     """
     group, count = _group(keys)
     keeper = _heaviest(weight, group, count)[group]
@@ -58,15 +60,16 @@ def keys_apart(keys: Tensor, cells: Tensor, before: Tensor, weight: Tensor) -> T
     taken = torch.zeros(count, dtype=torch.bool, device=keys.device)
     taken[group[: len(keys)]] = True
     places = group[len(keys) :].view_as(wanted)
-    keys, waits = keys.clone(), torch.ones_like(rest, dtype=torch.bool)
+    keys, group = keys.clone(), group[: len(keys)].clone()
+    waits = torch.ones_like(rest, dtype=torch.bool)
     for key, place in zip(wanted, places, strict=True):
         free = (waits & ~taken[place]).nonzero()[:, 0]
         heaviest = _heaviest(weight[rest[free]], place[free], count)
         settled = free[heaviest[heaviest < len(free)]]
-        keys[rest[settled]] = key[settled]
+        keys[rest[settled]], group[rest[settled]] = key[settled], place[settled]
         taken[place[settled]] = True
         waits[settled] = False
-    return keys
+    return keys, torch.bincount(group, minlength=count)[group] > 1
 
 
 def _nearest_around(keys: Tensor, cells: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ keys the map already has is asked elsewhere (`voxel_table`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ttt3r_ros.geometry import Transform
 
+_ROUNDING = 1e-5  # of a rotation's entries
 _HASH_FACTOR = -7046029254386353131  # 2^64 / golden ratio as a signed integer (Knuth, TAOCP 6.4)
 
 
@@ -88,14 +89,19 @@ def transform_each(points: Tensor, which: Tensor, Ts: Sequence[Transform]) -> Te
     return moved.addcmul_(points[:, 2:], columns[:, 2][which])
 
 
-def check_similarity(segment: int, T: Transform) -> None:
-    """Raise a ValueError that names the segment if T is no [4, 4] rotation, scale, translation."""
-    if T.shape == (4, 4) and np.isfinite(T).all() and np.linalg.det(T[:3, :3]) > 0:
-        square = T[:3, :3] @ T[:3, :3].T  # the squared scale times the identity
-        scale = np.trace(square) / 3
-        if np.allclose(square / scale, np.eye(3), atol=1e-6) and (T[3] == (0, 0, 0, 1)).all():
-            return
-    raise ValueError(
-        f"T of segment {segment}: expected a rotation, scale and translation [4, 4], "
-        f"got {T.tolist()}"
-    )
+def check_similarities(T_by_segment: Mapping[int, Transform]) -> None:
+    """Raise a ValueError that names the first segment whose T is no similarity [4, 4]."""
+    wrong = [segment for segment, T in T_by_segment.items() if T.shape != (4, 4)]
+    if T_by_segment and not wrong:
+        Ts = np.array([*T_by_segment.values()])
+        linear = np.where(np.isfinite(Ts).all(axis=(1, 2), keepdims=True), Ts, 0.0)[:, :3, :3]
+        square = linear @ linear.transpose(0, 2, 1)  # the squared scale times the identity
+        scale = np.trace(square, axis1=1, axis2=2)[:, None, None] / 3
+        good = (np.abs(square - scale * np.eye(3)) <= _ROUNDING * scale).all(axis=(1, 2))
+        good &= (np.linalg.det(linear) > 0) & (Ts[:, 3] == (0, 0, 0, 1)).all(axis=1)
+        wrong = [segment for segment, fine in zip(T_by_segment, good, strict=True) if not fine]
+    for segment in wrong:
+        raise ValueError(
+            f"T of segment {segment}: expected a rotation, scale and translation [4, 4], "
+            f"got {T_by_segment[segment].tolist()}"
+        )

@@ -21,7 +21,7 @@ from ttt3r_ros.geometry import Intrinsics, Transform, Vector
 from ttt3r_ros.mapping.carving import is_free_space
 from ttt3r_ros.mapping.cells import keys_apart, keys_of
 from ttt3r_ros.mapping.grouping import (
-    check_similarity,
+    check_similarities,
     group_equal,
     group_sum,
     transform_each,
@@ -186,12 +186,12 @@ class VoxelMap:
         Raises:
             ValueError: a transform is none; nothing has moved.
         """
-        for segment, T in T_by_segment.items():
-            check_similarity(segment, T)
+        check_similarities(T_by_segment)
         if not T_by_segment:
             return
         self._revision += 1
-        voxels = self._take(T_by_segment)
+        alone, voxels = self._take(T_by_segment)
+        self._merge(alone)
         if not len(voxels.key):
             return
         # Those of several segments in one cell are merged one after the other.
@@ -312,10 +312,12 @@ class VoxelMap:
         result._append(voxels)
         return result
 
-    def _take(self, T_by_segment: Mapping[int, Transform]) -> Voxels:
+    def _take(self, T_by_segment: Mapping[int, Transform]) -> tuple[Voxels, Voxels]:
         """Take the segments' voxels out of the map and return them as they shall be put back.
 
-        They are in the order of the segments; one segment has one voxel in a cell.
+        Returns:
+            Those that have a cell for themselves, and those that share one with others. The latter
+            are in the order of the segments; one segment has one voxel in a cell.
         """
         segments = np.array(list(T_by_segment))
         ordered = torch.from_numpy(np.sort(segments)).to(self._device, torch.int32)
@@ -332,10 +334,12 @@ class VoxelMap:
         before = voxels.mean[rows, :3].T / self._voxel_size
         moved = replace(voxels, key=keys, mean=mean)[rows]
         cells = moved.mean[:, :3].T / self._voxel_size
-        keys = keys_apart(moved.key, cells, before, moved.weight)
-        moved = merge_within_segments(replace(moved, key=keys))
-        place = torch.searchsorted(ordered, moved.segment)
-        return moved[torch.argsort(number[place], stable=True)]
+        keys, are_shared = keys_apart(moved.key, cells, before, moved.weight)
+        moved = replace(moved, key=keys)
+        shared = merge_within_segments(moved[are_shared.nonzero()[:, 0]])
+        place = torch.searchsorted(ordered, shared.segment)
+        alone = moved[(~are_shared).nonzero()[:, 0]]
+        return alone, shared[torch.argsort(number[place], stable=True)]
 
     def _merge(self, new: Voxels, fading: bool = False) -> None:
         """Merge voxels [M] of distinct keys into those of the map, or append them.
@@ -380,8 +384,16 @@ class VoxelMap:
 
     def _remove(self, rows: Tensor) -> None:
         """Take distinct rows out; the last rows take their places."""
-        self._table.remove(rows)
         count = self._count - len(rows)
+        if count < len(rows):  # to begin anew with what stays takes less
+            stays = torch.ones(self._count, dtype=torch.bool, device=self._device)
+            stays[rows] = False
+            kept = self._voxels[stays.nonzero()[:, 0]]
+            self._count = 0
+            self._table.clear()
+            self._append(kept)
+            return
+        self._table.remove(rows)
         tail = torch.ones(len(rows), dtype=torch.bool, device=self._device)
         tail[rows[rows >= count] - count] = False
         last, holes = tail.nonzero()[:, 0] + count, rows[rows < count]
