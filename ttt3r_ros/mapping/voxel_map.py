@@ -205,11 +205,8 @@ class VoxelMap:
     def take_in(self, other: VoxelMap) -> None:
         """Merge another map, as if its images had come after this one's.
 
-        Where they meet hits and weights add up, as where segments meet in `move`.
-
         Args:
-            other: of the same voxel size, on the same device, with segments of other numbers. It
-                is not changed.
+            other: of the same voxel size and device, its segments of other numbers; it stays.
         """
         voxels = other._voxels[: other._count]
         self._merge(replace(voxels, seen=voxels.seen + self._images))
