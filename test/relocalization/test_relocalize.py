@@ -17,6 +17,8 @@ from ttt3r_ros.config import Config
 from ttt3r_ros.geometry import inverse
 from ttt3r_ros.loading import load_model
 from ttt3r_ros.mapping.voxel_map import VoxelMap
+from ttt3r_ros.pose_graph.graph import PoseGraph
+from ttt3r_ros.pose_graph.memory import LoopMemory
 from ttt3r_ros.relocalization import relocalize as subject
 from ttt3r_ros.relocalization.keyframes import KeyframeStore
 from ttt3r_ros.relocalization.relocalize import Evidence, Limits, attempts, relocalize, stacked
@@ -213,7 +215,11 @@ def test_a_place_is_found_the_same_after_a_restart_from_a_file(driven, tmp_path)
     model, studio, stores, _ = driven
     owner = MadeFor("ab" * 32, "ttt3r", 1.0, model.image_size)
     voxels = VoxelMap(0.05, 1000).to_tensors()
-    save_session(tmp_path / "flat", Session(stores[0].keyframes, voxels, []), owner)
+    graph = PoseGraph()
+    for segment in sorted({keyframe.segment for keyframe in stores[0].keyframes}):
+        graph.add_segment(segment, np.eye(4))
+    loops = LoopMemory(graph, dict.fromkeys(graph.segments, 0.0))
+    save_session(tmp_path / "flat", Session(stores[0].keyframes, voxels, [], [], loops), owner)
     loaded = load_session(tmp_path / "flat", owner, model.network.initial_state(), 0.05)
     again = KeyframeStore()
     again.restore(loaded.keyframes)
