@@ -36,7 +36,8 @@ class Query:
     keyframes: tuple[Keyframe, ...]
     way_since: Mapping[int, float]  # by segment, see `LoopCloser.way`
     graph: PoseGraph  # a copy
-    pending: tuple[Edge, ...]  # loops that wait for a second one
+    pending: tuple[Edge, ...]  # loops that would move the camera far, and wait for a second one
+    waiting: tuple[Edge, ...]  # loops that would tie pieces of the graph, see `confirmation`
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,8 +45,11 @@ class Answer:
     """What came of a question."""
 
     query: Query
-    loops: tuple[Edge, ...]  # of this question that passed the gate
+    # That passed the gate, those of this question first; others have waited for them.
+    loops: tuple[Edge, ...]
+    waiting: tuple[Edge, ...]  # from now on
     accepted: int
+    gated: int  # of these
     solved: Solved | None  # of the graph with the query's pending loops and these; None: no loops
     camera_covariance: Covariance  # [6, 6] of the image's pose then, in its own axes
     seconds: float  # that it took

@@ -22,6 +22,7 @@ from ttt3r_ros.geometry import Transform, inverse
 from ttt3r_ros.types import Covariance
 
 _LOOPS_PER_PAIR = 4  # kept between two nodes by `thin_loops`
+_VAGUE_RAD = 0.5  # standard deviation of an edge that does not say where a camera looks
 
 
 class EdgeKind(Enum):
@@ -110,6 +111,26 @@ class PoseGraph:
     def loops(self) -> list[Edge]:
         """Edges that may be doubted."""
         return [edge for edge in self.edges if edge.kind is EdgeKind.LOOP]
+
+    def pieces(self) -> dict[int, int]:
+        """For each node the oldest one of its piece, within which it is known what is where.
+
+        Edges that are not believed, or by which a camera may look anywhere, tie nothing together.
+        """
+        piece = {segment: segment for segment in self._poses}
+
+        def oldest(segment: int) -> int:
+            while piece[segment] != segment:
+                segment = piece[segment]
+            return segment
+
+        age = {segment: number for number, segment in enumerate(self._poses)}
+        for edge in self.edges:
+            if edge.is_believed and edge.covariance.diagonal()[3:].max() < _VAGUE_RAD**2:
+                ends = oldest(edge.first.segment), oldest(edge.second.segment)
+                first, second = sorted(ends, key=age.__getitem__)
+                piece[second] = first
+        return {segment: oldest(segment) for segment in piece}
 
     def pose(self, segment: int) -> Transform:
         """T_map_segment of a node.

@@ -22,6 +22,7 @@ from ttt3r_ros.network.model import Network
 from ttt3r_ros.pose_graph.acceptance import Acceptance
 from ttt3r_ros.pose_graph.agreement import believable
 from ttt3r_ros.pose_graph.candidates import Choice, choose
+from ttt3r_ros.pose_graph.confirmation import confirm
 from ttt3r_ros.pose_graph.edges import (
     about_map_axes,
     boundary_edge,
@@ -65,6 +66,7 @@ class _Stream:
     graph: PoseGraph = field(default_factory=PoseGraph)
     acceptance: Acceptance = field(default_factory=Acceptance)
     pending: tuple[Edge, ...] = ()
+    waiting: tuple[Edge, ...] = ()
     last: TrackedView | None = None
     depth_m: float = 1.0  # the last one known
     way: float = 0.0  # that the camera has gone: shares of the depth seen, and radians
@@ -122,7 +124,7 @@ class LoopCloser:
         if is_held is not stream.is_held:
             stream.is_held = is_held
             stream.graph.held = frozenset(stream.graph.segments if is_held else ())
-            stream.asking, stream.pending = None, ()  # it was to move what shall not
+            stream.asking, stream.pending, stream.waiting = None, (), ()  # of what shall not move
 
     @property
     def graph(self) -> PoseGraph:
@@ -154,7 +156,8 @@ class LoopCloser:
         stream.asked_ns = view.stamp_ns
         stream.counts = replace(stream.counts, asked=stream.counts.asked + 1)
         graph = stream.graph.copy()
-        stream.asking = Query(view, tuple(keyframes), self._way_since(), graph, stream.pending)
+        waits = stream.pending, stream.waiting
+        stream.asking = Query(view, tuple(keyframes), self._way_since(), graph, *waits)
         return stream.asking
 
     def withdraw(self, query: Query) -> None:
@@ -185,7 +188,7 @@ class LoopCloser:
         merged = stream.graph.merge(max(2, most - most // _MERGED_AT_ONCE))
         for gone in merged:
             del stream.way_at[gone]
-        stream.pending = ()  # they may be of segments that are gone
+        stream.pending = stream.waiting = ()  # they may be of segments that are gone
         return merged
 
     def answer(self, query: Query) -> Answer:
@@ -194,22 +197,16 @@ class LoopCloser:
         Waits for the device twice, and not at all if there is nobody to ask.
         """
         began_s = time.perf_counter()
-        choice = self._choose(query)
-        answers = attempts_with(
-            self._network,
-            query.view.features,
-            query.view.rgb,
-            query.view.intrinsics,
-            [*choice.old, *choice.known, *choice.far],
-        )
+        choice, view = self._choose(query), query.view
+        tried = [*choice.old, *choice.known, *choice.far]
+        answers = attempts_with(self._network, view.features, view.rgb, view.intrinsics, tried)
         old = {id(keyframe) for keyframe in choice.old}
         asked = [answer for answer in answers if id(answer.keyframe) in old]
         self._calibrate(query, [answer for answer in answers if id(answer.keyframe) not in old])
         graph, doubt = query.graph, self._stream.acceptance.doubt()
-        limits = self._stream.acceptance.limits()
-        believed = believable(asked, limits, query.way_since)
-        edges = [loop_edge(graph, query.view, answer, doubt) for answer in believed]
-        loops = tuple(passing(graph, edges))
+        believed = believable(asked, self._stream.acceptance.limits(), query.way_since)
+        possible = passing(graph, [loop_edge(graph, view, answer, doubt) for answer in believed])
+        loops, waiting = confirm(graph, possible, query.waiting, view.depth_m)
         solved, covariance = None, np.zeros((6, 6))
         if loops:
             for edge in (*query.pending, *loops):
@@ -218,7 +215,9 @@ class LoopCloser:
             graph.believe(solved.weights)
             covariance = camera_covariance(graph, loops[0].second)
         seconds = time.perf_counter() - began_s
-        return Answer(query, loops, len(believed), solved, covariance, seconds)
+        gated = len(believed) - len(possible)
+        found = tuple(loops), tuple(waiting)
+        return Answer(query, *found, len(believed), gated, solved, covariance, seconds)
 
     def apply(self, answer: Answer) -> Correction | None:
         """Take an answer between two images.
@@ -236,8 +235,9 @@ class LoopCloser:
         stream.counts = replace(
             counts,
             accepted=counts.accepted + answer.accepted,
-            gated=counts.gated + answer.accepted - len(answer.loops),
+            gated=counts.gated + answer.gated,
         )
+        stream.waiting = answer.waiting
         return self._correct(answer, answer.solved) if answer.solved else None
 
     def finish(self) -> Correction | None:
@@ -335,8 +335,8 @@ class LoopCloser:
         T_newest = solved.poses[newest] @ inverse(graph.pose(newest))
         moved_m = _moved(T_newest, stream.last.T_map_camera)[0]
         new = query.graph.edges[-len(query.pending) - len(answer.loops) :]
-        of_this = any(edge.is_believed for edge in new[len(query.pending) :])
-        agreed = of_this and any(edge.is_believed for edge in new[: len(query.pending)])
+        images = {edge.second.stamp_ns for edge in new if edge.is_believed}
+        agreed = query.view.stamp_ns in images and len(images) > 1
         if moved_m > self._config.max_correction_m and not agreed:
             stream.pending = (*query.pending, *answer.loops)[-_MOST_PENDING:]
             return None
