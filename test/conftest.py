@@ -9,12 +9,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-import torch
+# What is computed here is too small to share: more threads make it slower, far slower on a busy
+# machine, where they spin while they wait for each other, and sums differ in their last bits with
+# the number of threads. Libraries read this when they are loaded, in programs that are started too.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+    os.environ[_name] = "1"
 
-# The networks here are too small to share: more threads make them slower, far slower on a busy
-# machine, and sums differ in their last bits with the number of threads.
-torch.set_num_threads(1)
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)  # also where a plugin of pytest has loaded it before
 
 # There is no wheel of launch. test_launch_files compares the launch files with the node even so.
 collect_ignore = [] if importlib.util.find_spec("launch_ros") else ["ros/test_launch.py"]
