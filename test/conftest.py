@@ -6,7 +6,7 @@ import importlib.util
 import itertools
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # What is computed here is too small to share: more threads make it slower, far slower on a busy
@@ -17,6 +17,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from preloaded import Server  # noqa: E402
 
 torch.set_num_threads(1)  # also where a plugin of pytest has loaded it before
 
@@ -47,6 +48,14 @@ def domain(monkeypatch) -> Iterator[int]:
             yield number
             return
     pytest.fail(f"all {DOMAINS} domains are in use")
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory) -> Iterator[Callable[..., list[str]]]:
+    """A function from words to what starts `python WORDS...` in a preloaded process."""
+    server = Server(tmp_path_factory.mktemp("preloaded"))
+    yield server.command
+    server.stop()
 
 
 @pytest.fixture
