@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import importlib.util
 import itertools
 import os
@@ -30,6 +31,12 @@ _candidates = itertools.count(os.getpid())
 
 def pytest_report_header() -> list[str]:
     return [f"{path}: left out, for launch_ros is not installed" for path in collect_ignore]
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from looking through the libraries and tests again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
