@@ -60,8 +60,16 @@ setup(
     # Said explicitly, an editable install is a plain path entry. Otherwise it is an import hook,
     # which comes after the folder of generated messages of the same name and would not be asked.
     package_dir={"": "."},
-    package_data={"ttt3r_ros": ["assets/*"], "ttt3r_ros.evaluation.report": ["templates/*"]},
-    data_files=[("share/ttt3r_ros", ["package.xml"]), shared("config"), shared("launch")],
+    package_data={
+        "ttt3r_ros": ["assets/*", "interfaces/*/*"],
+        "ttt3r_ros.evaluation.report": ["templates/*"],
+    },
+    data_files=[
+        ("share/ttt3r_ros", ["package.xml"]),
+        ("share/ttt3r_ros/interfaces/ttt3r_ros", sorted(map(str, Path("msg").glob("*.msg")))),
+        shared("config"),
+        shared("launch"),
+    ],
     install_requires=[
         "torch>=2.6",
         "numpy>=1.22",

@@ -46,6 +46,7 @@ from ttt3r_ros.network.model import Network
 from ttt3r_ros.network.precision import PRECISIONS
 from ttt3r_ros.network.prediction import Prediction
 from ttt3r_ros.network.rotary import RotaryTable, image_table, rotate, state_table
+from ttt3r_ros.network.shapes_only import shapes_only
 from ttt3r_ros.network.state import RecurrentState, UpdateRule
 
 OURS, BASELINE = "ours", "as shipped"
@@ -300,7 +301,7 @@ class Contestant:
 def run_alone(size_name: str, device: torch.device, dtype: str, who: str) -> dict[str, Any]:
     """What one contestant needs in this process: peak memory and kept state after three images."""
     config = SIZES[size_name].config
-    with torch.device("meta"):
+    with shapes_only():
         network = Network(config) if who == OURS else AsShipped(config, Extras.all())
     random_weights(network, device)
     if who == OURS:
@@ -327,7 +328,7 @@ def compare(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Measure; yield one row with both contestants."""
     device, size = torch.device(arguments.device), SIZES[arguments.size]
     rows = {name: in_process_of_its_own(arguments, name) for name in (OURS, BASELINE)}
-    with torch.device("meta"):
+    with shapes_only():
         exact, shipped = Network(size.config), AsShipped(size.config, Extras.all())
     share_random_weights(shipped, [exact], device)
     shipped.tf32 = device.type == "cuda"

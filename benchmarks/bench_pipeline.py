@@ -48,6 +48,7 @@ from ttt3r_ros.loading import Model, find_device, prepare
 from ttt3r_ros.network.acceleration import ACCELERATIONS
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.network.precision import PRECISIONS
+from ttt3r_ros.network.shapes_only import shapes_only
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.simulation.scene import Scene
 from ttt3r_ros.simulation.scene_options import SceneOptions
@@ -109,7 +110,7 @@ def make_pipeline(
     if network == SHIPPED:
         return Pipeline.from_config(config)
     size = SIZES[network]
-    with torch.device("meta"):
+    with shapes_only():
         made = Network(size.config)
     random_weights(made, device)
     prepare(made, dtype, device)

@@ -17,6 +17,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,15 +98,6 @@ class Drive:
             for k in range(count)
         ]  # fmt: skip
 
-    def ate_m(self, poses: dict[int, Transform]) -> float:
-        """Root mean square error of the segments' places after a rigid alignment."""
-        found = np.array([poses[k][:3, 3] for k in range(SEGMENTS)])
-        true = np.array([T[:3, 3] for T in self.truth])
-        found, true = found - found.mean(axis=0), true - true.mean(axis=0)
-        u, _, vt = np.linalg.svd(true.T @ found)
-        turn = u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt
-        return float(np.sqrt(((true - found @ turn.T) ** 2).sum(axis=1).mean()))
-
     def poses(self) -> dict[int, Transform]:
         """Where the segments stand."""
         return {k: self.graph.pose(k) for k in self.graph.segments}
@@ -116,6 +108,16 @@ class Drive:
     def _noise(self, sigmas: tuple[float, float]) -> Transform:
         turn = exponential(self._generator.normal(0, sigmas[1], (1, 3)))[0]
         return transform(turn, self._generator.normal(0, sigmas[0], 3))
+
+
+def ate_m(truth: Sequence[Transform], poses: Mapping[int, Transform]) -> float:
+    """Root mean square error of the segments' places after a rigid alignment."""
+    found = np.array([poses[k][:3, 3] for k in range(len(truth))])
+    true = np.array([T[:3, 3] for T in truth])
+    found, true = found - found.mean(axis=0), true - true.mean(axis=0)
+    u, _, vt = np.linalg.svd(true.T @ found)
+    turn = u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt
+    return float(np.sqrt(((true - found @ turn.T) ** 2).sum(axis=1).mean()))
 
 
 def _on_oval(angle: float) -> Transform:
@@ -134,10 +136,10 @@ def _loop(first: int, second: int, T_first_second: Transform) -> Edge:
 def judge(drive: Drive, true: list[Edge], false: list[Edge]) -> Outcome:
     """Solve a graph with true and false loops."""
     passed = len(passing(drive.graph, false)) / max(1, len(false))
-    drifted_m = drive.ate_m(drive.poses())
+    drifted_m = ate_m(drive.truth, drive.poses())
     for edge in true:
         drive.graph.add_edge(edge)
-    true_only = drive.ate_m(solve_robustly(drive.graph, most_squared_error=1e9).poses)
+    true_only = ate_m(drive.truth, solve_robustly(drive.graph, most_squared_error=1e9).poses)
     for edge in false:
         drive.graph.add_edge(edge)
     solved = solve_robustly(drive.graph)
@@ -147,7 +149,7 @@ def judge(drive: Drive, true: list[Edge], false: list[Edge]) -> Outcome:
         false_kept=float(weights[len(true) :].mean()) if false else 0.0,
         passed=passed,
         drifted_m=drifted_m,
-        ate_m=drive.ate_m(solved.poses),
+        ate_m=ate_m(drive.truth, solved.poses),
         true_only_ate_m=true_only,
     )
 

@@ -36,6 +36,7 @@ from ttt3r_ros.network.config import NetworkConfig
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.network.precision import LOWER, PRECISIONS, tf32_products
 from ttt3r_ros.network.recorded import RecordedNetwork
+from ttt3r_ros.network.shapes_only import shapes_only
 from ttt3r_ros.network.state import UPDATE_RULES, RecurrentState, find_update_rule
 
 
@@ -43,7 +44,7 @@ def ours_and_with(
     config: NetworkConfig, extras: Sequence[Extras], device: torch.device
 ) -> tuple[Network, list[AsShipped]]:
     """Our network and ones that do extra work, of random weights that exist once in memory."""
-    with torch.device("meta"):
+    with shapes_only():
         ours, everything = Network(config), AsShipped(config, Extras.all())
         others = [AsShipped(config, extra) for extra in extras]
     if others:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ttt3r_ros.loading import prepare
 from ttt3r_ros.network.config import NetworkConfig
 from ttt3r_ros.network.model import Network
+from ttt3r_ros.network.shapes_only import shapes_only
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def share_random_weights(
 
 def in_precision(network: Network, dtype: str, device: torch.device) -> Network:
     """A network of the same weights that multiplies as the setting `dtype` says."""
-    with torch.device("meta"):
+    with shapes_only():
         other = Network(network.config)
     other.load_state_dict(network.state_dict(), assign=True)
     prepare(other.requires_grad_(False).eval(), dtype, device)

@@ -60,8 +60,14 @@ OPTIONAL = {"evaluation": "evo", "recordings": "rosbags", "view": "viser"}  # by
 NO_ROSDEP_KEY = {*OPTIONAL.values(), "safetensors"}
 WITH_OTHERS = {"markupsafe", "typing_extensions"}  # come with jinja2 and torch
 PIP_NAMES = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml"}
+# Of ROS's generators of code these have the wheels that bring the others. With a ROS install, where
+# package.xml counts, they are CMake's business.
+GENERATORS = ("rosidl_adapter", "rosidl_generator_", "rosidl_typesupport_")
+GENERATORS_OF_PIP = {
+    *("ros-rosidl-adapter", "ros-rosidl-generator-py", "ros-rosidl-typesupport-fastrtps-c"),
+}
 WITHOUT_WHEEL = {"cv_bridge", "launch", "launch_ros", "sensor_msgs_py", "tf_transformations"} | {
-    "tf2_msgs",  # built by tools/build_interfaces.py
+    "tf2_msgs",  # built by `ttt3r build-interfaces`
     "tf2_ros",
 }
 
@@ -112,6 +118,7 @@ def dependencies(manifest: ElementTree.Element) -> set[str]:
 def imported() -> set[str]:
     """Return the names of all libraries that the package imports, other than Python's own."""
     names = {module.split(".")[0] for path in PACKAGE.rglob("*.py") for module in imports_of(path)}
+    names = {name for name in names if not name.startswith(GENERATORS)}
     return names - set(sys.stdlib_module_names) - WITH_OTHERS - {"ttt3r_ros"}
 
 
@@ -166,8 +173,24 @@ def test_everything_imported_is_declared_to_pip(setup_arguments):
     other = {PIP_NAMES.get(name, name) for name in imported() - ros - {*OPTIONAL.values()}}
     assert other - needed == set()
     assert {f"ros-{name.replace('_', '-')}" for name in ros - WITHOUT_WHEEL} - wheels == set()
+    assert wheels >= GENERATORS_OF_PIP
     for extra, library in OPTIONAL.items():
         assert [Requirement(line).name for line in extras[extra]] == [library]
+
+
+def test_the_generators_are_imported_by_what_builds_messages_alone():
+    users = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if any(module.startswith(GENERATORS) for module in imports_of(path))
+    }
+    assert users == {"ros/build_interfaces.py"}
+
+
+def test_the_messages_are_installed_by_pip(setup_arguments):
+    shared = dict(setup_arguments["data_files"])
+    messages = [f"msg/{path.name}" for path in sorted((ROOT / "msg").glob("*.msg"))]
+    assert shared["share/ttt3r_ros/interfaces/ttt3r_ros"] == messages
 
 
 def test_the_tested_versions_are_exact_and_tied_to_no_place():

@@ -114,13 +114,13 @@ def wanted_state(ros: RosSource, dev: bool, root: Path = ROOT) -> dict[str, str]
 
     release = os.environ["ROS_DISTRO"] if ros == "install" else "wheels"
     packages = digest("constraints.txt", "setup.py", "tools/setup_env.py")
-    builder = "CMakeLists.txt" if ros == "install" else "tools/build_interfaces.py"
+    builder = "CMakeLists.txt" if ros == "install" else "ttt3r_ros/ros/build_interfaces.py"
     return {
         # The interpreter and the folder too: an environment can follow a change of neither.
         "environment": f"Python {platform.python_version()}, ROS {release}, {root}",
         "packages": packages,
         **({"dev": packages} if dev else {}),
-        "messages": digest("msg/*.msg", "tools/interfaces/tf2_msgs/*.msg", builder),
+        "messages": digest("msg/*.msg", "ttt3r_ros/interfaces/tf2_msgs/*.msg", builder),
     }
 
 
@@ -190,7 +190,7 @@ def fitting_numpy() -> list[str]:
 def build_messages(ros: RosSource) -> None:
     """Build ttt3r_ros.msg and, where ROS comes from wheels, the tf2_msgs that they lack."""
     if ros == "wheels":
-        run(VENV / "bin/python", ROOT / "tools/build_interfaces.py")
+        run(VENV / "bin/python", "-m", "ttt3r_ros.cli", "build-interfaces")
         return
     build = ROOT / "build" / "ros"
     options = (f"-DCMAKE_INSTALL_PREFIX={VENV}", f"-DPython3_EXECUTABLE={VENV / 'bin/python'}")

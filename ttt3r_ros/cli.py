@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _user_errors() -> tuple[type[Exception], ...]:
     from ttt3r_ros.types import (
+        BuildError,
         CheckpointError,
         EvaluationError,
         SessionError,
@@ -57,6 +58,7 @@ def _user_errors() -> tuple[type[Exception], ...]:
     )
 
     return (
+        BuildError,
         ConfigError,
         CheckpointError,
         EvaluationError,
@@ -80,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_convert(commands)
     _add_check(commands)
     _add_view(commands)
+    _add_build_interfaces(commands)
     return parser
 
 
@@ -361,6 +364,33 @@ def _view(args: argparse.Namespace) -> int:
         raise ConfigError(f"view: a running node is heard through ROS: {error}") from error
     with Page(args.host, args.port, args.max_points) as page, suppress(KeyboardInterrupt):
         view_live(page, args.node or "/ttt3r_node")
+    return 0
+
+
+def _add_build_interfaces(commands: Any) -> None:
+    parser = commands.add_parser(
+        "build-interfaces",
+        help="compile the messages that the ROS wheels lack",
+        description="Build the Python package of a few .msg files on top of the ROS wheels, by "
+        "default of all that the node needs: ttt3r_ros and tf2_msgs. Needs gcc, g++ and Python's "
+        "headers. With a ROS install, CMake does it.",
+    )
+    parser.set_defaults(command=_build_interfaces)
+    parser.add_argument("package", nargs="?", help="its name; by default all that the node needs")
+    parser.add_argument("messages", nargs="*", type=Path, metavar="FILE.msg")
+    parser.add_argument("--prefix", type=Path, help="where to install it; default: this Python's")
+
+
+def _build_interfaces(args: argparse.Namespace) -> int:
+    if args.package and not args.messages:
+        raise ConfigError(f"build-interfaces: no .msg files given for {args.package}")
+    try:
+        from ttt3r_ros.ros import build_interfaces as builder
+    except ImportError as error:
+        raise ConfigError(f"build-interfaces: it needs the ROS wheels: {error}") from error
+    packages = {args.package: args.messages} if args.package else builder.lacking()
+    for package, messages in packages.items():
+        builder.build_interfaces(package, messages, (args.prefix or builder.ROS_PREFIX).resolve())
     return 0
 
 

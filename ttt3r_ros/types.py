@@ -52,6 +52,10 @@ class ViewError(ValueError):
     """There is nothing to show, or nothing to show it with; the message says what to do."""
 
 
+class BuildError(RuntimeError):
+    """A package of messages could not be built; the message says what is wrong or missing."""
+
+
 class SourceError(ValueError):
     """A recording that cannot be read; the message names the path and what to change."""
 

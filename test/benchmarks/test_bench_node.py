@@ -6,11 +6,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+from preloaded import new_process
 
 from benchmarks import bench_node as subject
 from benchmarks.node_watch import WAITING, WAY, parts_of
@@ -60,9 +60,9 @@ def test_the_load_is_tracked_like_a_network():
     assert len(pipeline.map) > 0
 
 
-def run(*words):
+def run(start, *words):
     done = subprocess.run(
-        [sys.executable, subject.__file__, *words, "--size", "160x120", "--rate", "10", "--json"],
+        start(subject.__file__, *words, "--size", "160x120", "--rate", "10", "--json"),
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -75,7 +75,7 @@ def run(*words):
 
 def test_a_short_run_counts_every_image_and_all_parts(domain):
     words = "--load-ms 20 --seconds 1 --settle 0.5 --requests 1 --map-points 1000"
-    (result,) = run(*words.split())
+    (result,) = run(new_process, *words.split())
     counted = result["images"]
     assert 0 < counted["processed"] <= counted["received"] and counted["lost"] == 0
     assert result["tf_hz"] > 0 and result["cpu"] > 0
@@ -88,9 +88,9 @@ def test_a_short_run_counts_every_image_and_all_parts(domain):
     assert "poses/s on /tf" in "\n".join(subject.markdown([result]))
 
 
-def test_the_map_is_heard_in_the_turns_in_which_somebody_listens(domain):
+def test_the_map_is_heard_in_the_turns_in_which_somebody_listens(domain, program):
     words = "--map-publishing --load-ms 20 --seconds 1.5 --settle 1 --rounds 1 --map-points 1000"
-    silent, *heard = run(*words.split())
+    silent, *heard = run(program, *words.split())
     assert (silent["phase"], silent["maps"]) == (subject.SILENT, 0)
     assert all(row["maps"] > 0 and row["map_points"] > 1000 for row in heard)
     assert all(row["steps"] > 0 and row["step_ms"]["p50"] >= 20 for row in (silent, *heard))

@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from plain_geometry import along_x
 from small_network import small_checkpoint, write_small_checkpoint
 
 from benchmarks import evaluate_demo_model as subject
@@ -151,16 +152,6 @@ def test_all_gains_are_counted_but_those_of_the_first_image_which_is_taken_whole
         assert [result.gains[rule].sum() for rule in RULES] == [6 * tokens] * len(RULES)
         assert result.gains["cut3r"][-1] == 6 * tokens
         assert result.gains["ttt3r:0.5"][5:].sum() == 0
-
-
-def along_x(places, turn_deg=0.0):
-    """Cameras at these metres, each turned about z by so much per metre."""
-    poses = np.tile(np.eye(4), (len(places), 1, 1))
-    for pose, x in zip(poses, places, strict=True):
-        c, s = math.cos(math.radians(turn_deg * x)), math.sin(math.radians(turn_deg * x))
-        pose[:2, :2] = [[c, -s], [s, c]]
-        pose[0, 3] = x
-    return poses
 
 
 def test_the_drift_is_the_error_of_the_motion_over_a_metre_by_that_metre():

@@ -38,8 +38,16 @@ def _environment_is_put_back(domain, monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def replace_node(monkeypatch, program: str) -> None:
-    monkeypatch.setattr(module, "NODE", (sys.executable, "-c", f"import signal; {program}"))
+@pytest.fixture
+def replace_node(monkeypatch, program):
+    """A function that has some code in the node's place."""
+    camera = program(*module.CAMERA[1:])
+
+    def replace(code: str) -> None:
+        monkeypatch.setattr(module, "NODE", (sys.executable, "-c", f"import signal; {code}"))
+        monkeypatch.setattr(module, "CAMERA", camera)
+
+    return replace
 
 
 def is_running(log: Path) -> bool:
@@ -98,8 +106,8 @@ def test_a_run_leaves_files_that_agree_with_one_another(tmp_path, capfd):
     assert f"{sent} images of 30 sent" in (output / "camera.log").read_text()
 
 
-def test_a_node_that_dies_ends_the_demo_with_what_it_said_last(tmp_path, monkeypatch, capsys):
-    replace_node(monkeypatch, DIES)
+def test_a_node_that_dies_ends_the_demo_with_what_it_said_last(tmp_path, replace_node, capsys):
+    replace_node(DIES)
     assert demo(tmp_path, seconds=SECONDS, seed=SEED) == 1
     error = capsys.readouterr().err
     assert "ended with status 3" in error
@@ -108,24 +116,26 @@ def test_a_node_that_dies_ends_the_demo_with_what_it_said_last(tmp_path, monkeyp
     assert not (tmp_path / "report.md").exists()
 
 
-def test_a_node_that_never_becomes_active_ends_the_demo(tmp_path, monkeypatch, capsys):
-    replace_node(monkeypatch, NEVER_READY)
+def test_a_node_that_never_becomes_active_ends_the_demo(
+    tmp_path, replace_node, monkeypatch, capsys
+):
+    replace_node(NEVER_READY)
     monkeypatch.setattr(module, "_START_S", 1.0)
     assert demo(tmp_path, seconds=SECONDS, seed=SEED) == 1
     assert "did not become active in 1 s" in capsys.readouterr().err
     assert not is_running(tmp_path / "node.log")
 
 
-def test_a_node_that_does_not_listen_is_ended_by_force(tmp_path, monkeypatch):
-    replace_node(monkeypatch, DEAF)
+def test_a_node_that_does_not_listen_is_ended_by_force(tmp_path, replace_node, monkeypatch):
+    replace_node(DEAF)
     monkeypatch.setattr(module, "_START_S", 1.0)
     monkeypatch.setattr(module, "_END_S", 0.5)
     assert demo(tmp_path, seconds=SECONDS, seed=SEED) == 1
     assert not is_running(tmp_path / "node.log")
 
 
-def test_an_interrupt_ends_the_demo_and_its_processes(tmp_path, monkeypatch):
-    replace_node(monkeypatch, INTERRUPTS_DEMO)
+def test_an_interrupt_ends_the_demo_and_its_processes(tmp_path, replace_node):
+    replace_node(INTERRUPTS_DEMO)
     # Tests that run in the background are started with interrupts ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -136,8 +146,10 @@ def test_an_interrupt_ends_the_demo_and_its_processes(tmp_path, monkeypatch):
     assert not is_running(tmp_path / "node.log")
 
 
-def test_a_camera_that_fails_ends_the_demo_with_what_it_said(tmp_path, monkeypatch, capsys):
-    replace_node(monkeypatch, NEVER_READY)
+def test_a_camera_that_fails_ends_the_demo_with_what_it_said(
+    tmp_path, replace_node, monkeypatch, capsys
+):
+    replace_node(NEVER_READY)
     monkeypatch.setattr(module, "_takes_images", lambda *_: True)
     assert demo(tmp_path, seconds=SECONDS, seed=-1) == 1
     assert "seed: must be 0 to inf, got -1" in capsys.readouterr().err

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 from browser import PATIENCE_S, Browser
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Path
+from preloaded import new_process
 from rclpy.executors import SingleThreadedExecutor
 from robot import Robot, image_message, stamp
 from sensor_msgs.msg import Image, PointCloud2, PointField
@@ -218,21 +218,22 @@ def test_a_name_that_no_node_can_have_is_an_error_of_the_users(capsys):
         assert f"ttt3r: --node: {name!r} is no name of a node" in capsys.readouterr().err
 
 
-def test_several_views_have_names_of_their_own(domain):
+def test_several_views_have_names_of_their_own(domain, program):
     names = set()
     for _ in range(2):
         code = (
             "from rclpy import init; from ttt3r_ros.clients.view_client import ViewClient; init(); "
         )
         code += "print(ViewClient('ttt3r_node').get_name())"
-        command = [sys.executable, "-c", code]
+        command = program("-c", code)
         names.add(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert len(names) == 2 and all(name.startswith("ttt3r_view_") for name in names)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_ends_well_when_it_is_interrupted(domain, number):
-    command = [sys.executable, "-m", "ttt3r_ros.cli", "view", "--port", "0", "--node", "my_node"]
+def test_the_command_ends_well_when_it_is_interrupted(domain, program, number):
+    start = new_process if number == signal.SIGINT else program
+    command = start("-m", "ttt3r_ros.cli", "view", "--port", "0", "--node", "my_node")
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     line = next(line for line in process.stderr if "waiting for" in line)
     assert "/my_node/status" in line and "/my_node/cloud_map" in line

@@ -6,13 +6,14 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-import sys
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from geometry_msgs.msg import PoseStamped
+from preloaded import new_process
 from rclpy.context import Context
 from robot import PATIENCE_S
 from sensor_msgs.msg import CameraInfo, Image
@@ -39,10 +40,10 @@ def inboxes(robot):
     return {topic: robot.listen(kind, topic) for topic, kind in TOPICS.items()}
 
 
-def start(seconds: float, *arguments: str) -> subprocess.Popen:
+def start(program: Callable[..., list[str]], seconds: float, *arguments: str) -> subprocess.Popen:
     command = f"--seed {SEED} --seconds {seconds} --rate {RATE_HZ} --size {WIDTH}x{HEIGHT}"
     return subprocess.Popen(
-        [sys.executable, "-m", "ttt3r_ros.clients.simulated_camera", *command.split(), *arguments],
+        program("-m", "ttt3r_ros.clients.simulated_camera", *command.split(), *arguments),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -62,7 +63,7 @@ def numbers_in(log: str) -> tuple[int, ...]:
 
 
 def test_every_image_comes_with_intrinsics_true_pose_and_true_depth(inboxes):
-    camera = start(1.0)
+    camera = start(new_process, 1.0)
     log = log_of(camera)
     assert camera.returncode == 0, log
     sent, wanted, skipped = numbers_in(log)
@@ -99,7 +100,7 @@ def test_every_image_comes_with_intrinsics_true_pose_and_true_depth(inboxes):
 
 
 def test_a_stall_leaves_a_gap_in_the_stamps_and_no_burst(inboxes):
-    camera = start(2.0)
+    camera = start(new_process, 2.0)
     inboxes["image"].wait()
     camera.send_signal(signal.SIGSTOP)
     threading.Event().wait(8 / RATE_HZ)
@@ -114,8 +115,8 @@ def test_a_stall_leaves_a_gap_in_the_stamps_and_no_burst(inboxes):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_camera_at_once_and_well(inboxes, number):
-    camera = start(600.0)
+def test_a_signal_ends_the_camera_at_once_and_well(inboxes, program, number):
+    camera = start(program, 600.0)
     images = inboxes["image"]
     images.wait(lambda _: len(images.messages) > 1)  # then the first one has been counted
     camera.send_signal(number)
@@ -139,8 +140,8 @@ def test_without_subscribers_it_goes_on_after_a_while(domain, capfd):
         context.shutdown()
 
 
-def test_a_seed_that_makes_no_sense_is_refused_in_one_line(domain):
-    camera = start(0.1, "--seed", "-1")
+def test_a_seed_that_makes_no_sense_is_refused_in_one_line(domain, program):
+    camera = start(program, 0.1, "--seed", "-1")
     log = log_of(camera)
     assert camera.returncode == 2
     assert re.fullmatch("simulated_camera: seed: .* got -1\n", log)

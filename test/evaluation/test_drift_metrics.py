@@ -7,18 +7,9 @@ import math
 
 import numpy as np
 import pytest
+from plain_geometry import along_x
 
 from ttt3r_ros.evaluation.metrics.drift import motion_errors, relative_errors, scale_drift
-
-
-def along_x(places, turn_deg=0.0):
-    """Cameras at these metres, each turned about z by so much per metre."""
-    poses = np.tile(np.eye(4), (len(places), 1, 1))
-    for pose, x in zip(poses, places, strict=True):
-        c, s = math.cos(math.radians(turn_deg * x)), math.sin(math.radians(turn_deg * x))
-        pose[:2, :2] = [[c, -s], [s, c]]
-        pose[0, 3] = x
-    return poses
 
 
 def test_motion_errors_are_by_length_and_only_of_lengths_that_the_path_has():

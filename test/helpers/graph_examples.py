@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.bench_pose_graph import ate_m
 from ttt3r_ros.geometry import Transform, inverse, transform
 from ttt3r_ros.pose_graph.graph import Edge, EdgeKind, End, PoseGraph
 from ttt3r_ros.pose_graph.rotations import exponential
@@ -35,12 +36,7 @@ class World:
 
     def ate_m(self, poses: dict[int, Transform]) -> float:
         """Of the segments' places, rigidly aligned."""
-        found = np.array([poses[k][:3, 3] for k in range(len(self.truth))])
-        true = np.array([T[:3, 3] for T in self.truth])
-        found, true = found - found.mean(axis=0), true - true.mean(axis=0)
-        u, _, vt = np.linalg.svd(true.T @ found)
-        turn = u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt
-        return float(np.sqrt(((true - found @ turn.T) ** 2).sum(axis=1).mean()))
+        return ate_m(self.truth, poses)
 
     def poses(self) -> dict[int, Transform]:
         return {segment: self.graph.pose(segment) for segment in self.graph.segments}

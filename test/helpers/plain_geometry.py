@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -109,3 +110,13 @@ def clearance(room: Rooms, points: Tensor) -> Tensor:
             distance = over.clamp(min=0).norm(dim=-1) + over.amax(-1).clamp(max=0)
         closest = torch.minimum(closest, distance)
     return closest
+
+
+def along_x(places, turn_deg=0.0):
+    """Cameras at these metres, each turned about z by so much per metre."""
+    poses = np.tile(np.eye(4), (len(places), 1, 1))
+    for pose, x in zip(poses, places, strict=True):
+        c, s = math.cos(math.radians(turn_deg * x)), math.sin(math.radians(turn_deg * x))
+        pose[:2, :2] = [[c, -s], [s, c]]
+        pose[0, 3] = x
+    return poses

@@ -15,6 +15,7 @@ from places import GOLDEN
 
 from ttt3r_ros.network.config import NetworkConfig
 from ttt3r_ros.network.model import Network
+from ttt3r_ros.network.shapes_only import shapes_only
 
 # State heads unlike image heads, an odd root of the state size, patches unlike the published 16.
 TINY = {
@@ -55,7 +56,7 @@ def build(check_parity, tiny_config):
         return check_parity.recipe.param("tiny", name, shape)
 
     def build_tiny(config: dict | None = None, **arguments) -> Network:
-        with torch.device("meta"):
+        with shapes_only():
             network = Network(tiny_config(**(config or {})), **arguments)
         weights = {
             name: torch.from_numpy(weight(name, tuple(tensor.shape)).copy())

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
-import sys
 
 import pytest
 import torch
+from preloaded import new_process
 from torch import nn
 
 from ttt3r_ros.network.precision import LOWER, precision_of, tf32_products
@@ -115,7 +116,7 @@ def test_tf32_is_for_the_network_but_not_for_poses_and_nobody_else(build, images
         assert allowed() == before
 
 
-def test_a_program_that_uses_either_way_to_switch_is_not_disturbed():
+def test_a_program_that_uses_either_way_to_switch_is_not_disturbed(program):
     code = """
 import torch
 {switch}
@@ -129,8 +130,9 @@ print({read})
     if hasattr(torch.backends.cuda.matmul, "fp32_precision"):
         ways.append((f"{matmul}.fp32_precision = 'tf32'", f"{matmul}.fp32_precision", "tf32"))
         ways.append(("torch.backends.fp32_precision = 'tf32'", f"{matmul}.fp32_precision", "tf32"))
-    for switch, read, expected in ways:
-        words = [sys.executable, "-c", code.format(switch=switch, read=read)]
+    starts = itertools.chain([new_process], itertools.repeat(program))
+    for start, (switch, read, expected) in zip(starts, ways, strict=False):
+        words = start("-c", code.format(switch=switch, read=read))
         done = subprocess.run(words, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == expected
 

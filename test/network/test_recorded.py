@@ -16,6 +16,7 @@ import torch
 
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.network.recorded import RecordedNetwork, RecordingError
+from ttt3r_ros.network.shapes_only import shapes_only
 from ttt3r_ros.network.state import UPDATE_RULES
 
 
@@ -164,7 +165,7 @@ def test_no_step_asks_for_values_or_mixes_its_device_with_the_host(
     config = tiny_config(patch_size=16, head_type=head)
     if head == "linear":
         config = replace(config, refiner_width=8)
-    with torch.device("meta"):
+    with shapes_only():
         network = Network(config, update_rule=rule, rope_float16=True, world_points_head=True)
     network.keep_weights_in(getattr(torch, dtype))
     image = torch.empty(1, 3, 32, 48, device="meta")

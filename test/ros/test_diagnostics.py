@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -274,9 +273,11 @@ def test_a_transition_that_breaks_is_told(robot, monitor, monkeypatch):
     assert values(monitor.wait(ERROR, "a transition failed"))["lifecycle"] == "unconfigured"
 
 
-def test_the_program_that_cannot_start_says_why_on_diagnostics_before_it_ends(robot, monitor):
+def test_the_program_that_cannot_start_says_why_on_diagnostics_before_it_ends(
+    robot, program, monitor
+):
     ended = subprocess.run(
-        [sys.executable, "-m", "ttt3r_ros.ros.node", "--ros-args", "-p", "checkpoint:=/nowhere"],
+        program("-m", "ttt3r_ros.ros.node", "--ros-args", "-p", "checkpoint:=/nowhere"),
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

@@ -6,8 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,7 +35,9 @@ sys.exit(main())
 
 
 @contextmanager
-def program(call: str, output_dir: Path) -> Iterator[subprocess.Popen]:
+def node_that_holds(
+    program: Callable[..., list[str]], call: str, output_dir: Path
+) -> Iterator[subprocess.Popen]:
     settings = {
         "checkpoint": small_checkpoint(),
         "device": "cpu",
@@ -47,7 +48,7 @@ def program(call: str, output_dir: Path) -> Iterator[subprocess.Popen]:
     }
     arguments = [word for name, value in settings.items() for word in ("-p", f"{name}:={value}")]
     with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM.format(call=call), "--ros-args", *arguments],
+        program("-c", PROGRAM.format(call=call), "--ros-args", *arguments),
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -68,8 +69,8 @@ def end_in_the_middle(process, number):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_during_a_step_ends_the_program_well(robot, tmp_path, number):
-    with program("Tracker.step", tmp_path) as process:
+def test_an_interrupt_during_a_step_ends_the_program_well(robot, program, tmp_path, number):
+    with node_that_holds(program, "Tracker.step", tmp_path) as process:
         robot.meet()
         robot.hear_process()
         robot.images.publish(image_message(1.0))
@@ -78,8 +79,10 @@ def test_an_interrupt_during_a_step_ends_the_program_well(robot, tmp_path, numbe
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_map_that_is_being_saved_when_the_program_is_ended_is_whole(robot, tmp_path, number):
-    with program("os.fsync", tmp_path) as process:
+def test_a_map_that_is_being_saved_when_the_program_is_ended_is_whole(
+    robot, program, tmp_path, number
+):
+    with node_that_holds(program, "os.fsync", tmp_path) as process:
         robot.meet()
         robot.hear_process()
         message = image_message(1.0)

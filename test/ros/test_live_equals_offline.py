@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from contextlib import contextmanager
 
 import cv2
 import numpy as np
 import pytest
 from cyclone_tf import FASTDDS_PROFILE, CycloneTf
+from preloaded import new_process
 from robot import LATCHED, PATIENCE_S, Inbox, Robot
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
@@ -79,11 +79,10 @@ def bag(tmp_path):
 
 
 @contextmanager
-def process(*arguments, **environment):
-    command = [sys.executable, "-m", *map(str, arguments)]
+def process(python, *arguments, **environment):
     # As many threads as this process has, for the sums of both to be equal to the last bit.
     environment = {"OMP_NUM_THREADS": "1", **environment}
-    with subprocess.Popen(command, env={**os.environ, **environment}) as running:
+    with subprocess.Popen(python("-m", *arguments), env={**os.environ, **environment}) as running:
         try:
             yield running
         finally:
@@ -128,12 +127,13 @@ def test_the_node_gives_what_an_offline_run_gives(domain, bag, checkpoint, tmp_p
         profile = tmp_path / "profile.xml"
         profile.write_text(FASTDDS_PROFILE)
         with process(
+            new_process,
             *("ttt3r_ros.ros.node", "--ros-args", *flags, *remaps),
             FASTDDS_DEFAULT_PROFILES_FILE=str(profile),
         ):
             robot.hear_process()
             assert tf.matched.wait(PATIENCE_S)
-            with process("ttt3r_ros.cli", "play", bag, "--wait", PATIENCE_S) as player:
+            with process(new_process, "ttt3r_ros.cli", "play", bag, "--wait", PATIENCE_S) as player:
                 last = robot.statuses.wait(lambda s: stamp_ns(s.header.stamp) == stamps[-1])
                 assert player.wait(PATIENCE_S) == 0
             whole = maps.wait(lambda message: message.width == last.map_points)
@@ -170,16 +170,19 @@ def test_the_node_gives_what_an_offline_run_gives(domain, bag, checkpoint, tmp_p
     np.testing.assert_array_equal(live["bgr"][:, ::-1], points["rgb"])
 
 
-def test_played_live_every_image_is_accounted_for(domain, bag, checkpoint):
+def test_played_live_every_image_is_accounted_for(domain, program, bag, checkpoint):
     robot = Robot(domain)
     values = [f"checkpoint:={checkpoint}", "image_transport:=compressed", "tf_wait_s:=0.0"]
+    wait = "--wait", PATIENCE_S
     values.append("image_reliability:=reliable")  # best effort may lose the last ones at the end
     flags = [x for value in values for x in ("-p", value)]
     remaps = ["-r", "image:=/camera/image_raw", "-r", "camera_info:=/camera/camera_info"]
     try:
-        with process("ttt3r_ros.ros.node", "--ros-args", *flags, "-p", "device:=cpu", *remaps):
+        with process(
+            program, "ttt3r_ros.ros.node", "--ros-args", *flags, "-p", "device:=cpu", *remaps
+        ):
             robot.hear_process()
-            with process("ttt3r_ros.cli", "play", bag, "--rate", 2, "--wait", PATIENCE_S) as player:
+            with process(program, "ttt3r_ros.cli", "play", bag, "--rate", 2, *wait) as player:
                 assert player.wait(PATIENCE_S) == 0
             statuses: list[TrackingStatus] = robot.statuses.messages
             last_ns = START_NS + (IMAGES - 1) * PERIOD_NS

@@ -6,12 +6,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from preloaded import new_process
 from rcl_interfaces.srv import SetParameters
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -194,7 +194,8 @@ def test_one_thing_that_cannot_be_saved_at_the_end_keeps_neither_the_others_nor_
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_program_saves_when_it_is_interrupted_and_ends_well(robot, tmp_path, number):
+def test_the_program_saves_when_it_is_interrupted_and_ends_well(robot, program, tmp_path, number):
+    start = new_process if number == signal.SIGINT else program
     settings = {
         "checkpoint": small_checkpoint(),
         "device": "cpu",
@@ -206,22 +207,22 @@ def test_the_program_saves_when_it_is_interrupted_and_ends_well(robot, tmp_path,
     }
     arguments = [word for name, value in settings.items() for word in ("-p", f"{name}:={value}")]
     with subprocess.Popen(
-        [sys.executable, "-m", "ttt3r_ros.ros.node", "--ros-args", *arguments],
+        start("-m", "ttt3r_ros.ros.node", "--ros-args", *arguments),
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,
-    ) as program:
+    ) as running:
         try:
             robot.meet()
             robot.hear_process()
             message = image_message(1.0)
             robot.images.publish(message)
             points = robot.status_at(message.header.stamp).map_points
-            program.send_signal(number)
-            log = program.communicate(timeout=PATIENCE_S)[1]
+            running.send_signal(number)
+            log = running.communicate(timeout=PATIENCE_S)[1]
         finally:
-            program.kill()
-    assert program.returncode == 0 and "Traceback" not in log, log
+            running.kill()
+    assert running.returncode == 0 and "Traceback" not in log, log
     saved = {path.name.partition("_")[0]: path for path in (tmp_path / "out").iterdir()}
     assert points_in(saved["map"]) == points and len(read_tum(saved["trajectory"])[0]) == 1
     for path in saved.values():

@@ -97,7 +97,8 @@ def project(tmp_path: Path) -> Path:
     """A tree with one file of each kind that the steps depend on."""
     for name in (
         *("setup.py", "constraints.txt", "CMakeLists.txt", "msg/A.msg"),
-        *("tools/setup_env.py", "tools/build_interfaces.py", "tools/interfaces/tf2_msgs/B.msg"),
+        *("tools/setup_env.py", "ttt3r_ros/ros/build_interfaces.py"),
+        "ttt3r_ros/interfaces/tf2_msgs/B.msg",
     ):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,8 +112,8 @@ def project(tmp_path: Path) -> Path:
         ("setup.py", ["packages", "dev", "messages"]),
         ("constraints.txt", ["packages", "dev", "messages"]),
         ("msg/A.msg", ["messages"]),
-        ("tools/interfaces/tf2_msgs/B.msg", ["messages"]),
-        ("tools/build_interfaces.py", ["messages"]),
+        ("ttt3r_ros/interfaces/tf2_msgs/B.msg", ["messages"]),
+        ("ttt3r_ros/ros/build_interfaces.py", ["messages"]),
         ("CMakeLists.txt", []),
     ],
 )

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 from dataclasses import replace
+from multiprocessing import forkserver
 
 import pytest
 import torch
@@ -443,7 +445,12 @@ def _gradients():
 
 
 def test_two_processes_step_as_one_that_has_the_mean_of_their_gradients(tmp_path):
-    torch.multiprocessing.spawn(_one_of_two, args=(tmp_path,), nprocs=2)
+    # Both from one process that has loaded the libraries.
+    multiprocessing.set_forkserver_preload([__name__])
+    torch.multiprocessing.start_processes(
+        _one_of_two, args=(tmp_path,), nprocs=2, start_method="forkserver"
+    )
+    forkserver._forkserver._stop()
     weights, muon = _three_matrices()
     for weight, gradients in zip(weights, _gradients(), strict=True):
         weight.grad = gradients.mean(dim=0)

@@ -17,13 +17,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 
 from ttt3r_ros.network.config import NetworkConfig
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.network.model_string import MODEL_PREFIX, parse_model_string
 from ttt3r_ros.network.pickle_reader import read_torch_file, strings_in
+from ttt3r_ros.network.shapes_only import shapes_only
 from ttt3r_ros.network.state import UpdateRule
 from ttt3r_ros.types import CheckpointError
 
@@ -130,7 +130,7 @@ def build_network(
             f"{checkpoint.path}: has no head for points in the world frame; "
             "convert the official file again with --world-points-head"
         )
-    with torch.device("meta"), _Undrawn():
+    with shapes_only():
         network = Network(
             checkpoint.config,
             update_rule=update_rule,
@@ -142,23 +142,6 @@ def build_network(
     weights = {name: tensor.to(device).to(torch.float32) for name, tensor in tensors.items()}
     network.load_state_dict(weights, assign=True)
     return network.requires_grad_(False).eval()
-
-
-class _Undrawn(TorchFunctionMode):
-    """Draws no weights: those of a file take their place.
-
-    On the meta device nothing would be drawn either, but to find that out takes longer than to
-    read the shipped model, and loads torch's compiler: 1.5 s of CPU at every start.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        """Call what is called, but for the functions of `torch.nn.init`."""
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", None) == nn.init.__name__:
-            return kwargs["tensor"] if "tensor" in kwargs else args[0]
-        return func(*args, **kwargs)
 
 
 def parameter_shapes(network: Network) -> dict[str, torch.Size]:

@@ -16,6 +16,7 @@ from ttt3r_ros.network.checkpoint import FORMAT, parameter_shapes, read_checkpoi
 from ttt3r_ros.network.config import NetworkConfig
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.network.safetensors_writer import write_safetensors
+from ttt3r_ros.network.shapes_only import shapes_only
 from ttt3r_ros.types import CheckpointError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -41,7 +42,7 @@ def convert(
             cannot be written.
     """
     checkpoint = read_checkpoint(source)
-    with torch.device("meta"):
+    with shapes_only():
         network = Network(checkpoint.config, world_points_head=world_points_head)
     write_checkpoint(
         target,

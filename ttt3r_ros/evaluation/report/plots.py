@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ttt3r_ros.evaluation.report.data import Numbers, Series
@@ -30,6 +31,8 @@ _SHADES: dict[TrackingState, dict[str, Any]] = {
     TrackingState.UNCERTAIN: {"facecolor": "#f3d794", "label": "uncertain"},
     TrackingState.LOST: {"facecolor": "#c9ccd3", "edgecolor": "#6b7280", "hatch": "///"},
 }
+_PAD = 3.0  # points around everything that is drawn
+_USUAL = (0.13, 0.17, 0.98, 0.88)  # left, bottom, right and top of the axes, about
 _STYLE: Any = {
     # The same input gives the same file, and the reader's own fonts write it.
     "svg.hashsalt": "ttt3r_ros",
@@ -134,7 +137,7 @@ def _path(series: Series, known: npt.NDArray[np.bool_], right: Numbers, upwards:
     )
     height = _WIDTH * depth / max(width, 1e-9) + 1
     with rc_context(_STYLE):
-        figure = Figure((_WIDTH, float(np.clip(height, _LOWEST, _HIGHEST))), layout="constrained")
+        figure = Figure((_WIDTH, float(np.clip(height, _LOWEST, _HIGHEST))))
         axes = figure.subplots()
         axes.set_aspect("equal", adjustable="datalim")
         if np.isfinite(true).all(axis=0).any():
@@ -155,7 +158,7 @@ def _over_time(
 ) -> str:
     """Draw values [N] over time, with the states and boundaries."""
     with rc_context(_STYLE):
-        figure = Figure((_WIDTH, _TIME_HEIGHT), layout="constrained")
+        figure = Figure((_WIDTH, _TIME_HEIGHT))
         axes = figure.subplots()
         kept = subsample(values)
         axes.plot(series.seconds[kept], values[kept], color=_ESTIMATE)
@@ -189,7 +192,33 @@ def _svg(figure: Figure) -> str:
     (axes,) = figure.axes
     if axes.get_legend_handles_labels()[1]:
         options: Any = {"bbox_to_anchor": (-0.02, 1.0), "borderaxespad": 0.2, "columnspacing": 1.2}
+        options["handlelength"] = 1.3  # for three names to be beside each other
         axes.legend(loc="lower left", ncol=3, frameon=False, **options)
+    _fill(figure, axes)
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, transparent=False)
     return file.getvalue()
+
+
+def _fill(figure: Figure, axes: Axes) -> None:
+    """Give the axes the room that their labels and legend leave, by measuring these once.
+
+    The layouts of matplotlib measure twice and draw twice, which takes twice as long.
+    """
+    left, bottom, right, top = _USUAL
+    axes.set_position((left, bottom, right - left, top - bottom))
+    legend = axes.get_legend()
+    if legend:
+        legend.set_in_layout(False)  # however wide it is, the axes are
+    inner = axes.bbox.frozen()
+    outer = axes.get_tightbbox() or inner
+    highest = legend.get_window_extent().y1 if legend else outer.y1
+    pad = _PAD * figure.dpi / 72
+    left = inner.x0 - outer.x0 + pad
+    bottom = inner.y0 - outer.y0 + pad
+    right = figure.bbox.width - (outer.x1 - inner.x1) - pad
+    top = figure.bbox.height - (max(highest, outer.y1) - inner.y1) - pad
+    width, height = figure.bbox.size
+    axes.set_position(
+        (left / width, bottom / height, (right - left) / width, (top - bottom) / height)
+    )

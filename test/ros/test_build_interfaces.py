@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -20,9 +21,11 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from tf2_msgs.msg import TFMessage
 
 import ttt3r_ros.ros  # noqa: F401  tells ROS where it is installed
-from tools import build_interfaces
-from tools.build_interfaces import SITE_PACKAGES, BuildError
+from ttt3r_ros.cli import main
 from ttt3r_ros.msg import TrackingStatus
+from ttt3r_ros.ros import build_interfaces
+from ttt3r_ros.ros.build_interfaces import SITE_PACKAGES
+from ttt3r_ros.types import BuildError
 
 TF_MESSAGE_HASH = "RIHS01_e369d0f05a23ae52508854b66f6aa0437f3449d652e8cbf22d5abe85d020f087"
 
@@ -69,7 +72,7 @@ MESSAGES = pytest.mark.parametrize(
     ("message", "definition"),
     [
         (a_status(), "msg/TrackingStatus.msg"),
-        (a_tf_message(), "tools/interfaces/tf2_msgs/TFMessage.msg"),
+        (a_tf_message(), "ttt3r_ros/interfaces/tf2_msgs/TFMessage.msg"),
     ],
     ids=["TrackingStatus", "TFMessage"],
 )
@@ -237,23 +240,59 @@ def test_missing_python_headers_are_named_with_their_package(tmp_path, monkeypat
         build_interfaces.build_interfaces("sample_msgs", [tmp_path / "Any.msg"], tmp_path)
 
 
-def test_without_a_package_all_that_the_node_needs_is_built(monkeypatch, tmp_path):
+@pytest.fixture
+def asked(monkeypatch) -> dict[str, list[Path]]:
+    """What the command has built: nothing but said."""
     built = {}
     monkeypatch.setattr(
         build_interfaces,
         "build_interfaces",
-        lambda name, files, prefix: built.update({name: files}),
+        lambda name, files, prefix: built.update({name: files, "prefix": prefix}),
     )
-    monkeypatch.setattr(sys, "argv", ["build_interfaces.py", "--prefix", str(tmp_path)])
-    assert build_interfaces.main() == 0
-    assert built == {
-        "tf2_msgs": [ROOT / "tools/interfaces/tf2_msgs/TFMessage.msg"],
+    return built
+
+
+def test_without_a_package_all_that_the_node_needs_is_built(asked, tmp_path):
+    assert main(["build-interfaces", "--prefix", str(tmp_path)]) == 0
+    assert asked == {
+        "prefix": tmp_path,
+        "tf2_msgs": [ROOT / "ttt3r_ros/interfaces/tf2_msgs/TFMessage.msg"],
         "ttt3r_ros": sorted((ROOT / "msg").glob("*.msg")),
     }
 
 
-def test_a_package_without_messages_is_an_error(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["build_interfaces.py", "some_msgs"])
-    with pytest.raises(SystemExit):
-        build_interfaces.main()
-    assert "no .msg files given for some_msgs" in capsys.readouterr().err
+def test_where_the_clone_is_gone_the_installed_messages_are_built(asked, monkeypatch, tmp_path):
+    shared = tmp_path / "data/share/ttt3r_ros/interfaces/ttt3r_ros/TrackingStatus.msg"
+    shared.parent.mkdir(parents=True)
+    shared.write_bytes((ROOT / "msg/TrackingStatus.msg").read_bytes())
+    installed = tmp_path / "lib/ttt3r_ros"
+    shutil.copytree(ROOT / "ttt3r_ros/interfaces", installed / "interfaces")
+    monkeypatch.setattr(build_interfaces, "_PACKAGE", installed)
+    monkeypatch.setattr(build_interfaces.sysconfig, "get_path", lambda _: str(tmp_path / "data"))
+    assert main(["build-interfaces", "some_msgs", "Some.msg"]) == 0
+    assert asked.pop("some_msgs") == [Path("Some.msg")]
+    assert main(["build-interfaces"]) == 0
+    assert asked == {
+        "prefix": Path(sys.prefix).resolve(),
+        "tf2_msgs": [installed / "interfaces/tf2_msgs/TFMessage.msg"],
+        "ttt3r_ros": [shared],
+    }
+
+
+def test_what_cannot_be_built_is_one_line(monkeypatch, tmp_path, capsys):
+    assert main(["build-interfaces", "some_msgs"]) == 2
+    assert capsys.readouterr().err.endswith("no .msg files given for some_msgs\n")
+    assert main(["build-interfaces", "some_msgs", str(tmp_path / "No.msg")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"ttt3r: {tmp_path / 'No.msg'}: ") and error.count("\n") == 1
+    monkeypatch.setattr(build_interfaces, "_PACKAGE", tmp_path / "a/b")
+    monkeypatch.setattr(build_interfaces.sysconfig, "get_path", lambda _: str(tmp_path / "data"))
+    assert main(["build-interfaces"]) == 2
+    assert f"none in {tmp_path / 'a/msg'} or {tmp_path / 'data'}" in capsys.readouterr().err
+
+
+def test_without_the_wheels_the_command_says_so(monkeypatch, capsys):
+    monkeypatch.delattr("ttt3r_ros.ros.build_interfaces")
+    monkeypatch.setitem(sys.modules, "ttt3r_ros.ros.build_interfaces", None)
+    assert main(["build-interfaces"]) == 2
+    assert "it needs the ROS wheels" in capsys.readouterr().err

@@ -2,19 +2,14 @@
 """Builds the Python interface package of a few .msg files on top of the ROS wheels, without CMake.
 
 The wheels carry ROS's own generators (rosidl): they write the C structures, the type supports and
-the Python classes; this script calls them in order and compiles their output into an extension
+the Python classes; this module calls them in order and compiles their output into an extension
 module, with a library for each type support beside it. What it installs is for rclpy in this
 environment only: no headers, nothing for C++ nodes, no services or actions. With a ROS install the
-same .msg files are built by CMakeLists.txt instead.
-
-usage: python build_interfaces.py [PACKAGE FILE.msg...] [--prefix PREFIX]
-
-Without a package it builds all that the node needs and the wheels lack.
+same .msg files are built by CMakeLists.txt instead. The command is `ttt3r build-interfaces`.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
@@ -38,8 +33,9 @@ from rosidl_typesupport_c import generate_c as generate_dispatch
 from rosidl_typesupport_fastrtps_c import generate_typesupport_fastrtps_c
 from rosidl_typesupport_introspection_c import generate_c as generate_introspection
 
-ROOT = Path(__file__).resolve().parent.parent
-LACKING = {"tf2_msgs": ROOT / "tools/interfaces/tf2_msgs", "ttt3r_ros": ROOT / "msg"}
+from ttt3r_ros.types import BuildError
+
+_PACKAGE = Path(__file__).resolve().parent.parent
 ROS_PREFIX = Path(sys.prefix)  # the wheels make the environment a complete ament prefix
 SITE_PACKAGES = Path(sysconfig.get_path("platlib")).relative_to(sys.prefix)
 RESOURCE_INDEX = Path("share/ament_index/resource_index")
@@ -56,8 +52,22 @@ RUNTIME_LIBRARIES = (
 )
 
 
-class BuildError(RuntimeError):
-    """An interface package could not be built; the message says what is wrong or missing."""
+def lacking() -> dict[str, list[Path]]:
+    """Return the messages that the node needs and the wheels lack, by package.
+
+    Those of this package are at the root of the tree, where CMake wants them; pip installs them
+    among the shared files.
+
+    Raises:
+        BuildError: they are in neither place.
+    """
+    shared = Path(sysconfig.get_path("data"), "share/ttt3r_ros/interfaces/ttt3r_ros")
+    for folder in (_PACKAGE.parent / "msg", shared):
+        own = sorted(folder.glob("*.msg"))
+        if own:
+            tf = sorted((_PACKAGE / "interfaces/tf2_msgs").glob("*.msg"))
+            return {"tf2_msgs": tf, "ttt3r_ros": own}
+    raise BuildError(f"messages of ttt3r_ros: none in {_PACKAGE.parent / 'msg'} or {shared}")
 
 
 def build_interfaces(package: str, messages: Sequence[Path], prefix: Path = ROS_PREFIX) -> None:
@@ -256,29 +266,3 @@ def install(package: str, stage: Path, prefix: Path) -> None:
         if target.is_dir():
             shutil.rmtree(target)
         os.replace(stage / part, target)
-
-
-def main() -> int:
-    """Build what the command line says; return the exit status."""
-    parser = argparse.ArgumentParser(description="Build the Python interface package of .msg files")
-    parser.add_argument("package", nargs="?", help="its name; by default all that the node needs")
-    parser.add_argument("messages", nargs="*", type=Path, metavar="FILE.msg")
-    parser.add_argument("--prefix", type=Path, default=ROS_PREFIX, help="where to install it")
-    arguments = parser.parse_args()
-    if arguments.package is None:
-        packages = {name: sorted(folder.glob("*.msg")) for name, folder in LACKING.items()}
-    elif arguments.messages:
-        packages = {arguments.package: arguments.messages}
-    else:
-        parser.error(f"no .msg files given for {arguments.package}")
-    try:
-        for package, messages in packages.items():
-            build_interfaces(package, messages, arguments.prefix.resolve())
-    except BuildError as error:
-        print(f"build_interfaces: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
