@@ -70,9 +70,8 @@ def ask(address: str, words: list[str]) -> int:
     connection.sendall(json.dumps(request).encode() + b"\n")
     answers = connection.makefile("r")
     pid = int(answers.readline())
-    for number in PASSED_ON:
-        if number not in request["ignored"]:
-            signal.signal(number, lambda number, _: os.kill(pid, number))
+    for number in PASSED_ON:  # ignored ones too, for the program may ask for them, as rclpy does
+        signal.signal(number, lambda number, _: os.kill(pid, number))
     for file in (0, 1, 2):  # whoever reads them waits for the program's end, not for this one's
         os.close(file)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
