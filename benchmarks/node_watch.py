@@ -14,6 +14,7 @@ import torch
 from sensor_msgs.msg import Image
 from torch import Tensor
 
+from ttt3r_ros import pipeline as pipeline_module
 from ttt3r_ros.mapping.voxel_map import VoxelMap
 from ttt3r_ros.network.model import Network
 from ttt3r_ros.network.prediction import Prediction
@@ -119,7 +120,7 @@ class Watch:
         self._around(pipeline._tracker, "step", self._note("begun"), self._note("stepped"))
         self._around(outputs._frames, "publish_pose", after=self._note("sent"))
         for owner, name, part in (
-            (pipeline, "_insert", "map: inserting"),
+            (pipeline_module, "insert_image", "map: inserting"),
             (pipeline.map, "cloud", "map: copying"),
             (outputs, "map", "map: publishing"),
             (outputs, "pose", "TF, odometry, pose"),

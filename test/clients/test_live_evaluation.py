@@ -387,7 +387,7 @@ def test_of_two_topics_one_has_to_be_named(robot, tmp_path):
 
 
 def test_without_any_truth_the_topics_that_could_be_it_are_named(robot, tmp_path, monkeypatch):
-    monkeypatch.setattr(live_evaluation, "_FIND_S", 0.2)
+    monkeypatch.setattr(live_evaluation, "_FIND_TRUTH_S", 0.2)
     speaker = Speaker(robot, truth=None)
 
     def drive() -> None:
@@ -406,7 +406,7 @@ def test_a_topic_of_another_type_is_refused(robot, tmp_path):
 
 
 def test_a_node_that_is_not_there_is_told_with_those_that_are(robot, tmp_path, monkeypatch):
-    monkeypatch.setattr(live_evaluation, "_FIND_S", 1.0)
+    monkeypatch.setattr(live_evaluation, "_FIND_NODE_S", 1.0)
     robot.client.create_publisher(TrackingStatus, "left/ttt3r_node/status", 1)
     with pytest.raises(EvaluationError, match=r"no node /ttt3r_node.*--node: /left/ttt3r_node"):
         listen(tmp_path)

@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 Cloud = tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]  # points and colours [N, 3]
 
 _LOOK_S = 0.05  # between looks at the topics there are
-_FIND_S = 10.0  # for the node to appear; for truth and TF, once the node speaks
+_FIND_NODE_S = 10.0  # for the node to appear
+_FIND_TRUTH_S = 10.0  # for truth and TF, once the node speaks
 _ARRIVING_S = 0.5  # what has been sent before an interrupt is still heard
 _OTHER_CLOCK_MS = 600e3  # latencies beyond that are differences of two clocks
 
@@ -161,10 +162,10 @@ class LiveEvaluation:
             if interrupted.is_set():
                 ends_s = min(ends_s, now_s + _ARRIVING_S)
             if client.last is None:
-                if now_s - began_s > _FIND_S:
+                if now_s - began_s > _FIND_NODE_S:
                     client.check_node()
             else:
-                if now_s - client.first_heard_s > _FIND_S:
+                if now_s - client.first_heard_s > _FIND_TRUTH_S:
                     client.check_truth()
                     client.check_extrinsics()
                 if now_s - client.last_heard_s > request.idle_s:
