@@ -33,7 +33,7 @@ def know(robot, infos, message):
     """Let the node have heard of a camera."""
     robot.wait_until(lambda: infos.get_subscription_count() > 0)
     infos.publish(message)
-    robot.wait_until(lambda: robot.node._camera._values != ())
+    robot.wait_until(lambda: robot.node._inputs.camera._values != ())
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_what_the_lens_does_not_show_is_unknown_and_stays_out_of_the_map(robot, 
         assert len(row) and np.hypot(row - shape[0] / 2, column - shape[1] / 2).max() < 5 + 2
     assert robot.call("reset").success
     know(robot, infos, lens_info(*LENSES["plumb_bob"]))
-    robot.wait_until(lambda: robot.node._camera._view.intrinsics.fx == P[0, 0])
+    robot.wait_until(lambda: robot.node._inputs.camera._view.intrinsics.fx == P[0, 0])
     many = robot.send(at_s=1.1, rgb=rgb).map_points
     assert few < many / 20
 
@@ -119,7 +119,7 @@ def test_masks_are_of_the_raw_image(robot, infos, monkeypatch):
     message = image_message(0.5, encoding="mono8", height=HEIGHT, width=WIDTH, step=WIDTH)
     message.data = grey.tobytes()
     masks.publish(message)
-    robot.wait_until(lambda: robot.node._masks._masks)
+    robot.wait_until(lambda: robot.node._inputs.masks._masks)
     robot.send(at_s=1.0, rgb=raw)
     (mask,) = seen
     place = (P @ RAYS[0])[:2].round().astype(int)

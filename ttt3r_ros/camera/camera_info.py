@@ -99,6 +99,21 @@ class CameraModel:
             self._warn(_kind(error), f"not used: {error}")
         self._heard.set()
 
+    @property
+    def in_use(self) -> str:
+        """What is known of the camera; empty: nothing."""
+        view = self._view
+        if view is None:
+            return ""
+        c = view.intrinsics
+        lens = f"{view.lens.model} undone" if view.lens else "no lens undone"
+        return f"{c.width}x{c.height}, f {c.fx:.5g} {c.fy:.5g}, c {c.cx:.5g} {c.cy:.5g}, {lens}"
+
+    def begin_wait(self) -> None:
+        """Let `wait` wait again, unless there has been a `CameraInfo`."""
+        if not self._values:
+            self._heard.clear()
+
     def wait(self, timeout_s: float) -> bool:
         """Wait for the first `CameraInfo`, or for `end_wait`; return whether it came in time."""
         return self._heard.wait(timeout_s)

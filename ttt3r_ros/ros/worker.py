@@ -285,8 +285,8 @@ class Worker:
             self._mailbox.shut()
             self._reject(activation, message, error)
             call_in_executor(self._node, self._give_up, error)
-        except Exception as error:
-            self._reject(activation, message, error)
+        except Exception as error:  # its name: a MemoryError says nothing else
+            self._reject(activation, message, RuntimeError(f"{type(error).__name__}: {error}"))
             raise
         else:
             activation.counter.processed()
