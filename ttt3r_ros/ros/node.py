@@ -283,12 +283,17 @@ class TTT3RNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
     def _on_transform(self, edge: TransformStamped) -> None:
-        if self._node_config.owns_odom and self._outputs.is_rival(edge) and self.executor:
+        config = self._node_config
+        if self._outputs.is_rival(edge, config) and self.executor:
+            remedy = (
+                "end that, or set publish_map_tf to false or odom_frame to another one"
+                if edge.child_frame_id == config.odom_frame
+                else "if that is the robot's own tree, set base_frame, or a longer tf_wait_s; else "
+                "end that, or set odom_source to tf or publish_odom_tf to false"
+            )
             conflict = FrameConflict(
                 f"somebody else publishes {edge.header.frame_id} -> {edge.child_frame_id} too, "
-                "which breaks the tree of frames: if that is the robot's own tree, set base_frame, "
-                "or a longer tf_wait_s; else end that, or set odom_source to tf or publish_odom_tf "
-                "to false"
+                f"which breaks the tree of frames: {remedy}"
             )
             # Not here, in the callback of a subscription that goes with it.
             self.executor.create_task(self._give_up, conflict)
