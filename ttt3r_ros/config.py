@@ -618,6 +618,11 @@ class NodeConfig:
     path: PathConfig = field(default_factory=PathConfig)
 
     def __post_init__(self) -> None:
+        if not self.odom_frame or not self.map_frame or self.odom_frame == self.map_frame:
+            raise ConfigError(
+                f"map_frame, odom_frame: must be two frames with names, got {self.map_frame!r} "
+                f"and {self.odom_frame!r}"
+            )
         if self.owns_odom and self.robot_odom_frame == self.odom_frame:
             raise ConfigError(
                 f"robot_odom_frame: {self.robot_odom_frame!r} is the frame this node publishes in: "

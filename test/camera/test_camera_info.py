@@ -73,16 +73,100 @@ def test_a_camera_info_with_a_coefficient_that_is_no_number_is_told_once(caplog)
     assert "finite coefficients, got [nan" in caplog.text
 
 
+@pytest.mark.parametrize("size", [(2**31, 2**31), (20_000, 20_000)])
+def test_no_map_is_made_for_images_that_have_not_come(size, caplog, monkeypatch):
+    made = []
+    monkeypatch.setattr("ttt3r_ros.camera.camera_info.Rectification", lambda *a: made.append(a))
+    width, height = size
+    k = [width, 0, width / 2, 0, width, height / 2, 0, 0, 1]
+    frame = applied(info(width=width, height=height, **BARREL, k=k, p=[0.0] * 12))
+    assert frame.rgb is RGB and not made
+    assert f"not used: is for {width}x{height}, the images have 64x48" in caplog.text
+
+
+def test_images_too_large_for_maps_are_used_as_they_are(caplog, monkeypatch):
+    monkeypatch.setattr("ttt3r_ros.camera.rectification.MAX_PIXELS", 1000)
+    camera = CameraModel("image")
+    camera.update(info(**BARREL))
+    for _ in range(2):
+        frame = camera.apply(RGB)
+        assert frame.rgb is RGB and frame.intrinsics == Intrinsics(60, 61, 31, 23, 64, 48)
+    assert caplog.text.count("64x48: at most 1000 pixels can be rectified") == 1
+
+
 def test_a_size_that_opencv_cannot_rectify_is_one_warning(caplog):
     camera = CameraModel("image")
+    wide = np.zeros((600, 40_000, 3), np.uint8)
+    k = [14_000.0, 0, 20_000, 0, 7_000, 300, 0, 0, 1]
     for _ in range(2):
-        camera.update(info(width=40_000, **BARREL))
-    assert caplog.text.count("images are used with their distortion: 40000x48: not possible") == 1
-    assert camera.apply(RGB).rgb is RGB
+        camera.update(info(width=40_000, height=600, **BARREL, k=k, p=[0.0] * 12))
+        assert camera.apply(wide).rgb is wide
+    assert caplog.text.count("are used with their distortion: 40000x600: ") == 1
+
+
+IDENTITY = [1.0, 0, 0, 0, 1, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (dict(k=IDENTITY), "K: a field of view of 17"),
+        (dict(k=[60.0, 0, 0.5, 0, 60, 0.5, 0, 0, 1]), "K: cx must be inside the image"),
+        (dict(k=[60.0, 0, 31, 0, 1, 23, 0, 0, 1]), "K: fx / fy must be within 0.5 and 2"),
+        (dict(k=[60.0, 0, 31, 0, -60, 23, 0, 0, 1]), "K: fx and fy must be positive"),
+        (dict(k=[3.6, 0, 320, 0, 3.6, 240, 0, 0, 1], width=640, height=480), "K: a field of view"),
+        (dict(k=[2000.0, 0, 31, 0, 2000, 23, 0, 0, 1]), "K: a field of view of 1.8 degrees"),
+        (dict(k=[float("nan")] * 9), "K: fx and fy must be positive, all finite"),
+        (dict(**BARREL, r=[float("nan")] * 9), "R: is no rotation"),
+        (dict(**BARREL, r=[-1.0, 0, 0, 0, 1, 0, 0, 0, 1]), "R: is no rotation"),
+        (dict(**BARREL, p=[1.0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0]), "P: a field of view of 17"),
+        (dict(**BARREL, r=[0.0, 0, -1, 0, 1, 0, 1, 0, 0]), "P: 100% of its picture are not in"),
+    ],
+)
+def test_a_calibration_that_cannot_be_is_named_once_and_not_used(changes, reason, caplog):
+    camera = CameraModel("image")
+    for i in range(3):  # a bit different each time
+        changed = info(**changes)
+        changed.k = [*changed.k[:8], 1.0 + i]
+        camera.update(changed)
+        rgb = np.zeros((changed.height, changed.width, 3), np.uint8)
+        frame = camera.apply(rgb)
+        assert frame.rgb is rgb and frame.intrinsics is None
+    assert len(caplog.records) == 1 and f"camera_info: not used: {reason}" in caplog.text
+
+
+def test_a_region_may_leave_out_the_principal_point(caplog):
+    corner = SimpleNamespace(x_offset=40, y_offset=30, width=24, height=18)
+    frame = applied(info(roi=corner), RGB[:18, :24])
+    assert frame.intrinsics == Intrinsics(60, 61, -9, -7, 24, 18) and not caplog.text
+
+
+def test_zeros_beyond_what_a_model_has_are_nothing(caplog):
+    lens = dict(distortion_model="equidistant", k=[25.0, 0, 31, 0, 25, 23, 0, 0, 1], p=[0.0] * 12)
+    four = applied(info(**lens, d=[0.1, 0.01, 0.0, 0.0]))
+    five = applied(info(**lens, d=[0.1, 0.01, 0.0, 0.0, 0.0]))
+    np.testing.assert_array_equal(four.rgb, five.rgb)
+    assert five.rgb is not RGB and not caplog.text
+
+
+def test_a_good_p_without_k_is_used(caplog):
+    assert applied(info(k=[0.0] * 9)).intrinsics == Intrinsics(50, 51, 30, 22, 64, 48)
+    assert not caplog.text
+    frame = applied(info(k=[0.0] * 9, **BARREL))
+    assert frame.rgb is RGB and frame.intrinsics == Intrinsics(50, 51, 30, 22, 64, 48)
+    assert "images are used with their distortion: K: is empty" in caplog.text
+
+
+def test_a_second_wrong_size_is_said_too(caplog):
+    camera = CameraModel("image")
+    for width in (640, 320, 640):
+        camera.update(info(width=width, k=[200.0, 0, 100, 0, 200, 23, 0, 0, 1]))
+        assert camera.apply(RGB).intrinsics is None
+    assert [r.getMessage().count("is for") for r in caplog.records] == [1, 1]
 
 
 def test_depth_of_a_turned_lens_is_along_the_axis_of_the_rectified_image():
-    R = cv2.Rodrigues(np.array([0.2, -0.3, 0.05]))[0]
+    R = cv2.Rodrigues(np.array([0.15, -0.2, 0.05]))[0]
     camera = CameraModel("image")
     camera.update(info(**BARREL, r=R.flatten()))
     K, P = np.reshape(info().k, (3, 3)), np.reshape(info().p, (3, 4))[:, :3]
@@ -92,7 +176,7 @@ def test_depth_of_a_turned_lens_is_along_the_axis_of_the_rectified_image():
         raw_m = np.where(np.hypot(column - u, row - v) < 3, 3.0, 9.0).astype(np.float32)
         x, y, z = R @ point
         column, row = (P @ (x / z, y / z, 1)).round().astype(int)[:2]
-        assert abs(z - 3.0) > 0.1
+        assert abs(z - 3.0) > 0.04
         assert camera.apply_to_depth(raw_m)[row, column] == pytest.approx(z, rel=0.01)
 
 
@@ -158,11 +242,11 @@ def test_a_new_calibration_is_used_from_then_on():
 
 def test_a_camera_info_of_another_size_is_not_used_and_said_once(caplog):
     camera = CameraModel("image")
-    camera.update(info(width=640, **BARREL))
+    camera.update(info(width=128, **BARREL))
     for _ in range(2):
         frame = camera.apply(RGB)
         assert frame.intrinsics is None and frame.rgb is RGB
-    assert caplog.text.count("camera_info: not used: is for 640x48, the images have 64x48") == 1
+    assert caplog.text.count("camera_info: not used: is for 128x48, the images have 64x48") == 1
     camera.update(info())
     assert camera.apply(RGB).intrinsics is not None
     small = np.ascontiguousarray(RGB[::2, ::2])
@@ -172,7 +256,7 @@ def test_a_camera_info_of_another_size_is_not_used_and_said_once(caplog):
 
 
 def test_a_camera_that_was_never_calibrated_has_none(caplog):
-    assert applied(info(k=[0.0] * 9)).intrinsics is None
+    assert applied(info(k=[0.0] * 9, p=[0.0] * 12)).intrinsics is None
     assert "intrinsics.fx: must be positive, got 0.0" in caplog.text
 
 

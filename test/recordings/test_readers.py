@@ -198,7 +198,7 @@ def test_another_camera_info_can_be_named(tmp_path):
             "camera_info: images are used with their distortion: distortion_model: 'omnidire",
         ),
         (camera_info(width=99), "camera_info: not used: is for 99x12, the images have 16x12"),
-        (camera_info(fx=0.0), "camera_info: not used: intrinsics.fx: must be positive"),
+        (camera_info(fx=0.0), "camera_info: not used: K: fx and fy must be positive"),
     ],
 )
 def test_what_is_wrong_with_a_camera_info_is_said_once(tmp_path, caplog, info, warning):
@@ -232,11 +232,11 @@ def test_depth_beside_the_colour_images_makes_no_choice_necessary(tmp_path):
 
 
 def test_several_camera_infos_beside_the_image_have_to_be_chosen_from(tmp_path):
-    infos = [("/c/info_a", camera_info()), ("/c/info_b", camera_info(fx=5.0))]
+    infos = [("/c/info_a", camera_info()), ("/c/info_b", camera_info(fx=30.0))]
     bag = write_bag(tmp_path / "bag", [*infos, ("/c/image", raw(0))])
     message = error(bag)
     assert "choose one with --camera-info-topic:\n  /c/info_a" in message
-    assert frames(bag, camera_info_topic="/c/info_b")[0].intrinsics.fx == 5.0
+    assert frames(bag, camera_info_topic="/c/info_b")[0].intrinsics.fx == 30.0
 
 
 def test_an_unknown_topic_is_answered_with_those_there(tmp_path):

@@ -137,6 +137,9 @@ def test_the_figures_are_those_of_the_stream_the_tracker_and_the_map():
     assert float(found.pop("process memory [MB]")) > 10
     assert found == {
         "lifecycle": "active",
+        "camera_info": "none",
+        "mask": "none",
+        "messages that failed": "0",
         "base frame": "base_link",
         "tracking state": "TRACKING",
         "step [ms]": "12.0",

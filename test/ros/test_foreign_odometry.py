@@ -387,7 +387,7 @@ def test_a_transform_that_comes_back_is_known_by_its_content(active, wheels, mon
     q.x, q.y, q.z, q.w = xyzw
     outputs, heard = active.node._outputs, []
     is_rival = outputs.is_rival
-    monkeypatch.setattr(outputs, "is_rival", lambda e: heard.append(is_rival(e)) or heard[-1])
+    monkeypatch.setattr(outputs, "is_rival", lambda *e: heard.append(is_rival(*e)) or heard[-1])
     wheels._publisher.publish(TFMessage(transforms=[echo]))
     active.wait_until(lambda: heard == [False])
     assert active.send(at_s=1.6, rgb=picture(6)).processed == 6

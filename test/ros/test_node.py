@@ -169,10 +169,10 @@ def test_masked_pixels_stay_out_of_the_map_until_another_mask_comes(robot):
     robot.wait_until(lambda: masks.get_subscription_count() > 0)
 
     def send_mask(at_s, grey):
-        held = len(robot.node._masks._masks)
+        held = len(robot.node._inputs.masks._masks)
         rows = np.full((48, 64), grey, np.uint8).tobytes()
         masks.publish(image_message(at_s, encoding="mono8", step=64, data=rows))
-        robot.wait_until(lambda: len(robot.node._masks._masks) > held)
+        robot.wait_until(lambda: len(robot.node._inputs.masks._masks) > held)
 
     send_mask(5.0, 255)
     assert [robot.send(at_s=at_s).map_points for at_s in (1.0, 1.1, 5.1)] == [0, 0, 0]
@@ -195,7 +195,7 @@ def test_a_mask_that_cannot_be_used_is_told_and_the_image_is_used(robot, capfd):
     robot.wait_until(lambda: said("mask: not used: encoding: 'rgb8' is not one of"))
     small = {"height": 4, "width": 4, "step": 4, "data": bytes(16 * [255])}
     masks.publish(image_message(1.0, encoding="mono8", **small))
-    robot.wait_until(lambda: robot.node._masks._masks)
+    robot.wait_until(lambda: robot.node._inputs.masks._masks)
     assert robot.send(at_s=1.0).map_points > 0
     assert said("mask: not used: is 4x4, the image 64x48")
 

@@ -126,12 +126,12 @@ def test_two_cameras_in_namespaces_do_not_hear_each_other(robot):
     tf = robot.listen(TFMessage, "/tf")
     one, two = Camera(robot, "cam1"), Camera(robot, "cam2")
     one.infos.publish(camera_info_message())
-    robot.wait_until(lambda: one.node._camera._view is not None)
+    robot.wait_until(lambda: one.node._inputs.camera._view is not None)
     for i in range(3):
         first, second = one.send(1 + i / 10, i), two.send(100 + i / 10, 10 + i)
         assert first.processed == second.processed == i + 1
         assert first.rejected == second.rejected == 0
-    assert two.node._camera._view is None
+    assert two.node._inputs.camera._view is None
     for camera, at_s in ((one, 1.2), (two, 100.2)):
         last = camera.odometry.wait(lambda m, at_s=at_s: m.header.stamp == stamp(at_s))
         name = camera.name

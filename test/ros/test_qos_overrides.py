@@ -13,13 +13,17 @@ from ttt3r_ros.config import ConfigError
 WITHOUT_OVERRIDES = {"/tf", "/tf_static", "/parameter_events"}  # tf2's and rclpy's own
 
 
-def subscription(robot, topic):
-    (found,) = [
-        info
+def subscriptions(robot, topic):
+    return [
+        info.qos_profile
         for info in robot.client.get_subscriptions_info_by_topic(topic)
         if info.node_name == "ttt3r_node"
     ]
-    return found.qos_profile
+
+
+def subscription(robot, topic):
+    (found,) = subscriptions(robot, topic)
+    return found
 
 
 def publisher(robot, topic):
@@ -35,10 +39,11 @@ def test_an_override_of_the_images_beats_image_reliability_and_is_theirs_alone(r
     }
     robot.start(image_reliability="reliable", **overrides)
     assert subscription(robot, "/image").reliability is ReliabilityPolicy.BEST_EFFORT
-    assert subscription(robot, "/mask").reliability is ReliabilityPolicy.RELIABLE
-    info = subscription(robot, "/camera_info")
-    assert info.durability is DurabilityPolicy.TRANSIENT_LOCAL
-    assert info.reliability is ReliabilityPolicy.RELIABLE
+    both = {DurabilityPolicy.VOLATILE, DurabilityPolicy.TRANSIENT_LOCAL}  # each by its own
+    masks, infos = subscriptions(robot, "/mask"), subscriptions(robot, "/camera_info")
+    assert {mask.durability for mask in masks} == both
+    assert [info.durability for info in infos] == [DurabilityPolicy.TRANSIENT_LOCAL] * 2
+    assert {qos.reliability for qos in masks + infos} == {ReliabilityPolicy.RELIABLE}
     assert subscription(robot, "/image").durability is DurabilityPolicy.VOLATILE
 
 

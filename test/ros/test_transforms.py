@@ -11,9 +11,9 @@ from robot import stamp
 
 from ttt3r_ros.config import NodeConfig
 from ttt3r_ros.geometry import optical_extrinsics, transform
+from ttt3r_ros.ros.frame_tree import WatchedBuffer
 from ttt3r_ros.ros.transforms import (
     FrameConflict,
-    _WatchedBuffer,
     find_extrinsics,
     matrix_from_transform,
     transform_message,
@@ -26,15 +26,15 @@ ROBOT = {("base_link", "arm"): ARM, ("arm", "camera"): WRIST}
 POSE = (0.1, 0.0, 0.5, 0.0, 0.2, 0.0)
 
 
-def found(static, moving=(), own_edges=(), **settings):
+def found(static, moving=(), own_edges=(), camera="camera", **settings):
     heard = []
-    buffer = _WatchedBuffer(heard.append)
+    buffer = WatchedBuffer(heard.append)
     for (parent, child), T in dict(static).items():
         buffer.set_transform_static(transform_message(T, parent, child, stamp(0)), "robot")
     for (parent, child), T in dict(moving).items():
         buffer.set_transform(transform_message(T, parent, child, stamp(1)), "robot")
     assert len(heard) == len(static) + len(moving)
-    return find_extrinsics(buffer, "camera", NodeConfig(**settings), set(own_edges))
+    return find_extrinsics(buffer, camera, NodeConfig(**settings), set(own_edges))
 
 
 def test_a_transform_goes_there_and_back():
@@ -102,3 +102,59 @@ def test_a_joint_ends_the_robot_unless_a_base_above_it_is_named(caplog):
         extrinsics = found(static, joint, base_frame="base_link")
     np.testing.assert_allclose(extrinsics.T_base_camera, ARM @ WRIST)
     assert "base_link -> head, between base and camera, is not static" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("parent", "child"),
+    [
+        ("world", "tag #3"),
+        ("Bob's", "wand"),
+        ("a: b", "c: d"),
+        ("world", "evil'\ncamera:\n  parent: 'forged"),
+        ("on", "null"),
+    ],
+)
+def test_names_of_other_frames_are_nobodys_business(parent, child):
+    assert found({**ROBOT, (parent, child): ARM}).base_frame == "base_link"
+
+
+@pytest.mark.parametrize("name", ["0", "on", "null", "1e3", "~", "tag #3", "Bob's", "a: b"])
+def test_a_camera_may_have_any_name(name):
+    extrinsics = found({("1", name): ARM}, camera=name)
+    assert extrinsics.base_frame == "1"
+
+
+def test_a_slash_at_the_beginning_is_none():
+    assert found({("/base_link", "/camera"): ARM}).base_frame == "base_link"
+    buffer = WatchedBuffer(lambda _: None)
+    buffer.set_transform_static(transform_message(ARM, "/base_link", "/camera", stamp(0)), "robot")
+    assert buffer.parents == {"camera": "base_link"}
+
+
+@pytest.mark.parametrize("xyzw", [(0, 0, 0, 0), (0, 0, 0, 2), (float("nan"), 0, 0, 1)])
+def test_edges_that_tf2_ignores_are_none(xyzw):
+    edge = transform_message(ARM, "base_link", "camera", stamp(0))
+    q = edge.transform.rotation
+    q.x, q.y, q.z, q.w = map(float, xyzw)
+    heard = []
+    buffer = WatchedBuffer(heard.append)
+    buffer.set_transform_static(edge, "robot")
+    buffer.set_transform(transform_message(ARM, "camera", "/camera", stamp(0)), "robot")
+    buffer.set_transform(transform_message(ARM, "", "camera", stamp(0)), "robot")
+    buffer.set_transform(transform_message(ARM, "camera", "", stamp(0)), "robot")
+    assert not buffer.parents and not buffer.static_edges and not heard
+
+
+@pytest.mark.parametrize("name", ["map", "odom"])
+def test_no_camera_has_a_frame_of_the_nodes_own(name):
+    with pytest.raises(FrameRejected, match=f"header.frame_id: '{name}' is a frame that this node"):
+        found({}, camera=name)
+
+
+@pytest.mark.parametrize("parent", ["map", "world"])
+def test_odom_gets_no_second_parent_either(parent):
+    rival = {(parent, "odom"): np.eye(4)}
+    with pytest.raises(FrameConflict, match=f"TF has {parent} -> odom already"):
+        found(ROBOT, rival)
+    assert found(ROBOT, rival, own_edges=rival).base_frame == "base_link"
+    assert found(ROBOT, rival, publish_map_tf=False).base_frame == "base_link"

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import yaml
 from sensor_msgs.msg import PointField
 from std_msgs.msg import Header
 
@@ -46,15 +45,6 @@ def test_a_circle_in_tf_ends_the_search(buffer):
     buffer.set_transform(transform_message(T_A_B, "c", "a", Header().stamp), "test")
     with pytest.raises(TransformException):
         buffer.lookup_transform("a", "x", None)
-
-
-def test_the_frames_are_listed_with_their_parents(buffer):
-    frames = yaml.safe_load(buffer.all_frames_as_yaml())
-    assert {child: entry["parent"] for child, entry in frames.items()} == {
-        "b": "a",
-        "c": "b",
-        "d": "a",
-    }
 
 
 def test_quaternions_are_x_y_z_w():

@@ -9,16 +9,40 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ttt3r_ros.camera.rectification import Matrix, Rectification
+from ttt3r_ros.camera.plausibility import check_camera_matrix, check_rotation
+from ttt3r_ros.camera.rectification import Matrix, Rectification, coefficients
 from ttt3r_ros.geometry import Intrinsics
 from ttt3r_ros.types import Mask
 
 _log = logging.getLogger(__name__)
+
+
+_MOST = 0.5  # of the pixels of a rectified picture have to be of the raw one
+_TOLD = 100  # kinds of warnings, so that what is remembered of them is bounded
+
+
+@dataclass(frozen=True, eq=False)
+class _Lens:
+    """A lens whose distortion is taken out of raw pictures; maps are made once one has come."""
+
+    model: str
+    d: npt.NDArray[np.float64]
+    K: Matrix
+    R: Matrix
+    raw: Intrinsics
+    pinhole: Intrinsics
+
+    @cached_property
+    def rectification(self) -> Rectification:
+        """Raise ValueError if that is not possible."""
+        size = (self.pinhole.width, self.pinhole.height)
+        return Rectification(self.model, self.d, self.K, self.R, self.pinhole.matrix(), *size)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,7 +50,7 @@ class _Pinhole:
     """A pinhole camera, and how its picture comes from the raw one."""
 
     intrinsics: Intrinsics
-    rectification: Rectification | None  # None: the picture is the camera's own
+    lens: _Lens | None  # None: the picture is the camera's own
 
 
 class PinholeImage(NamedTuple):
@@ -55,7 +79,7 @@ class CameraModel:
         self._values: tuple[Any, ...] = ()
         self._view: _Pinhole | None = None
         self._heard = threading.Event()
-        self._warned_shape: tuple[int, ...] = ()
+        self._told: set[str] = set()
 
     def update(self, info: Any) -> None:
         """Take a `CameraInfo`; warnings are logged only when it differs from the last one."""
@@ -71,9 +95,24 @@ class CameraModel:
         try:
             self._view = self._understood(info)
         except ValueError as error:  # all zero: a camera that was never calibrated
-            _log.warning("camera_info: not used: %s", error)
             self._view = None
+            self._warn(_kind(error), f"not used: {error}")
         self._heard.set()
+
+    @property
+    def in_use(self) -> str:
+        """What is known of the camera; empty: nothing."""
+        view = self._view
+        if view is None:
+            return ""
+        c = view.intrinsics
+        lens = f"{view.lens.model} undone" if view.lens else "no lens undone"
+        return f"{c.width}x{c.height}, f {c.fx:.5g} {c.fy:.5g}, c {c.cx:.5g} {c.cy:.5g}, {lens}"
+
+    def begin_wait(self) -> None:
+        """Let `wait` wait again, unless there has been a `CameraInfo`."""
+        if not self._values:
+            self._heard.clear()
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for the first `CameraInfo`, or for `end_wait`; return whether it came in time."""
@@ -98,47 +137,73 @@ class CameraModel:
             return PinholeImage(rgb, None, mask)
         known, shape = view.intrinsics, rgb.shape
         if (known.height, known.width) != shape[:2]:
-            if shape != self._warned_shape:
-                self._warned_shape = shape
-                _log.warning(
-                    "camera_info: not used: is for %dx%d, the images have %dx%d",
-                    *(known.width, known.height, shape[1], shape[0]),
-                )
+            sizes = f"{known.width}x{known.height}, the images have {shape[1]}x{shape[0]}"
+            self._warn(sizes, f"not used: is for {sizes}")
             return PinholeImage(rgb, None, mask)
-        lens = view.rectification
+        view, lens = self._undone(view)
         if lens is None:
-            return PinholeImage(rgb, known, mask)
+            return PinholeImage(rgb, view.intrinsics if view else None, mask)
         return PinholeImage(lens.image(rgb), known, lens.mask(mask), lens.outside)
 
     def apply_to_depth(self, raw_m: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return depth [h, w] that is registered to raw images as one of what `apply` returns."""
-        view = self._view
-        if view is None or view.rectification is None:
-            return raw_m
-        return view.rectification.depth(raw_m)
+        lens = self._undone(self._view)[1]
+        return raw_m if lens is None else lens.depth(raw_m)
 
     def _understood(self, info: Any) -> _Pinhole:
-        """Raise ValueError if that is not possible."""
-        K, P = _adjusted(np.reshape(info.k, (3, 3)), info), np.reshape(info.p, (3, 4))[:, :3]
-        P = _adjusted(P, info)
+        """Raise ValueError if that is not possible, or cannot be."""
+        K, P = np.reshape(info.k, (3, 3)), np.reshape(info.p, (3, 4))[:, :3]
+        given = {"K": K} if K.any() else {}
+        if P.any():
+            given["P"] = P
+        wanted = ["P"] if self._is_rectified else ["K", "P"] if any(info.d) else ["K"]
+        for name in [n for n in wanted if n in given] or given:
+            check_camera_matrix(name, given[name], info.width, info.height)
         if self._is_rectified:
-            return _Pinhole(_intrinsics(P, info), None)
-        raw = _intrinsics(K, info)
+            # Without distortion both pictures have the same matrix, if R turns nothing.
+            return _Pinhole(_intrinsics(P if P.any() or any(info.d) else K, info), None)
+        raw = _intrinsics(K if K.any() else P, info)
         if not any(info.d):
             return _Pinhole(raw, None)
         R = np.reshape(info.r, (3, 3))
         R = R if R.any() else np.eye(3)
+        check_rotation("R", R)
         try:
-            pinhole = _intrinsics(P, info)
-        except ValueError:  # only the raw image was calibrated
-            pinhole = raw
-        try:
-            size = (pinhole.width, pinhole.height)
-            lens = Rectification(info.distortion_model, info.d, K, R, pinhole.matrix(), *size)
+            if not K.any():
+                raise ValueError("K: is empty, and it takes more than P to undo a lens")
+            d = coefficients(info.distortion_model, info.d)
         except ValueError as error:
-            _log.warning("camera_info: images are used with their distortion: %s", error)
+            self._warn(_kind(error), f"images are used with their distortion: {error}")
             return _Pinhole(raw, None)
-        return _Pinhole(pinhole, lens)
+        pinhole = _intrinsics(P, info) if P.any() else raw  # only the raw image was calibrated
+        return _Pinhole(
+            pinhole, _Lens(info.distortion_model, d, _adjusted(K, info), R, raw, pinhole)
+        )
+
+    def _undone(self, view: _Pinhole | None) -> tuple[_Pinhole | None, Rectification | None]:
+        """Return a view that can be had and how its lens is undone; None: there is none."""
+        if view is None or (lens := view.lens) is None:
+            return view, None
+        try:
+            made = lens.rectification
+        except ValueError as error:
+            possible: _Pinhole | None = _Pinhole(lens.raw, None)
+            self._warn("lens", f"images are used with their distortion: {error}")
+        else:
+            outside = 0.0 if made.outside is None else float(made.outside.mean())
+            if outside <= _MOST:
+                return view, made
+            possible = None
+            self._warn("seen", f"not used: P: {outside:.0%} of its picture are not in the raw one")
+        if self._view is view:
+            self._view = possible
+        return possible, None
+
+    def _warn(self, kind: str, text: str) -> None:
+        """Warn once of each kind, however often messages change."""
+        if kind not in self._told and len(self._told) < _TOLD:
+            self._told.add(kind)
+            _log.warning("camera_info: %s", text)
 
 
 def is_rectified(topic: str) -> bool:
@@ -146,6 +211,11 @@ def is_rectified(topic: str) -> bool:
     for transport in ("/compressed", "/compressedDepth"):
         topic = topic.removesuffix(transport)
     return topic.rpartition("/")[2].startswith("image_rect")
+
+
+def _kind(error: ValueError) -> str:
+    """Return the field that an error begins with."""
+    return str(error).partition(":")[0]
 
 
 def _binning(info: Any) -> tuple[int, int]:
@@ -160,8 +230,8 @@ def _adjusted(matrix: npt.NDArray[np.float64], info: Any) -> Matrix:
     return adjusted
 
 
-def _intrinsics(matrix: Matrix, info: Any) -> Intrinsics:
-    columns, rows = _binning(info)
+def _intrinsics(sensor: npt.NDArray[np.float64], info: Any) -> Intrinsics:
+    matrix, (columns, rows) = _adjusted(sensor, info), _binning(info)
     width, height = info.roi.width or info.width, info.roi.height or info.height
     fx, fy, cx, cy = (float(matrix[place]) for place in ((0, 0), (1, 1), (0, 2), (1, 2)))
     return Intrinsics(fx, fy, cx, cy, width // columns, height // rows)

@@ -19,6 +19,9 @@ _OPENCV = (4, 5, 8, 12, 14)  # k1 k2 p1 p2 k3, then k4 k5 k6 below the line, s1.
 COEFFICIENTS = {"plumb_bob": _OPENCV, "rational_polynomial": _OPENCV, "equidistant": (4,)}
 """The distortion models of `sensor_msgs/CameraInfo`, and how many coefficients they may have."""
 
+MAX_PIXELS = 32_000_000
+"""Of a picture whose lens is undone: maps take 25 bytes for each."""
+
 _RADII = 2000  # at which a lens is looked at
 
 
@@ -55,15 +58,12 @@ class Rectification:
             height: of both pictures, in pixels.
 
         Raises:
-            ValueError: there is no such model, it does not have these coefficients, or OpenCV
-                cannot do it.
+            ValueError: there is no such model, it does not have these coefficients, there are more
+                than `MAX_PIXELS`, or OpenCV cannot do it.
         """
-        d = np.asarray(distortion, np.float64)
-        if model not in COEFFICIENTS:
-            raise ValueError(f"distortion_model: {model!r} is not one of {', '.join(COEFFICIENTS)}")
-        if len(d) not in COEFFICIENTS[model] or not np.isfinite(d).all():
-            counts = " or ".join(map(str, COEFFICIENTS[model]))
-            raise ValueError(f"d: {model} has {counts} finite coefficients, got {d.tolist()}")
+        d = coefficients(model, distortion)
+        if width * height > MAX_PIXELS:
+            raise ValueError(f"{width}x{height}: at most {MAX_PIXELS} pixels can be rectified")
         is_fisheye = model == "equidistant"
         make = cv2.fisheye.initUndistortRectifyMap if is_fisheye else cv2.initUndistortRectifyMap
         blank = np.full((height, width), 255, np.uint8)
@@ -105,6 +105,23 @@ class Rectification:
             outside = cv2.resize(self.outside.astype(np.uint8), (width, height))
             seen[outside > 0] = np.nan
         return (seen / cv2.resize(self._lens_z, (width, height))).astype(np.float32, copy=False)
+
+
+def coefficients(model: str, distortion: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the coefficients of a lens, without zeros that its model does not have at their end.
+
+    Raises:
+        ValueError: there is no such model, or it does not have these coefficients.
+    """
+    d = np.asarray(distortion, np.float64)
+    if model not in COEFFICIENTS:
+        raise ValueError(f"distortion_model: {model!r} is not one of {', '.join(COEFFICIENTS)}")
+    counts = COEFFICIENTS[model]
+    known = max((count for count in counts if count <= len(d)), default=0)
+    if not known or d[known:].any() or not np.isfinite(d).all():
+        allowed = " or ".join(map(str, counts))
+        raise ValueError(f"d: {model} has {allowed} finite coefficients, got {d[:20].tolist()}")
+    return d[:known]
 
 
 def _rays(R: Matrix, P: Matrix, width: int, height: int) -> list[npt.NDArray[np.float32]]:

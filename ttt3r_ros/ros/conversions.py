@@ -22,11 +22,15 @@ except ImportError:
 from ttt3r_ros.camera.decoding import decode_compressed, decode_image
 from ttt3r_ros.geometry import Intrinsics, Transform, inverse, rotation_vector, transform
 from ttt3r_ros.mapping.voxel_map import MapCloud
+from ttt3r_ros.ros.frame_tree import frame_name
 from ttt3r_ros.ros.transforms import Extrinsics, pose_message
 from ttt3r_ros.tracking.covariance import moved
 from ttt3r_ros.types import NS_PER_S, Covariance, FrameRejected, FrameResult
 
 _bridge = CvBridge()
+
+_LONGEST_NAME = 255  # characters of a frame's name
+_LAST_S = 2**31 - 1000  # transforms are stamped a little after the image
 
 _XYZ_RGB = [("x", "f4"), ("y", "f4"), ("z", "f4"), ("rgb", "f4")]
 _XYZ_RGB_CONFIDENCE = np.dtype([*_XYZ_RGB, ("confidence", "f4")])
@@ -44,15 +48,35 @@ def stamp_message(ns: int) -> TimeMsg:
     return TimeMsg(sec=ns // NS_PER_S, nanosec=ns % NS_PER_S)
 
 
+def image_stamp_ns(message: Image | CompressedImage) -> int:
+    """Return an image's stamp in nanoseconds.
+
+    Raises:
+        FrameRejected: it is none, or nothing could be stamped after it.
+    """
+    stamp = message.header.stamp
+    if not (0 <= stamp.sec < _LAST_S and stamp.nanosec < NS_PER_S):
+        raise FrameRejected(
+            f"header.stamp: sec must be 0 to {_LAST_S - 1} and nanosec below 10^9, "
+            f"got {stamp.sec} and {stamp.nanosec}"
+        )
+    return stamp_ns(stamp)
+
+
 def frame_id_of(message: Image | CompressedImage, camera_frame: str) -> str:
     """Return the camera's frame: the header's, or the parameter's where that names none.
 
     Raises:
-        FrameRejected: neither names one.
+        FrameRejected: neither names one, or it cannot be shown.
     """
-    frame_id: str = message.header.frame_id or camera_frame
+    frame_id = frame_name(message.header.frame_id) or frame_name(camera_frame)
     if not frame_id:
         raise FrameRejected("header.frame_id: empty, and the parameter camera_frame is too")
+    if len(frame_id) > _LONGEST_NAME or not frame_id.isprintable():
+        raise FrameRejected(
+            f"header.frame_id: must be printable and of at most {_LONGEST_NAME} characters, got "
+            f"{len(frame_id)}: {frame_id[:40]!a}"
+        )
     return frame_id
 
 

@@ -50,6 +50,11 @@ class Health:
     max_points: int  # of the map
     base_frame: str  # that poses are of; empty: not known yet
     process_all_images: bool  # none is meant to be replaced
+    camera_info: str = ""  # what is known of the camera; empty: nothing
+    mask: str = ""  # the last one; empty: there is none
+    failures: int = 0  # messages that could not be taken, since the node is there
+    failure: str = ""  # what the last of them has raised
+    wrong_type: str = ""  # what to set, where images come by another transport
 
 
 class Diagnosis:
@@ -159,6 +164,10 @@ def _findings(health: Health, seconds: float, recent: StreamCounts) -> Iterator[
         yield ERROR, health.problem
     if health.counts is None or health.status is None:
         return
+    if health.wrong_type:
+        yield WARN, health.wrong_type
+    if health.failures:
+        yield WARN, f"{health.failure} ({health.failures} in all)"
     state, said = health.status.state, health.status.message
     if state == TrackingStatus.LOST:
         yield ERROR, f"tracking is lost: {said}"
@@ -190,6 +199,9 @@ def _values(health: Health, rate_hz: float) -> dict[str, str]:
     values = {"lifecycle": health.lifecycle}
     if health.base_frame:
         values[_BASE_FRAME] = health.base_frame
+    values["camera_info"] = health.camera_info or "none"
+    values["mask"] = health.mask or "none"
+    values["messages that failed"] = str(health.failures)
     status, counts = health.status, health.counts
     if status is not None:
         values["tracking state"] = TrackingState(status.state).name

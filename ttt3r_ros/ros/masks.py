@@ -33,6 +33,16 @@ class Masks:
         self._masks: deque[tuple[int, tuple[int, int], Bits]] = deque(maxlen=_KEPT)
         self._warned: str = ""
 
+    @property
+    def in_use(self) -> str:
+        """What the last one is; empty: there is none."""
+        masks = self._masks.copy()
+        if not masks:
+            return ""
+        _, (height, width), bits = masks[-1]
+        share = np.unpackbits(bits, count=height * width).mean()
+        return f"{width}x{height}, {share:.1%} of it"
+
     def update(self, message: Image) -> None:
         """Take a message; a bad one is not used, and a warning says why."""
         try:

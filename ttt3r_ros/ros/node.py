@@ -32,26 +32,19 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.subscription import Subscription
 from rclpy.task import Future
 from rclpy.timer import Timer
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
-from ttt3r_ros.camera.camera_info import CameraModel
 from ttt3r_ros.config import ConfigError
 from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.ros.diagnostics import DiagnosticsPublisher, Health
+from ttt3r_ros.ros.inputs import Guard, Inputs
 from ttt3r_ros.ros.log import send_logs_to
-from ttt3r_ros.ros.masks import Masks
 from ttt3r_ros.ros.outputs import Outputs
-from ttt3r_ros.ros.parameters import (
-    OVERRIDABLE,
-    change_settings,
-    declare_parameters,
-    read_parameters,
-)
+from ttt3r_ros.ros.parameters import change_settings, declare_parameters, read_parameters
 from ttt3r_ros.ros.robot_odometry import RobotOdometry
 from ttt3r_ros.ros.save_services import SaveServices
 from ttt3r_ros.ros.session_service import SessionService
@@ -61,6 +54,7 @@ from ttt3r_ros.ros.worker import Worker
 from ttt3r_ros.types import CheckpointError, SessionError
 
 _WARNING_PERIOD_S = 5.0
+_HINT_PERIOD_S = 60.0
 _DIAGNOSIS_WITHIN_S = 3.0  # sent once a second, of which discovery may take the first
 
 
@@ -82,12 +76,13 @@ class TTT3RNode(LifecycleNode):
         self._problem = ""  # what has kept the node from being configured or active
         # While active:
         self._listener: FrameListener | None = None
-        self._active_subscriptions: list[Subscription[Any]] = []
         self._active_timers: list[Timer] = []
         super().__init__("ttt3r_node", **kwargs)
         send_logs_to(self.get_logger())
         declare_parameters(self)
         self._config, self._node_config = read_parameters(self)
+        self._guard = Guard(self)
+        self._inputs = Inputs(self, self._guard, self._node_config)
         self.add_on_set_parameters_callback(self._on_parameters)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._saving = SaveServices(self, lambda: self._worker)
@@ -173,11 +168,10 @@ class TTT3RNode(LifecycleNode):
 
     def _begin_listening(self) -> None:
         config = self._node_config
-        image_topic = self.resolve_topic_name("image")
-        self._camera = CameraModel(image_topic)
-        self._masks = Masks()
         self._outputs.forget_frames()
-        listener = self._listener = FrameListener(self, self._on_transform)
+        listener = self._listener = FrameListener(
+            self, self._guard.around("/tf", self._on_transform)
+        )
         worker = self._configured_worker()
         odometry = None
         if config.odom_source == "tf" or self._config.scale_source == "odom":
@@ -185,14 +179,14 @@ class TTT3RNode(LifecycleNode):
                 self.get_logger(), config.odometry_tf_frame, worker.odometry_came
             )
         worker.prepare(
-            self._camera,
-            self._masks,
+            self._inputs.camera,
+            self._inputs.masks,
             lambda frame: listener.find_extrinsics(
                 frame, self._node_config, self._outputs.own_edges
             ),
             odometry,
         )
-        self._subscribe(image_topic, odometry)
+        self._subscribe(odometry)
         self._active_timers = [
             self._create_timer(1 / self._config.map.publish_hz, self._on_map_due),
             self._create_timer(1 / config.path.rate_hz, self._on_path_due),
@@ -209,14 +203,9 @@ class TTT3RNode(LifecycleNode):
         self.get_logger().error(f"cannot {to}:\n{details}" if details else self._problem)
         return TransitionCallbackReturn.FAILURE
 
-    def _subscribe(self, image_topic: str, odometry: RobotOdometry | None) -> None:
-        if self._node_config.image_transport == "compressed":
-            kind, image_topic = CompressedImage, f"{image_topic}/compressed"
-        else:
-            kind = Image
-        self._listen(kind, image_topic, self._on_image, self._image_qos())
-        self._listen(CameraInfo, "camera_info", self._camera.update, self._image_qos())
-        self._listen(Image, "mask", self._masks.update, self._image_qos())
+    def _subscribe(self, odometry: RobotOdometry | None) -> None:
+        self._inputs.listen_to_camera(self._on_image, self._config, self._node_config)
+        listen = self._inputs.listen
         for topic in TOPICS:
             told = PoseListener(
                 topic,
@@ -224,34 +213,16 @@ class TTT3RNode(LifecycleNode):
                 self.get_logger(),
                 self._configured_worker().set_pose,
             )
-            self._listen(PoseWithCovarianceStamped, topic, told.update, QoSProfile(depth=10))
+            listen(PoseWithCovarianceStamped, topic, told.update, QoSProfile(depth=10))
         if odometry:
             qos = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
             if self._node_config.odometry_tf_frame:
-                self._listen(TFMessage, "/tf", odometry.update_tf, qos)
+                listen(TFMessage, "/tf", odometry.update_tf, qos)
             else:
-                self._listen(Odometry, "odometry", odometry.update, qos)
-        self.get_logger().info(f"waiting for images on {image_topic}")
-
-    def _image_qos(self) -> QoSProfile:
-        process_all_images = self._config.process_all_images
-        reliable = process_all_images or self._node_config.image_reliability == "reliable"
-        return QoSProfile(
-            depth=self._node_config.queue_size if process_all_images else 1,
-            reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
-        )
-
-    def _listen(
-        self, kind: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile
-    ) -> None:
-        """Subscribe; overrides are written into `qos`."""
-        self._active_subscriptions.append(
-            self.create_subscription(kind, topic, callback, qos, qos_overriding_options=OVERRIDABLE)
-        )
+                listen(Odometry, "odometry", odometry.update, qos)
 
     def _stop_listening(self) -> None:
-        while self._active_subscriptions:
-            self.destroy_subscription(self._active_subscriptions.pop())
+        self._inputs.close()
         while self._active_timers:
             self.destroy_timer(self._active_timers.pop())
         if self._listener is not None:
@@ -312,12 +283,17 @@ class TTT3RNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
     def _on_transform(self, edge: TransformStamped) -> None:
-        if self._node_config.owns_odom and self._outputs.is_rival(edge) and self.executor:
+        config = self._node_config
+        if self._outputs.is_rival(edge, config) and self.executor:
+            remedy = (
+                "end that, or set publish_map_tf to false or odom_frame to another one"
+                if edge.child_frame_id == config.odom_frame
+                else "if that is the robot's own tree, set base_frame, or a longer tf_wait_s; else "
+                "end that, or set odom_source to tf or publish_odom_tf to false"
+            )
             conflict = FrameConflict(
                 f"somebody else publishes {edge.header.frame_id} -> {edge.child_frame_id} too, "
-                "which breaks the tree of frames: if that is the robot's own tree, set base_frame, "
-                "or a longer tf_wait_s; else end that, or set odom_source to tf or publish_odom_tf "
-                "to false"
+                f"which breaks the tree of frames: {remedy}"
             )
             # Not here, in the callback of a subscription that goes with it.
             self.executor.create_task(self._give_up, conflict)
@@ -349,7 +325,20 @@ class TTT3RNode(LifecycleNode):
             max_points=self._config.map.max_points,
             base_frame=worker.base_frame if worker else "",
             process_all_images=self._config.process_all_images,
+            camera_info=self._inputs.camera.in_use,
+            mask=self._inputs.masks.in_use,
+            failures=self._guard.failures.total(),
+            failure=self._guard.last,
+            wrong_type=self._wrong_type() if is_active else "",
         )
+
+    def _wrong_type(self) -> str:
+        """Return what to set if no image has come, as others come there; the log says it, too."""
+        counts = self._worker.counts() if self._worker else None
+        hint = "" if counts is None or counts.received else self._inputs.wrong_type()
+        if hint:
+            self.get_logger().warning(hint, throttle_duration_sec=_HINT_PERIOD_S)
+        return hint
 
     def _give_up(self, error: Exception) -> None:
         if self._listener is None:  # given up already

@@ -77,9 +77,9 @@ class Outputs:
         """What `~/status` has said last, be it to nobody; any thread may ask."""
         return self._last_status
 
-    def is_rival(self, edge: TransformStamped) -> bool:
-        """Return whether a transform heard is somebody else's and says where the base is."""
-        return self._frames.is_rival(edge)
+    def is_rival(self, edge: TransformStamped, node_config: NodeConfig) -> bool:
+        """Return whether a transform heard is somebody else's and says what is ours to say."""
+        return self._frames.is_rival(edge, node_config)
 
     def forget(self) -> None:
         """Let the next result be a first one."""

@@ -14,6 +14,7 @@ from tf2_msgs.msg import TFMessage
 
 from ttt3r_ros.geometry import Transform, transform_from_message
 from ttt3r_ros.ros.conversions import stamp_ns
+from ttt3r_ros.ros.frame_tree import frame_name, is_rotation
 from ttt3r_ros.ros.transforms import Extrinsics
 from ttt3r_ros.tracking.odometry_buffer import OdometryBuffer
 
@@ -50,7 +51,7 @@ class RobotOdometry:
     def update_tf(self, message: TFMessage) -> None:
         """Take the transforms from the odometry's frame."""
         for edge in message.transforms:
-            if edge.header.frame_id == self._tf_frame:
+            if frame_name(edge.header.frame_id) == self._tf_frame:
                 t = edge.transform
                 self._add(edge.header, edge.child_frame_id, t.translation, t.rotation)
 
@@ -83,9 +84,12 @@ class RobotOdometry:
         return buffer
 
     def _add(self, header: Header, child: str, p: Point | Vector3, q: Quaternion) -> None:
+        child = frame_name(child)
         with self._lock:
             buffer = self._buffers.get(child) or OdometryBuffer()
         try:
+            if not is_rotation(q):
+                raise ValueError(f"orientation: no unit quaternion: {q.x} {q.y} {q.z} {q.w}")
             buffer.add(stamp_ns(header.stamp), transform_from_message(p, q))
         except ValueError as error:
             self._log.warning(

@@ -11,6 +11,7 @@ from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from ttt3r_ros.geometry import Transform, transform, transform_from_message
+from ttt3r_ros.ros.frame_tree import frame_name
 from ttt3r_ros.ros.transforms import Extrinsics
 from ttt3r_ros.tracking.covariance import moved
 from ttt3r_ros.types import Covariance
@@ -40,7 +41,7 @@ def read_told_pose(message: PoseWithCovarianceStamped, map_frame: str) -> ToldPo
         ValueError: it is of another frame than the map's, or no pose; the message names the field.
     """
     frame = message.header.frame_id
-    if frame != map_frame:
+    if frame_name(frame) != frame_name(map_frame):
         raise ValueError(f"header.frame_id: must be {map_frame!r}, got {frame!r}")
     told = message.pose
     T_map_base = transform_from_message(told.pose.position, told.pose.orientation)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import yaml
 from builtin_interfaces.msg import Time as TimeMsg
 from geometry_msgs.msg import Pose, TransformStamped
 from rclpy.node import Node
@@ -37,12 +36,12 @@ except ImportError:
 
 from ttt3r_ros.config import NodeConfig
 from ttt3r_ros.geometry import Transform, inverse, optical_extrinsics, transform
+from ttt3r_ros.ros.frame_tree import Edge, WatchedBuffer, content, frame_name
 from ttt3r_ros.types import FrameRejected
 
 _log = logging.getLogger(__name__)
 
-_SENT = 1000  # transforms remembered, more than ever wait to be heard
-_Edge = tuple[str, str]  # parent and child
+_SENT = 2000  # transforms remembered, more than ever wait to be heard
 
 
 class FrameConflict(RuntimeError):
@@ -64,7 +63,7 @@ class Extrinsics:
 
 
 def find_extrinsics(
-    buffer: _WatchedBuffer, camera_frame: str, config: NodeConfig, own_edges: Set[_Edge]
+    buffer: WatchedBuffer, camera_frame: str, config: NodeConfig, own_edges: Set[Edge]
 ) -> Extrinsics:
     """Find the base frame of a camera and its place there, by TF or `camera_pose`.
 
@@ -79,7 +78,18 @@ def find_extrinsics(
         FrameRejected: TF does not connect base and camera, or with `odom_source: tf` the odometry
             and the camera; it may later.
     """
-    parents = {c: p for c, p in _parents(buffer).items() if (p, c) not in own_edges}
+    own_frames = (config.map_frame, config.odom_frame)
+    if camera_frame in map(frame_name, own_frames):
+        raise FrameRejected(
+            f"header.frame_id: {camera_frame!r} is a frame that this node publishes, no camera's"
+        )
+    parents = {c: p for c, p in buffer.parents.copy().items() if (p, c) not in own_edges}
+    if config.publish_map_tf and config.odom_frame in parents:
+        raise FrameConflict(
+            f"TF has {parents[config.odom_frame]} -> {config.odom_frame} already, a second parent "
+            f"would break the tree: end that, or set publish_map_tf to false or odom_frame to "
+            f"another one"
+        )
     upwards = _upwards(parents, camera_frame)
     base_frame = config.base_frame or _base_frame(upwards, buffer.static_edges, config)
     if config.owns_odom and base_frame in parents:
@@ -115,24 +125,6 @@ def find_transform(buffer: Buffer, parent: str, child: str) -> Transform:
     return matrix_from_transform(buffer.lookup_transform(parent, child, Time()))
 
 
-class _WatchedBuffer(Buffer):  # type: ignore[misc]  # one of two
-    """Shows each transform to somebody else, too, and knows which never change."""
-
-    def __init__(self, watch: Callable[[TransformStamped], None]) -> None:
-        super().__init__()
-        self._watch = watch
-        self.static_edges: set[_Edge] = set()
-
-    def set_transform(self, transform: TransformStamped, authority: str) -> None:
-        self._watch(transform)
-        super().set_transform(transform, authority)
-
-    def set_transform_static(self, transform: TransformStamped, authority: str) -> None:
-        self._watch(transform)
-        self.static_edges.add((transform.header.frame_id, transform.child_frame_id))
-        super().set_transform_static(transform, authority)
-
-
 class FrameListener:
     """What TF says while the node is active."""
 
@@ -140,11 +132,11 @@ class FrameListener:
         self, node: Node, watch: Callable[[TransformStamped], None] = lambda _: None
     ) -> None:
         """Listen to /tf and /tf_static; each transform heard is shown to `watch`."""
-        self._buffer = _WatchedBuffer(watch)
+        self._buffer = WatchedBuffer(watch)
         self._listener = TransformListener(self._buffer, node)
 
     def find_extrinsics(
-        self, camera_frame: str, config: NodeConfig, own_edges: Set[_Edge]
+        self, camera_frame: str, config: NodeConfig, own_edges: Set[Edge]
     ) -> Extrinsics:
         """Call `find_extrinsics` with what has been heard."""
         return find_extrinsics(self._buffer, camera_frame, config, own_edges)
@@ -166,15 +158,15 @@ class FramePublisher:
 
     def __init__(self, node: Node) -> None:
         """Create the publishers of /tf and /tf_static."""
-        self._static_edges: set[_Edge] = set()  # published once and heard ever since
-        self._edges: set[_Edge] = set()  # published since `forget`
+        self._static_edges: set[Edge] = set()  # published once and heard ever since
+        self._edges: set[Edge] = set()  # published since `forget`
         self._base_frame = ""  # of the extrinsics, whose parent is ours; empty: not known
         self._sent: dict[tuple[Any, ...], None] = {}  # the last transforms to it, oldest first
         self._broadcaster = TransformBroadcaster(node)
         self._static_broadcaster = StaticTransformBroadcaster(node)
 
     @property
-    def own_edges(self) -> Set[_Edge]:
+    def own_edges(self) -> Set[Edge]:
         """What TF may have from here."""
         return self._static_edges | self._edges
 
@@ -211,7 +203,6 @@ class FramePublisher:
             transforms.append(transform_message(T_map_odom, map_, odom, stamp))
         if config.owns_odom:
             transforms.append(transform_message(T_odom_base, odom, base_frame, stamp))
-            self._remember(transforms[-1])
         self._send(transforms)
 
     def publish_map_to_odom(
@@ -222,20 +213,22 @@ class FramePublisher:
             frames = config.map_frame, config.odom_frame
             self._send([transform_message(T_map_odom, *frames, stamp)])
 
-    def is_rival(self, edge: TransformStamped) -> bool:
-        """Return whether a transform heard says where the base is and was not sent from here.
+    def is_rival(self, edge: TransformStamped, config: NodeConfig) -> bool:
+        """Return whether a transform heard says what is ours to say and was not sent from here.
 
         Names do not tell: somebody else's odometry has the same. Another thread may publish.
         """
-        return edge.child_frame_id == self._base_frame and _content(edge) not in self._sent
-
-    def _remember(self, edge: TransformStamped) -> None:
-        self._sent[_content(edge)] = None
-        if len(self._sent) > _SENT:
-            del self._sent[next(iter(self._sent))]
+        ours = {self._base_frame} if config.owns_odom else set()
+        if config.publish_map_tf:
+            ours.add(config.odom_frame)
+        return edge.child_frame_id in ours and content(edge) not in self._sent
 
     def _send(self, transforms: list[TransformStamped]) -> None:
-        self._edges.update((t.header.frame_id, t.child_frame_id) for t in transforms)
+        for edge in transforms:
+            self._edges.add((edge.header.frame_id, edge.child_frame_id))
+            self._sent[content(edge)] = None
+            if len(self._sent) > _SENT:
+                del self._sent[next(iter(self._sent))]
         if transforms:
             self._broadcaster.sendTransform(transforms)
 
@@ -268,17 +261,6 @@ def matrix_from_transform(message: TransformStamped) -> Transform:
     return transform(rotation, (t.x, t.y, t.z))
 
 
-def _content(edge: TransformStamped) -> tuple[Any, ...]:
-    header, t, q = edge.header, edge.transform.translation, edge.transform.rotation
-    stamp = (header.stamp.sec, header.stamp.nanosec)
-    return (header.frame_id, edge.child_frame_id, *stamp, t.x, t.y, t.z, q.x, q.y, q.z, q.w)
-
-
-def _parents(buffer: Buffer) -> dict[str, str]:
-    frames: Mapping[str, Mapping[str, str]] = yaml.safe_load(buffer.all_frames_as_yaml()) or {}
-    return {frame: entry["parent"] for frame, entry in frames.items()}
-
-
 def _upwards(parents: Mapping[str, str], frame: str) -> list[str]:
     """Return a frame and all above it."""
     frames = [frame]
@@ -287,7 +269,7 @@ def _upwards(parents: Mapping[str, str], frame: str) -> list[str]:
     return frames
 
 
-def _base_frame(upwards: Sequence[str], static_edges: Set[_Edge], config: NodeConfig) -> str:
+def _base_frame(upwards: Sequence[str], static_edges: Set[Edge], config: NodeConfig) -> str:
     """Return the frame that the camera, the first of the frames, is fixed to."""
     if config.odom_source == "tf":
         if config.odom_frame not in upwards[1:]:
@@ -306,7 +288,7 @@ def _base_frame(upwards: Sequence[str], static_edges: Set[_Edge], config: NodeCo
     return base_frame
 
 
-def _warn_of_joints(upwards: Sequence[str], base_frame: str, static_edges: Set[_Edge]) -> None:
+def _warn_of_joints(upwards: Sequence[str], base_frame: str, static_edges: Set[Edge]) -> None:
     if base_frame not in upwards:
         return
     for parent, child in zip(upwards[1:], upwards[: upwards.index(base_frame)], strict=False):

@@ -107,11 +107,6 @@ class Buffer:
 
     set_transform_static = set_transform
 
-    def all_frames_as_yaml(self) -> str:
-        """Return each frame that has a parent, and its parent, as YAML."""
-        with self._lock:
-            return "".join(f"{f}:\n  parent: '{p}'\n" for f, (p, _) in self._parents.items())
-
     def lookup_transform(self, target_frame: str, source_frame: str, time: Any) -> TransformStamped:
         """Return the latest transform from `source_frame` to `target_frame`.
 

@@ -26,7 +26,7 @@ from ttt3r_ros.pipeline import Pipeline
 from ttt3r_ros.pose_graph.exchange import LoopCounts
 from ttt3r_ros.pose_graph.graph import PoseGraph
 from ttt3r_ros.ros.activation import Activation
-from ttt3r_ros.ros.conversions import decode, frame_id_of, stamp_ns
+from ttt3r_ros.ros.conversions import decode, frame_id_of, image_stamp_ns, stamp_ns
 from ttt3r_ros.ros.graph import GraphWatch
 from ttt3r_ros.ros.mailbox import Mailbox
 from ttt3r_ros.ros.map_correction import MapCorrection
@@ -285,8 +285,8 @@ class Worker:
             self._mailbox.shut()
             self._reject(activation, message, error)
             call_in_executor(self._node, self._give_up, error)
-        except Exception as error:
-            self._reject(activation, message, error)
+        except Exception as error:  # its name: a MemoryError says nothing else
+            self._reject(activation, message, RuntimeError(f"{type(error).__name__}: {error}"))
             raise
         else:
             activation.counter.processed()
@@ -311,7 +311,7 @@ class Worker:
     def _frame(self, activation: Activation, message: ImageMessage) -> Frame | None:
         """Gather all that is known of an image; None if the activation has ended meanwhile."""
         frame_id = frame_id_of(message, self._node_config.camera_frame)
-        image_ns, raw = stamp_ns(message.header.stamp), decode(message)
+        image_ns, raw = image_stamp_ns(message), decode(message)
         self._await_camera(activation)
         if activation.is_over:
             return None
