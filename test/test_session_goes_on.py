@@ -134,9 +134,11 @@ def test_what_is_held_stays_and_what_comes_later_moves(resumed) -> None:
 
 def test_an_answer_that_would_move_what_is_held_by_now_is_left_out(resumed) -> None:
     drive = resumed(delay=1000)
-    while drive._due is None:
+    while drive._due is None or drive._due[1].solved is None:
+        if drive._due:  # its loops wait to be confirmed
+            assert drive.closer.apply(drive._due[1]) is None
+            drive._due = None
         drive.go(1)
-    assert drive._due[1].solved is not None
     drive.closer.hold(True)
     assert drive.closer.apply(drive._due[1]) is None
 

@@ -54,7 +54,7 @@ class DictionaryMap:
                 before = voxel["mean"][:3].copy()
                 voxel["mean"][:3] = T[:3, :3] @ before + T[:3, 3]
                 moved.append((cell_of(voxel["mean"][:3]), before, voxel))
-        cells = settle(moved)
+        cells = settle(moved, self.voxels.keys())
         for segment in T_by_segment:
             groups: dict[tuple[int, ...], list[dict]] = {}
             for cell, (_, _, voxel) in zip(cells, moved, strict=True):
@@ -117,7 +117,7 @@ class DictionaryMap:
         return score / (1 + np.linalg.norm(voxel["mean"][:3] - self.camera) / (200 * SIZE))
 
 
-def settle(moved) -> list[tuple[int, ...]]:
+def settle(moved, standing) -> list[tuple[int, ...]]:
     """The cells of (cell, place before, voxel): neighbours that have met part again."""
     keepers = {}
     for cell, before, voxel in moved:
@@ -129,7 +129,7 @@ def settle(moved) -> list[tuple[int, ...]]:
         was_near = np.linalg.norm(before - keeper_before) < 1.75 * SIZE
         if was_near and np.linalg.norm((voxel["mean"] - keeper["mean"])[:3]) >= 0.5 * SIZE:
             waiting.append((i, around(voxel["mean"][:3] / SIZE)))
-    taken = set(cells)
+    taken = {*cells, *standing}
     for turn in range(7):
         wanted: dict[tuple[int, ...], list[int]] = {}
         for i, choice in waiting:

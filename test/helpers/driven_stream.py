@@ -53,6 +53,7 @@ class Drive:
     delay: int = 5
     drift: float = 1.0
     seed: int = 0
+    carried_at: int | None = None  # the first image of a segment, before which nobody could see
     truth: list[Transform] = field(default_factory=list)
     online: list[Transform] = field(default_factory=list)
     odom: list[Transform] = field(default_factory=list)
@@ -103,6 +104,8 @@ class Drive:
         if image:
             step = inverse(self.truth[-2]) @ self.truth[-1]
             step = step @ noise(generator, self.drift * STEP_M, self.drift * STEP_RAD)
+            if image == self.carried_at:
+                step = step @ noise(generator, 1.0, 0.8)
             self.odom.append(self.odom[-1] @ step)
         else:
             self.odom.append(pose(0))
@@ -111,6 +114,8 @@ class Drive:
             self.T_odom_segment = self.odom[-2] if image else pose(0)
         root = np.sqrt(IN_A_SEGMENT)
         begin = np.diag([(root * STEP_M) ** 2] * 3 + [(root * STEP_RAD) ** 2] * 3)
+        if self.carried_at is not None and segment == self.carried_at // IN_A_SEGMENT:
+            begin = np.diag([2.0**2] * 3 + [1.5**2] * 3)
         T_map_odom = self.T_map_odom
         self._view = view(
             image,

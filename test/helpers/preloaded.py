@@ -99,6 +99,8 @@ def serve(address: str) -> list[str]:
     running: dict[int, tuple[int, socket.socket]] = {}  # by the file of the process: pid and asker
     while True:
         for key, _ in selector.select():
+            if key not in selector.get_map().values():
+                continue  # closed by what came before it
             if key.fd == sys.stdin.fileno():
                 for pid, _ in running.values():
                     os.kill(pid, signal.SIGKILL)
@@ -107,8 +109,11 @@ def serve(address: str) -> list[str]:
             if key.fileobj is listening:
                 connection = listening.accept()[0]
                 files = socket.recv_fds(connection, 1, 3)[1]
-                request = json.loads(connection.makefile("r").readline())
-                pid = os.fork()
+                asked = connection.makefile("r").readline()
+                if not asked:  # whoever wanted to ask is gone
+                    connection.close()
+                    continue
+                request, pid = json.loads(asked), os.fork()
                 if pid == 0:
                     selector.close()
                     for one in (listening, connection, *(c for _, c in running.values())):
@@ -116,7 +121,8 @@ def serve(address: str) -> list[str]:
                     return become(request, files)
                 for file in files:
                     os.close(file)
-                connection.sendall(b"%d\n" % pid)
+                with suppress(OSError):
+                    connection.sendall(b"%d\n" % pid)
                 of_process = os.pidfd_open(pid)
                 running[of_process] = pid, connection
                 selector.register(of_process, selectors.EVENT_READ)

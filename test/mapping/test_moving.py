@@ -18,6 +18,11 @@ def similarity(scale, translation):
     return T
 
 
+def turn(angle):
+    """About z."""
+    return transform_from_quaternion((0, 0, 0), (np.cos(angle / 2), 0, 0, np.sin(angle / 2)))
+
+
 def see(voxel_map, x, segment, times=1):
     for _ in range(times):
         insert(voxel_map, np.float32([[x, 0.05, 0.05]]), COLOURS, ONE, segment=segment)
@@ -128,6 +133,40 @@ def test_a_wall_that_stood_there_twice_becomes_one():
     still = transform(np.eye(3), (0.02, 0.02, 0.0))
     voxel_map.move({1: still, 2: transform(np.eye(3), (0.02, 0.02, -0.49))})
     assert len(voxel_map) == 900
+
+
+def test_a_wall_that_stands_is_not_mixed_with_one_that_comes_to_lie_before_it():
+    rng = np.random.default_rng(5)
+    u, v = np.meshgrid(np.arange(40), np.arange(40))
+    wall = np.stack((0.1 * u + 0.05, 0.1 * v + 0.05, np.full(u.shape, 0.05)), -1).reshape(-1, 3)
+    voxel_map = VoxelMap(SIZE, 10_000)
+    for segment, off, grey in ((1, 0.0, 200), (2, 2.0, 100)):
+        points = (wall + np.array([0, 0, off])).astype(np.float32)
+        weights = rng.uniform(1, 2, len(wall)).astype(np.float32)
+        insert(voxel_map, points, np.full(points.shape, grey), weights, segment=segment)
+    voxel_map.move({2: transform(np.diag([1.0, 1, 1]), (0.04, 0.03, -1.9)) @ turn(0.4)})
+    cloud = voxel_map.cloud()
+    standing = cloud.points[(cloud.colours == 200).all(axis=1)]
+    assert len(standing) == 1600
+    np.testing.assert_allclose(standing[:, 2], 0.05, atol=1e-6)
+
+
+def test_what_both_maps_have_survives_where_there_is_no_room_for_all():
+    one, other = VoxelMap(SIZE, 1000), VoxelMap(SIZE, 1000)
+
+    def row(y):
+        places = np.float32([[0.1 * x + 0.05, y, 0.05] for x in range(500)])
+        return places, np.zeros(places.shape, int), np.ones(500, np.float32)
+
+    for _ in range(20):
+        insert(one, *row(0.05), segment=1)
+        insert(one, *row(1.05), segment=1)
+    for _ in range(30):
+        insert(other, *row(0.05), segment=2)
+    insert(other, *row(2.05), segment=2)
+    one.take_in(other)
+    kept = np.round(one.cloud().points[:, 1], 2)
+    assert (kept == 0.05).sum() == 500
 
 
 def test_a_voxel_moves_with_the_segment_that_has_most_weight_in_it():

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from graph_examples import spread
@@ -65,8 +67,24 @@ def test_between_pieces_a_second_image_that_looks_elsewhere_has_to_agree(graph) 
 
 
 def test_several_answers_about_one_image_confirm_nothing(graph) -> None:
-    same = [loop(graph, 0, 3), loop(graph, 1, 3)]
-    assert confirm(graph, same, [], DEPTH_M) == ([], same)
+    same = [loop(graph, 0, 3), loop(graph, 1, 3), loop(graph, 2, 3)]
+    assert confirm(graph, same, [], DEPTH_M) == ([], same[:2])
+
+
+def test_one_picture_that_is_seen_from_both_pieces_does_not_confirm_itself(graph) -> None:
+    seen = loop(graph, 0, 3)
+    again = Edge(
+        replace(seen.second, stamp_ns=9),
+        replace(seen.first, stamp_ns=10),
+        inverse(seen.T_first_second),
+        seen.covariance,
+        EdgeKind.LOOP,
+    )
+    assert confirm(graph, [again], [seen], DEPTH_M) == ([], [seen, again])
+    elsewhere = replace(again, first=End(5, stamp_ns=9), second=End(2, stamp_ns=10))
+    T = inverse(graph.pose(2)) @ T_TRUE @ graph.pose(5)
+    elsewhere = replace(elsewhere, T_first_second=inverse(T))
+    assert confirm(graph, [elsewhere], [seen], DEPTH_M) == ([elsewhere, seen], [])
 
 
 def test_answers_that_contradict_each_other_wait(graph) -> None:
@@ -80,7 +98,19 @@ def test_what_waits_is_forgotten_once_its_pieces_are_one_or_others_have_come(gra
     assert confirm(graph, [], [early], DEPTH_M) == ([], [])
 
 
-def test_only_so_many_wait(graph) -> None:
-    waiting = [loop(graph, 0, 3, at(0.3 * number)) for number in range(40)]
+def test_only_so_many_wait_and_early_ones_are_among_them(graph) -> None:
+    waiting = [loop(graph, 0, 3, at(0.3 * number)) for number in range(65)]
     _, left = confirm(graph, [], waiting, DEPTH_M)
-    assert left == waiting[-32:]
+    assert left == waiting[::2]
+
+
+def test_a_camera_that_was_lost_and_recognized_one_place_is_not_tied_to_it(graph) -> None:
+    graph.add_edge(Edge(End(1), End(4), np.eye(4), FOLLOWED, EdgeKind.LOOP))
+    assert list(graph.pieces().values()) == [0, 0, 0, 3, 3, 3]
+
+
+def test_nodes_of_two_pieces_do_not_become_one_while_there_are_others(graph) -> None:
+    graph.merge(3)
+    assert sorted(set(graph.pieces().values())) == [0, 3]
+    graph.merge(2)
+    assert list(graph.pieces().items()) == [(0, 0), (3, 3)]

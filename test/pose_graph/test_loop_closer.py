@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from driven_stream import IN_A_SEGMENT, ROUND, SETTINGS, SURE, Drive, Say, truly
+from driven_stream import IN_A_SEGMENT, ROUND, SETTINGS, SURE, UNSURE, Drive, Say, truly
 from graph_examples import noise
 from loop_examples import at, keyframe, view
 from small_network import CONFIG
@@ -104,6 +104,41 @@ def test_a_large_correction_waits_for_a_second_loop_that_agrees(make: Make) -> N
     assert careful.error_m([T for _, T in careful.path]) == pytest.approx(
         free.error_m([T for _, T in free.path]), rel=0.3
     )
+
+
+def test_after_the_camera_was_carried_a_second_image_elsewhere_has_to_agree(make: Make) -> None:
+    drive = make(carried_at=ROUND)
+    drive.go(ROUND + 5)
+    drive.corrections.clear()  # an answer of before was still due
+    while not drive.closer._stream.waiting:
+        drive.go(1)
+    first = len(drive.truth)
+    assert drive.corrections == []
+    while not drive.corrections:
+        drive.go(1)
+    turned = 2 * np.pi * (len(drive.truth) - first) / ROUND
+    assert 0.5 < turned < 1.5  # on a circle of one and a half depths
+    drive.go(ROUND // 2)
+    T_map_camera = drive.T_map_odom @ drive.odom[-1]
+    assert np.linalg.norm((T_map_camera - drive.truth[-1])[:3, 3]) < 0.4
+
+
+def test_one_image_does_not_say_where_a_camera_was_carried(make: Make) -> None:
+    answered: list[int] = []
+
+    def once(known: Keyframe, image: TrackedView, true: Transform) -> tuple[Transform, Evidence]:
+        found, evidence = truly(known, image, true)
+        if evidence is SURE and not answered:
+            answered.append(image.stamp_ns)
+        return found, evidence if image.stamp_ns in answered else UNSURE
+
+    drive = make(carried_at=ROUND)
+    drive.go(ROUND)
+    drive.say = once
+    drive.go(5)
+    drive.corrections.clear()  # an answer of before was still due
+    drive.go(ROUND)
+    assert answered and drive.closer._stream.waiting and drive.corrections == []
 
 
 def test_a_reset_forgets_the_question_that_is_under_way(make: Make) -> None:

@@ -127,7 +127,9 @@ def test_merging_makes_pieces_of_like_size() -> None:
     gone: dict[int, int] = {}
     for number in range(2, 1000):
         graph.add_segment(number, np.eye(4))
-        graph.add_edge(Edge(End(number - 1), End(number), np.eye(4), np.eye(6), EdgeKind.BOUNDARY))
+        graph.add_edge(
+            Edge(End(number - 1), End(number), np.eye(4), 0.01 * np.eye(6), EdgeKind.BOUNDARY)
+        )
         gone |= graph.merge(50)
     assert len(graph) == 50 and len(graph.edges) == 49
     sizes = [graph.size(segment) for segment in graph.segments]

@@ -240,8 +240,13 @@ def _result(
     truth = _LiveTruth(client)
     collected, as_it_was = online, None
     if client.last and client.last.loops_closed and client.path and client.path.poses:
-        collected = online.with_poses(_path_of(client.path, _T_base_camera(client)))
+        path = _path_of(client.path, _T_base_camera(client))
+        had = dict(zip(online.stamps_ns.tolist(), online.poses, strict=True))
+        collected = online.with_poses({stamp: T for stamp, T in path.items() if stamp in had})
+        online = online.with_poses({stamp: T for stamp, T in had.items() if stamp in path})
         as_it_was = compare(online, truth, request.alignment).metrics
+        if len(path) < len(had):
+            _log.info("%d of %d poses are in ~/path and compared", len(online.poses), len(had))
     comparison = compare(collected, truth, request.alignment)
     if comparison.metrics and comparison.metrics["poses"] < len(collected.poses):
         _log.warning(

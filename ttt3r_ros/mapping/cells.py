@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -31,7 +33,11 @@ def keys_of(xyz: Tensor, voxel_size_m: float) -> tuple[Tensor, Tensor]:
 
 
 def keys_apart(
-    keys: Tensor, cells: Tensor, before: Tensor, weight: Tensor
+    keys: Tensor,
+    cells: Tensor,
+    before: Tensor,
+    weight: Tensor,
+    are_taken: Callable[[Tensor], Tensor],
 ) -> tuple[Tensor, Tensor]:
     """Give neighbours that have come to lie in the same cell cells of their own.
 
@@ -46,6 +52,7 @@ def keys_apart(
         cells: [3, N] their places, in edges of a voxel,
         before: [3, N] and those before they moved.
         weight: float [N], positive.
+        are_taken: says of keys [M] which are those of voxels that have not moved, bool [M].
 
     Returns:
         The keys [N], some of them still equal, and which these are, bool [N].
@@ -59,6 +66,7 @@ def keys_apart(
     group, count = _group(torch.cat((keys, wanted.flatten())))
     taken = torch.zeros(count, dtype=torch.bool, device=keys.device)
     taken[group[: len(keys)]] = True
+    taken[group[len(keys) :]] |= are_taken(wanted.flatten())
     places = group[len(keys) :].view_as(wanted)
     keys, group = keys.clone(), group[: len(keys)].clone()
     waits = torch.ones_like(rest, dtype=torch.bool)

@@ -209,8 +209,8 @@ class VoxelMap:
             other: of the same voxel size and device, its segments of other numbers; it stays.
         """
         voxels = other._voxels[: other._count]
-        self._merge(replace(voxels, seen=voxels.seen + self._images))
-        self._images += other._images
+        before, self._images = self._images, self._images + other._images
+        self._merge(replace(voxels, seen=voxels.seen + before))
         self._revision += 1
 
     def relabel(self, numbers: Mapping[int, int]) -> None:
@@ -331,7 +331,7 @@ class VoxelMap:
         before = voxels.mean[rows, :3].T / self._voxel_size
         moved = replace(voxels, key=keys, mean=mean)[rows]
         cells = moved.mean[:, :3].T / self._voxel_size
-        keys, are_shared = keys_apart(moved.key, cells, before, moved.weight)
+        keys, are_shared = keys_apart(moved.key, cells, before, moved.weight, self._table.has)
         moved = replace(moved, key=keys)
         shared = merge_within_segments(moved[are_shared.nonzero()[:, 0]])
         place = torch.searchsorted(ordered, shared.segment)

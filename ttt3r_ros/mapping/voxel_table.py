@@ -46,6 +46,10 @@ class VoxelTable:
         """Return the rows [M] of keys [M], -1 where there is none."""
         return self._row_at.gather(0, self._search(keys)).long()
 
+    def has(self, keys: Tensor) -> Tensor:
+        """Say of keys [M] which have a row, bool [M]."""
+        return self.rows(keys) >= 0
+
     def add(self, rows: Tensor) -> None:
         """Put rows [N] in whose keys are distinct and not in the table."""
         while len(rows):

@@ -8,6 +8,7 @@ such loops wait until images that look elsewhere agree.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,7 +18,7 @@ from ttt3r_ros.pose_graph.graph import Edge, End, PoseGraph
 from ttt3r_ros.pose_graph.robust import passing
 
 _ELSEWHERE = 1.0  # shares of the depth, and radians, between two images
-_MOST_WAITING = 32
+_MOST_OF_AN_IMAGE, _MOST_WAITING = 2, 64
 
 
 def confirm(
@@ -39,26 +40,35 @@ def confirm(
     def tied(edge: Edge) -> frozenset[int]:
         return frozenset((pieces[edge.first.segment], pieces[edge.second.segment]))
 
+    def in_piece(edge: Edge, piece: int) -> End:
+        """The end that is in this piece; an image may have been recognized there, too."""
+        return edge.second if pieces[edge.second.segment] == piece else edge.first
+
     waiting = [edge for edge in waiting if len(tied(edge)) == 2]  # others were outrun
     credible = [edge for edge in loops if len(tied(edge)) == 1]
     confirmed: dict[int, Edge] = {}
+    new: Counter[frozenset[int]] = Counter()  # that wait, of this image
     for edge in loops:
         if len(tied(edge)) == 1:
             continue
+        here = pieces[edge.second.segment]
         witnesses = [
             other
             for other in waiting
             if tied(other) == tied(edge)
-            and _between(graph, other.second, edge.second, depth_m) >= _ELSEWHERE
+            and _between(graph, in_piece(other, here), edge.second, depth_m) >= _ELSEWHERE
             and _agree(graph, pieces, other, edge)
         ]
         if witnesses:
             credible.append(edge)
             confirmed |= {id(other): other for other in witnesses}
-        else:
+        elif new[tied(edge)] < _MOST_OF_AN_IMAGE:
+            new[tied(edge)] += 1
             waiting.append(edge)
     waiting = [edge for edge in waiting if id(edge) not in confirmed]
-    return [*credible, *confirmed.values()], waiting[-_MOST_WAITING:]
+    if len(waiting) > _MOST_WAITING:  # however slow the camera is, early ones are among them
+        waiting = waiting[::-2][::-1]
+    return [*credible, *confirmed.values()], waiting
 
 
 def _between(graph: PoseGraph, one: End, other: End, depth_m: float) -> float:
@@ -73,7 +83,7 @@ def _pose(graph: PoseGraph, end: End) -> Transform:
 
 
 def _agree(graph: PoseGraph, pieces: Mapping[int, int], one: Edge, other: Edge) -> bool:
-    """Whether the other loop is possible where the newer piece stands as this one says."""
+    """Whether the other loop is possible where the piece of its image stands as this one says."""
     first, second = _pose(graph, one.first), _pose(graph, one.second)
     T = orthonormal(first @ one.T_first_second @ inverse(second))
     moving = [s for s in pieces if pieces[s] == pieces[one.second.segment]]

@@ -51,8 +51,8 @@ def boundary_edge(before: TrackedView, view: TrackedView) -> Edge:
 def unknown_edge(graph: PoseGraph, first: int, second: int) -> Edge:
     """Nobody knows how the camera came from one segment to another, as between two streams.
 
-    It says next to nothing and is never doubted, so the two belong to one piece of the graph
-    whatever becomes of the loops between them.
+    It says next to nothing and is never doubted, so the two are solved together whatever becomes
+    of the loops between them; they are two pieces until something else ties them.
 
     Args:
         graph: in which both stand where the map has them.

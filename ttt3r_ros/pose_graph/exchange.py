@@ -34,7 +34,7 @@ class Query:
 
     view: TrackedView
     keyframes: tuple[Keyframe, ...]
-    way_since: Mapping[int, float]  # by segment, see `LoopCloser.way`
+    way_since: Mapping[int, float]  # by segment, shares of the depth seen, and radians
     graph: PoseGraph  # a copy
     pending: tuple[Edge, ...]  # loops that would move the camera far, and wait for a second one
     waiting: tuple[Edge, ...]  # loops that would tie pieces of the graph, see `confirmation`

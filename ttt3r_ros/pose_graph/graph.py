@@ -115,7 +115,8 @@ class PoseGraph:
     def pieces(self) -> dict[int, int]:
         """For each node the oldest one of its piece, within which it is known what is where.
 
-        Edges that are not believed, or by which a camera may look anywhere, tie nothing together.
+        Edges that are not believed, or by which a camera may look anywhere, tie nothing together,
+        and neither does it that a camera that was lost has recognized a place: that is one image.
         """
         piece = {segment: segment for segment in self._poses}
 
@@ -126,7 +127,9 @@ class PoseGraph:
 
         age = {segment: number for number, segment in enumerate(self._poses)}
         for edge in self.edges:
-            if edge.is_believed and edge.covariance.diagonal()[3:].max() < _VAGUE_RAD**2:
+            is_vague = edge.covariance.diagonal()[3:].max() >= _VAGUE_RAD**2
+            was_lost = edge.kind is EdgeKind.LOOP and edge.second.stamp_ns is None
+            if edge.is_believed and not is_vague and not was_lost:
                 ends = oldest(edge.first.segment), oldest(edge.second.segment)
                 first, second = sorted(ends, key=age.__getitem__)
                 piece[second] = first
@@ -236,11 +239,12 @@ class PoseGraph:
         return other
 
     def merge(self, most_nodes: int) -> dict[int, int]:
-        """Make neighbours into one rigid piece each until there are at most so many nodes.
+        """Make neighbours into one node each until there are at most so many.
 
-        Of the older half those go first that stand for the fewest segments: pieces of an old
-        path grow evenly, and the newer half stays as it was. Edges inside a piece go; of many
-        loops between the same two pieces the surest stay.
+        Of the older half those go first that stand for the fewest segments: nodes of an old path
+        grow evenly, and the newer half stays as it was. Nodes of two pieces (see `pieces`), or one
+        that is held and one that is not, become one only where there are no others. Edges inside a
+        node go; of many loops between the same two nodes the surest stay.
 
         Returns:
             For each node that is gone, the one that stands for it.
@@ -251,9 +255,16 @@ class PoseGraph:
         if most_nodes < 2:
             raise ValueError(f"most_nodes: must be at least 2, got {most_nodes}")
         gone: dict[int, int] = {}
+        piece = self.pieces()
         while len(self) > most_nodes:
-            order = list(self._poses)
-            pairs = list(pairwise(order))[: max(1, len(order) // 2)]
+            every = list(pairwise(self._poses))
+            alike = [
+                (one, other)
+                for one, other in every
+                if piece[one] == piece[other] and (one in self.held) is (other in self.held)
+            ]
+            old = set(every[: max(1, len(self) // 2)])
+            pairs = [pair for pair in alike if pair in old] or alike or every
             kept, lost = min(pairs, key=lambda pair: self._merged[pair[0]] + self._merged[pair[1]])
             self._merge_pair(kept, lost)
             gone = {old: kept if new == lost else new for old, new in gone.items()}
@@ -283,16 +294,20 @@ class PoseGraph:
         self.edges = [edge for edge in edges if edge.first.segment != edge.second.segment]
 
     def thin_loops(self) -> None:
-        """Keep a few loops between the same two nodes, of those that are believed the surest."""
+        """Keep a few loops, and poses that were told, between the same two nodes.
+
+        Of those that are believed the surest stay.
+        """
 
         def doubt(edge: Edge) -> tuple[bool, float]:
             return not edge.is_believed, float(np.trace(edge.covariance))
 
-        surest = sorted(self.loops, key=doubt)
-        counts: Counter[frozenset[int]] = Counter()
+        measured = (edge for edge in self.edges if edge.kind is not EdgeKind.BOUNDARY)
+        surest = sorted(measured, key=doubt)
+        counts: Counter[tuple[EdgeKind, frozenset[int]]] = Counter()
         gone = []
         for edge in surest:
-            pair = frozenset((edge.first.segment, edge.second.segment))
+            pair = edge.kind, frozenset((edge.first.segment, edge.second.segment))
             counts[pair] += 1
             if counts[pair] > _LOOPS_PER_PAIR:
                 gone.append(edge)

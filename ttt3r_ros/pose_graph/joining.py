@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import TypeAlias, TypeVar
 
@@ -89,12 +89,12 @@ class Joiner:
         """
         self._network, self._config = network, config
         self._first, self._second = first, second
-        known = first.loops.known, second.loops.known
-        self._known = KnownAnswers(  # the last of both are kept
-            right=tuple(_by_turns(known[0].right, known[1].right)),
-            wrong=tuple(_by_turns(known[0].wrong, known[1].wrong)),
+        one, other = first.loops.known, second.loops.known
+        known = KnownAnswers(
+            right=tuple(_by_turns(one.right, other.right)),
+            wrong=tuple(_by_turns(one.wrong, other.wrong)),
         )
-        self._acceptance = Acceptance(known=self._known)
+        self._acceptance = Acceptance(known=known)  # the last of both are kept
         self._way_since = dict(second.loops.way_since)
         before = LONG_AGO + max(self._way_since.values(), default=0.0)
         ways = first.loops.way_since.items()
@@ -115,13 +115,16 @@ class Joiner:
         for edge in passing(graph, [one.edge for one in near]):
             graph.add_edge(edge)
         self._solve()
-        if images_of(self._between()) < _enough([*found, *near]):
+        between = self._between()
+        if images_of(between) < _enough([*found, *near]):
             return None
         graph.thin_loops()  # several keyframes of a segment say the same
         self._solve()
-        loops = LoopMemory(graph, self._way_since, self._known)
+        if not self._between():  # what is left contradicts itself
+            return None
+        loops = LoopMemory(graph, self._way_since, self._acceptance.known)
         moves = {segment: self._move(segment) for segment in graph.segments}
-        return Joined(loops, moves, self._between())
+        return Joined(loops, moves, between)
 
     def _recognized(self) -> list[_Recognized]:
         """Ask about each image of the second map, with keyframes that were not asked yet."""
@@ -183,8 +186,7 @@ class Joiner:
         return self._graph.pose(segment) @ inverse(own.pose(segment))
 
     def _where_it_is(self, keyframe: Keyframe) -> Keyframe:
-        T = self._move(keyframe.segment)
-        return replace(keyframe, T_map_camera=orthonormal(T @ keyframe.T_map_camera))
+        return keyframe.moved(self._move(keyframe.segment))
 
     def _view(self, image: Keyframe) -> TrackedView:
         """What an image that was remembered is like when it is tracked."""

@@ -78,6 +78,14 @@ class Keyframe:
             height,
         )
 
+    def moved(self, T: Transform) -> Keyframe:
+        """The same keyframe elsewhere in the map, by [4, 4] on the left."""
+        return replace(
+            self,
+            T_map_segment=orthonormal(T @ self.T_map_segment),
+            T_map_camera=orthonormal(T @ self.T_map_camera),
+        )
+
     def to(self, device: torch.device | str) -> Keyframe:
         """The same keyframe with its tensors on another device."""
         return replace(
@@ -251,11 +259,7 @@ class KeyframeStore:
         for i, keyframe in enumerate(self._keyframes):
             T = T_by_segment.get(keyframe.segment)
             if T is not None:
-                keyframe = replace(
-                    keyframe,
-                    T_map_segment=orthonormal(T @ keyframe.T_map_segment),
-                    T_map_camera=orthonormal(T @ keyframe.T_map_camera),
-                )
+                keyframe = keyframe.moved(T)
             if keyframe.segment in numbers:
                 keyframe = replace(keyframe, segment=numbers[keyframe.segment])
             self._keyframes[i] = keyframe

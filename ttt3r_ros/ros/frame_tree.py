@@ -26,7 +26,7 @@ def frame_name(name: str) -> str:
 
 def is_rotation(q: Quaternion) -> bool:
     """Return whether a quaternion is a unit one; tf2 ignores others, and what is not finite."""
-    return abs(sum(value * value for value in (q.x, q.y, q.z, q.w)) - 1.0) < _UNIT
+    return math.fabs(math.fsum(value * value for value in (q.x, q.y, q.z, q.w)) - 1.0) < _UNIT
 
 
 def read_edge(edge: TransformStamped) -> Edge | None:
