@@ -180,20 +180,36 @@ def test_stamps_far_back_reset_and_far_ahead_start_a_segment():
     subject = pipeline()
     subject.process(Frame(10_000_000_000, rgb))
     assert subject.process(Frame(13_000_000_000, rgb)).boundary_reason == "no image for 3.000 s"
-    assert subject.process(Frame(1_000_000_000, rgb)).images_since_reset == 1
+    subject.process(Frame(13_100_000_000, rgb))
+    with pytest.raises(FrameRejected, match="believed when a second one confirms it"):
+        subject.process(Frame(1_000_000_000, rgb))
+    assert subject.process(Frame(1_100_000_000, rgb)).images_since_reset == 1
     assert subject.last_reset_reason == "image stamps jumped back by 12.000 s"
 
 
-def test_the_clock_resets_only_if_the_images_have_not():
+def test_one_odd_stamp_ahead_costs_no_map():
+    rgb = frames(1)[0].rgb
+    subject = pipeline()
+    for ms in (10_000, 10_100, 40_000):
+        subject.process(Frame(ms * 1_000_000, rgb))
+    points = len(subject.map)
+    result = subject.process(Frame(10_200_000_000, rgb))
+    assert result.boundary_reason == "the image before was stamped 29.800 s ahead"
+    assert subject.last_reset_reason == "" and len(subject.map) >= points
+    assert np.linalg.eigvalsh(result.pose_covariance)[0] >= 0
+
+
+def test_the_clock_resets_only_if_an_image_says_so_too():
     rgb = frames(1)[0].rgb
     subject = pipeline()
     subject.clock_jumped(0)
     subject.process(Frame(10_000_000_000, rgb))
-    subject.clock_jumped(9_500_000_000)  # nearer than time.jump_back_s
-    subject.clock_jumped(20_000_000_000)
+    subject.clock_jumped(2_000_000_000)
+    subject.process(Frame(10_100_000_000, rgb))
     assert subject.last_reset_reason == ""
     subject.clock_jumped(2_000_000_000)
-    assert subject.last_reset_reason == "the clock jumped back by 8.000 s"
+    subject.process(Frame(2_000_000_000, rgb))
+    assert subject.last_reset_reason == "image stamps jumped back by 8.100 s"
 
 
 def test_the_first_camera_is_placed_where_it_is_said_to_be():

@@ -109,15 +109,18 @@ class Pipeline:
             FrameRejected: the image is out of time order or too small; nothing has changed.
             TrackingError: the network gave no usable answer.
         """
-        step = self._guard.judge(frame.stamp_ns, left_out_ns, self.config.time)
         self._tracker.check(frame)
+        step = self._guard.judge(frame.stamp_ns, left_out_ns, self.config.time)
         if step is StampStep.RESTART:
             back_s = -self._guard.ahead_s(frame.stamp_ns)
             self.reset(f"image stamps jumped back by {back_s:.3f} s")
+        elif step is StampStep.RETURN:
+            ahead_s = -self._guard.ahead_s(frame.stamp_ns)
+            self._tracker.start_segment(f"the image before was stamped {ahead_s:.3f} s ahead")
         elif step is StampStep.GAP:
             gap_s = self._guard.ahead_s(frame.stamp_ns, left_out_ns)
             self._tracker.start_segment(f"no image for {gap_s:.3f} s")
-        self._guard.accept(frame.stamp_ns)
+        self._guard.accept(frame.stamp_ns, step)
         self._leave_alone(self.config.localization_only)
         self._close_loops()
         result = self._tracker.step(frame)
@@ -309,13 +312,14 @@ class Pipeline:
         self._trajectory = BoundedTrajectory(MAX_POSES)
 
     def clock_jumped(self, now_ns: int) -> None:
-        """Reset if the clock is now before the last image by `time.jump_back_s` or more.
+        """Reset with the next image if the clock is now far before the last one, and it is, too.
 
-        An image whose own stamp has already told of the jump has reset everything before.
+        One message of the clock alone may be an odd one; an image whose own stamp has already told
+        of the jump has reset everything before.
         """
         back_s = -self._guard.ahead_s(now_ns)
         if back_s > 0 and back_s >= self.config.time.jump_back_s:
-            self.reset(f"the clock jumped back by {back_s:.3f} s")
+            self._guard.doubt(now_ns)
 
     def _leave_alone(self, is_left: bool) -> None:
         """Let all that is mapped stay as it is from now on, or let it grow and move again."""

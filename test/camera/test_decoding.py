@@ -341,9 +341,49 @@ def test_the_transport_compressed_depth_quantises_the_inverse_of_metres():
         (noise(4, 4), "16UC1; png compressed ", r"data: .* got uint8 \[4, 4\]"),
         (noise(4, 4, 3, dtype=np.uint16), "png", r"data: .* got uint16 \[4, 4, 3\]"),
         (noise(4, 4, dtype=np.uint16), "16UC1; compressedDepth rvl", "format: .* not supported"),
-        (noise(4, 4, dtype=np.uint16), "16UC1; compressedDepth png", "data: not a whole JPEG or P"),
+        (noise(4, 4, dtype=np.uint16), "16UC1; compressedDepth png", "data: .* neither JPEG nor P"),
     ],
 )
 def test_what_is_not_a_depth_png_is_rejected(pixels, format, named):
     with pytest.raises(FrameRejected, match=named):
         decode_compressed_depth(png(pixels), format)
+
+
+@pytest.mark.parametrize(("encoding", "code"), [("nv12", (1, 0)), ("nv21", (0, 1))])
+def test_brightness_with_colours_below_it_is_bt601(encoding, code):
+    """A plane of one colour, with rows that are padded."""
+    y, u, v = 120, 90, 200
+    planes = np.zeros((6, 10), np.uint8)
+    planes[:4, :8] = y
+    chroma = (u, v) if code == (1, 0) else (v, u)
+    planes[4:, :8] = np.tile(chroma, 4)
+    rgb = decode_image(encoding, 4, 8, 10, 0, planes.tobytes())
+    packed = np.tile(np.array([u, y, v, y], np.uint8), (4, 4))
+    np.testing.assert_array_equal(rgb, decode_image("uyvy", 4, 8, 16, 0, packed.tobytes()))
+    with pytest.raises(FrameRejected, match="height: must be even"):
+        decode_image(encoding, 3, 8, 10, 0, planes.tobytes())
+    with pytest.raises(FrameRejected, match="data: 6 rows of 10 bytes take 60 bytes, got 59"):
+        decode_image(encoding, 4, 8, 10, 0, planes.tobytes()[:-1])
+
+
+@pytest.mark.parametrize("big", [0, 1])
+def test_colours_of_sixteen_bits_are_scaled(big):
+    samples = np.array([[[0, 32768, 65535]]], np.uint16)
+    data = samples.astype(">u2" if big else "<u2").tobytes()
+    assert decode_image("rgb16", 1, 1, 6, big, data).tolist() == [[[0, 128, 255]]]
+    assert decode_image("bgr16", 1, 1, 6, big, data).tolist() == [[[255, 128, 0]]]
+
+
+def test_four_channels_without_names_are_in_the_order_of_opencv():
+    assert decode_image("8UC4", 1, 1, 4, 0, bytes([1, 2, 3, 4])).tolist() == [[[3, 2, 1]]]
+
+
+def test_a_jpeg_of_what_was_depth_is_gray():
+    file = cv2.imencode(".jpg", np.full((16, 16), 77, np.uint8))[1].tobytes()
+    assert decode_compressed(file, "16UC1; jpeg compressed mono8")[8, 8].tolist() == [77] * 3
+
+
+def test_what_is_no_image_is_named_by_its_size():
+    with pytest.raises(FrameRejected) as raised:
+        decode_compressed(b"no image at all", "jpeg")
+    assert str(raised.value) == "data: 15 bytes that are neither JPEG nor PNG ('jpeg')"

@@ -28,8 +28,67 @@ def test_a_repeated_or_slightly_older_stamp_is_rejected():
         judge(5000, 4500)
 
 
-def test_a_long_step_back_is_a_restart():
-    assert judge(5000, 4000) is StampStep.RESTART
+def follow(*stamps_ms):
+    """What a guard says to one stamp after the other; an accepted one is the last then."""
+    guard, said = TimeGuard(), []
+    for stamp_ms in stamps_ms:
+        try:
+            step = guard.judge(stamp_ms * MS, None, TimeConfig())
+        except FrameRejected as error:
+            said.append(str(error))
+        else:
+            guard.accept(stamp_ms * MS, step)
+            said.append(step)
+    return said
+
+
+NEXT = StampStep.NEXT
+
+
+def test_a_long_step_back_is_a_restart_when_a_second_stamp_confirms_it():
+    *_, first, second, third = follow(5000, 4000, 4100, 4200)
+    assert first == "stamp: 1.000 s older than the last image's: believed when a second one " + (
+        "confirms it"
+    )
+    assert (second, third) == (StampStep.RESTART, NEXT)
+
+
+@pytest.mark.parametrize("odd_ms", [0, 1, 4_000_000, 4_294_967_295])
+def test_one_odd_stamp_is_rejected_and_forgotten(odd_ms):
+    before, odd, *after = follow(1_000_000, odd_ms, 1_000_100, 1_000_200)
+    assert before is NEXT and after == [NEXT, NEXT] and "believed when a second" in odd
+
+
+def test_a_leap_far_ahead_is_a_gap_when_a_second_stamp_confirms_it():
+    _, first, *rest = follow(1000, 99_000, 99_100, 99_200)
+    assert first.startswith("stamp: 98.000 s ahead of the last image's")
+    assert rest == [StampStep.GAP, NEXT]
+
+
+def test_stamps_return_from_an_odd_one_a_little_ahead():
+    assert follow(10_000, 40_000, 10_100, 10_200) == [
+        *(NEXT, StampStep.GAP, StampStep.RETURN, NEXT),
+    ]
+
+
+def test_a_gap_that_was_confirmed_is_not_returned_from():
+    *_, first, second = follow(10_000, 40_000, 40_100, 10_100, 10_200)
+    assert "older than" in first and second is StampStep.RESTART
+
+
+def test_two_sources_that_alternate_are_one_and_rejections_that_say_so():
+    said = follow(*(ms for i in range(10) for ms in (5_000_000 + 100 * i, 1000 + 100 * i)))
+    assert said[::2] == [NEXT] * 10
+    assert "two sources" not in said[1] and all("two sources" in s for s in said[9::2])
+
+
+def test_a_leap_that_the_clock_has_told_is_confirmed_by_one_stamp():
+    guard = TimeGuard()
+    guard.accept(50_000 * MS)
+    guard.doubt(10_000 * MS)
+    assert guard.judge(10_000 * MS, None, TimeConfig()) is StampStep.RESTART
+    guard.doubt(10_000 * MS)
+    assert guard.judge(50_100 * MS, None, TimeConfig()) is NEXT
 
 
 def test_a_long_step_forward_is_a_gap_unless_switched_off():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ttt3r_ros.types import FrameRejected
 
@@ -56,6 +56,11 @@ _COLOUR = {
     "mono16": _Layout(1, 2, cv2.COLOR_GRAY2RGB),
     "8UC1": _Layout(1, 1, cv2.COLOR_GRAY2RGB),
     "8UC3": _Layout(3, 1, cv2.COLOR_BGR2RGB),
+    "8UC4": _Layout(4, 1, cv2.COLOR_BGRA2RGB),
+    "rgb16": _Layout(3, 2, None),
+    "bgr16": _Layout(3, 2, cv2.COLOR_BGR2RGB),
+    "nv12": _Layout(1, 1, cv2.COLOR_YUV2RGB_NV12),
+    "nv21": _Layout(1, 1, cv2.COLOR_YUV2RGB_NV21),
     "uyvy": _Layout(2, 1, cv2.COLOR_YUV2RGB_UYVY),
     "yuv422": _Layout(2, 1, cv2.COLOR_YUV2RGB_UYVY),
     "yuyv": _Layout(2, 1, cv2.COLOR_YUV2RGB_YUY2),
@@ -63,6 +68,9 @@ _COLOUR = {
     **{f"bayer_{name}8": _Layout(1, 1, code) for name, code in _BAYER_TO_RGB.items()},
     **{f"bayer_{name}16": _Layout(1, 2, code) for name, code in _BAYER_TO_RGB.items()},
 }
+
+_PACKED = ("uyvy", "yuv422", "yuyv", "yuv422_yuy2")  # two pixels share their colour
+_PLANAR = ("nv12", "nv21")  # four do, below all pixels' brightness
 
 # REP-118: 16UC1 in millimetres, 32FC1 in metres.
 _DEPTH = {"16UC1": _Layout(1, 2, None), "32FC1": _Layout(1, 4, None)}
@@ -74,9 +82,11 @@ def check_image(encoding: str, height: int, width: int, step: int, data: Buffer)
     Raises:
         FrameRejected: a field is wrong; the message names it, its value and what is allowed.
     """
-    _check_layout(_layout(encoding, _COLOUR), height, width, step, data)
-    if encoding in ("uyvy", "yuv422", "yuyv", "yuv422_yuy2") and width % 2:
+    _check_layout(_layout(encoding, _COLOUR), _rows(encoding, height), width, step, data)
+    if encoding in (*_PACKED, *_PLANAR) and width % 2:
         raise FrameRejected(f"width: must be even with {encoding}, got {width}")
+    if encoding in _PLANAR and height % 2:
+        raise FrameRejected(f"height: must be even with {encoding}, got {height}")
 
 
 def decode_image(
@@ -101,9 +111,10 @@ def decode_image(
     """
     check_image(encoding, height, width, step, data)
     layout = _COLOUR[encoding]
-    samples = _samples(layout, height, width, step, is_bigendian, data, "u")
+    rows = _rows(encoding, height)
+    samples = _samples(layout, rows, width, step, is_bigendian, data, "u")
     if layout.to_rgb is None:
-        return np.ascontiguousarray(samples)
+        return to_uint8(np.ascontiguousarray(samples))
     return to_uint8(cv2.cvtColor(samples, layout.to_rgb))
 
 
@@ -196,6 +207,11 @@ def _layout(encoding: str, known: dict[str, _Layout]) -> _Layout:
     return known[encoding]
 
 
+def _rows(encoding: str, height: int) -> int:
+    """Return how many rows of samples an image has."""
+    return height * 3 // 2 if encoding in _PLANAR else height
+
+
 def _check_layout(layout: _Layout, height: int, width: int, step: int, data: Buffer) -> None:
     if height < 1 or width < 1:
         raise FrameRejected(f"height, width: must be positive, got {height}, {width}")
@@ -231,7 +247,9 @@ def _samples(
 
 
 def _is_depth(format: str) -> bool:
-    return "compressedDepth" in format or format.partition(";")[0].strip() in _DEPTH
+    before, _, how = format.partition(";")  # a JPEG of 16UC1 has become gray: no depth is in it
+    is_depth = before.strip() in _DEPTH and "jpeg" not in how
+    return is_depth or "compressedDepth" in format
 
 
 def _decode_file(data: Buffer, format: str, flags: int) -> npt.NDArray[Any]:
@@ -256,6 +274,10 @@ def _whole_file_size(file: bytes, format: str) -> tuple[int, int]:
         with Image.open(io.BytesIO(file), formats=("JPEG", "PNG")) as image:
             image.verify()  # the check sums of a PNG
             size, is_png = image.size, image.format == "PNG"
+    except UnidentifiedImageError as error:  # it names an object in memory
+        raise FrameRejected(
+            f"data: {len(file)} bytes that are neither JPEG nor PNG ({format!r})"
+        ) from error
     except Image.DecompressionBombError as error:
         raise FrameRejected(f"data: {error}") from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:

@@ -12,6 +12,7 @@ from ttt3r_ros.ros.masks import Masks
 from ttt3r_ros.ros.robot_odometry import RobotOdometry
 from ttt3r_ros.ros.stream import StreamCounter
 from ttt3r_ros.ros.transforms import Extrinsics
+from ttt3r_ros.types import FrameRejected
 
 
 @dataclass(slots=True, eq=False)
@@ -29,3 +30,19 @@ class Activation:
     is_camera_awaited: bool = False  # the worker's; what follows is written by it and read by all
     extrinsics: Extrinsics | None = None
     extrinsics_frame: str = ""  # the camera frame that `extrinsics` is for
+    doubted_frame: str = ""  # another camera frame, of which there was one image so far
+
+    def confirm_frame(self, frame_id: str) -> None:
+        """Let a change of the camera frame, which begins a new map, be told by two images in turn.
+
+        Raises:
+            FrameRejected: it is the first one.
+        """
+        doubted, self.doubted_frame = self.doubted_frame, ""
+        if self.extrinsics is None or frame_id in (self.extrinsics_frame, doubted):
+            return
+        self.doubted_frame = frame_id
+        raise FrameRejected(
+            f"header.frame_id: {frame_id!r}, the images before were of {self.extrinsics_frame!r}: "
+            "believed when the next one says so, too; do two sources publish here?"
+        )

@@ -26,7 +26,8 @@ def frame_name(name: str) -> str:
 
 def is_rotation(q: Quaternion) -> bool:
     """Return whether a quaternion is a unit one; tf2 ignores others, and what is not finite."""
-    return math.fabs(math.fsum(value * value for value in (q.x, q.y, q.z, q.w)) - 1.0) < _UNIT
+    squared: float = q.x * q.x + q.y * q.y + q.z * q.z + q.w * q.w
+    return abs(squared - 1) < _UNIT
 
 
 def read_edge(edge: TransformStamped) -> Edge | None:

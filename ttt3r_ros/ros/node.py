@@ -222,10 +222,10 @@ class TTT3RNode(LifecycleNode):
                 listen(Odometry, "odometry", odometry.update, qos)
 
     def _stop_listening(self) -> None:
-        self._inputs.close()
         while self._active_timers:
             self.destroy_timer(self._active_timers.pop())
         if self._listener is not None:
+            self._inputs.close()
             self._listener.stop()
             self._listener = None
         if self._worker is not None:

@@ -311,6 +311,7 @@ class Worker:
     def _frame(self, activation: Activation, message: ImageMessage) -> Frame | None:
         """Gather all that is known of an image; None if the activation has ended meanwhile."""
         frame_id = frame_id_of(message, self._node_config.camera_frame)
+        activation.confirm_frame(frame_id)
         image_ns, raw = image_stamp_ns(message), decode(message)
         self._await_camera(activation)
         if activation.is_over:

@@ -180,7 +180,8 @@ class SignalMeter:
             intrinsics: of the network's image; None: unknown, then depths are not compared.
         """
         picture, last_picture = _Picture(stamp_ns, rgb, appearance(rgb)), self._picture
-        dt_s = (stamp_ns - last_picture.stamp_ns) / NS_PER_S if last_picture else 0.0
+        # Stamps may return from an odd one ahead.
+        dt_s = max(0, stamp_ns - last_picture.stamp_ns) / NS_PER_S if last_picture else 0.0
         alike, repeated = None, False
         if last_picture and last_picture.rgb.shape == rgb.shape:
             alike = similarity(last_picture.appearance, picture.appearance)
