@@ -76,8 +76,9 @@ def test_rejected_images_are_counted_and_the_run_goes_on(tmp_path):
 
 
 def test_segments_are_counted_across_resets(tmp_path):
-    images = [Frame(stamp_s * 10**9, frames(1)[0].rgb) for stamp_s in (100, 109, 1, 10)]
-    assert run(images, Pipeline.from_config(CONFIG), tmp_path).segments == 4
+    images = [Frame(stamp_s * 10**9, frames(1)[0].rgb) for stamp_s in (100, 109, 1, 2, 11)]
+    summary = run(images, Pipeline.from_config(CONFIG), tmp_path)
+    assert (summary.segments, summary.rejected) == (4, 1)  # one image back in time may be a fault
 
 
 def test_a_run_that_is_broken_off_keeps_trajectory_and_map(tmp_path):
@@ -119,6 +120,6 @@ def test_what_was_before_a_reset_does_not_move_any_more(tmp_path, monkeypatch):
     shift[0, 3] = 1.0
     subject, picture = Pipeline.from_config(CONFIG), frames(1)[0].rgb
     monkeypatch.setattr(subject, "finish", lambda: (moved_by(shift),))
-    run([Frame(stamp_s * 10**9, picture) for stamp_s in (100, 1)], subject, tmp_path)
+    run([Frame(stamp_s * 10**9, picture) for stamp_s in (100, 1, 2)], subject, tmp_path)
     final, online = (read_tum(tmp_path / name)[1] for name in PATHS)
     np.testing.assert_allclose((final - online)[:, 0, 3], [0, 1], atol=1e-8)

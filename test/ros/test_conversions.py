@@ -65,7 +65,7 @@ def test_a_wrong_field_is_named(fields, reason):
 
 def test_a_damaged_picture_is_named():
     message = CompressedImage(format="jpeg", data=b"nonsense")
-    with pytest.raises(FrameRejected, match="data: not a whole JPEG or PNG"):
+    with pytest.raises(FrameRejected, match="data: 8 bytes that are neither JPEG nor PNG"):
         conversions.decode(message)
 
 

@@ -74,8 +74,8 @@ def test_bad_compressed_images_are_rejected_and_the_next_good_one_works(robot):
 
     for number, (data, reason) in enumerate(
         [
-            (b"", "data: not a whole JPEG or PNG"),
-            (b"nonsense", "data: not a whole JPEG or PNG"),
+            (b"", "data: 0 bytes that are neither JPEG nor PNG"),
+            (b"nonsense", "data: 8 bytes that are neither JPEG nor PNG"),
             (whole[:-40], "cut off"),
         ],
         1,

@@ -106,6 +106,15 @@ def test_an_image_left_out_before_the_last_one_makes_no_gap_longer():
     assert judge(1000, 2900, left_out_ms=500) is StampStep.NEXT
 
 
+def test_an_image_whose_leap_was_doubted_is_not_what_the_gap_ends_at():
+    guard = TimeGuard()
+    guard.accept(1000 * MS)
+    with pytest.raises(FrameRejected, match="confirms"):
+        guard.judge(900_000 * MS, 1000 * MS, TimeConfig())
+    assert guard.judge(900_100 * MS, 900_000 * MS, TimeConfig()) is StampStep.GAP
+    assert guard.ahead_s(900_100 * MS, 900_000 * MS) == pytest.approx(899.1)
+
+
 def test_the_distance_to_the_last_image_is_known_in_seconds():
     guard = TimeGuard()
     assert guard.ahead_s(5) == 0

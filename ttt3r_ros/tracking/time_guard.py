@@ -61,11 +61,14 @@ class TimeGuard:
     def ahead_s(self, stamp_ns: int, left_out_ns: int | None = None) -> float:
         """Return how far a stamp is ahead of the last image's in seconds; 0 before the first.
 
-        With `left_out_ns`, ahead of the later of the two.
+        With `left_out_ns`, ahead of the later of the two, unless that one was doubted itself.
         """
-        if self._last_ns is None:
+        before_ns = self._last_ns
+        if before_ns is None:
             return 0.0
-        return (stamp_ns - max(self._last_ns, left_out_ns or self._last_ns)) / NS_PER_S
+        if left_out_ns is not None and left_out_ns != self._doubted_ns:
+            before_ns = max(before_ns, left_out_ns)
+        return (stamp_ns - before_ns) / NS_PER_S
 
     def judge(self, stamp_ns: int, left_out_ns: int | None, config: TimeConfig) -> StampStep:
         """Compare a stamp with the last image's, which stays the last one.
