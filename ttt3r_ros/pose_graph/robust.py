@@ -103,20 +103,20 @@ def solve_robustly(
     at = Estimate.of([graph.pose(segment) for segment in graph.segments])
     doubted = np.array([edge.kind is EdgeKind.LOOP for edge in graph.edges], bool)
     weights = np.ones(len(graph.edges))
-    at = problem.solve(at, weights, _STEPS_PER_TURN).estimate
+    at = problem.solve(at, weights, _STEPS_PER_TURN)
     squared = problem.squared_errors(at)
     worst = float(squared[doubted].max(initial=0.0))
     if 2 * worst > most_squared_error:
         control = most_squared_error / (2 * worst - most_squared_error)
         for _ in range(_MOST_TURNS):
             weights[doubted] = _weights(squared[doubted], control, most_squared_error)
-            at = problem.solve(at, weights, _STEPS_PER_TURN).estimate
+            at = problem.solve(at, weights, _STEPS_PER_TURN)
             squared = problem.squared_errors(at)
             control *= _FACTOR
             if np.minimum(weights, 1 - weights).max() < _SETTLED:
                 break
     weights[doubted] = squared[doubted] <= most_squared_error
-    return _named(graph, problem.solve(at, weights, _LAST_STEPS).estimate, weights)
+    return _named(graph, problem.solve(at, weights, _LAST_STEPS), weights)
 
 
 def solve_again(graph: PoseGraph) -> Solved | None:
@@ -131,12 +131,12 @@ def solve_again(graph: PoseGraph) -> Solved | None:
     problem = LeastSquares(graph.segments, graph.edges, held=graph.held)
     at = Estimate.of([graph.pose(segment) for segment in graph.segments])
     weights = graph.weights
-    solution = problem.solve(at, weights, _LAST_STEPS, least_change=1e-3)
-    squared = problem.squared_errors(solution.estimate)
+    at = problem.solve(at, weights, _LAST_STEPS, least_change=1e-3)
+    squared = problem.squared_errors(at)
     loops = np.array([edge.kind is EdgeKind.LOOP for edge in graph.edges], bool)
     if (squared[loops & (weights > 0)] > _MOST_SQUARED_ERROR).any():
         return None
-    return _named(graph, solution.estimate, weights)
+    return _named(graph, at, weights)
 
 
 def _weights(squared: Array, control: float, most: float) -> Array:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -27,15 +26,6 @@ _LEAST_DAMPING, _MOST_DAMPING = 1e-9, 1e6  # of the diagonal
 _WEAK = 1e-9  # added to the diagonal: of scales of which nothing is said
 
 _Rows = npt.NDArray[np.intp]
-
-
-@dataclass(frozen=True, slots=True)
-class Solution:
-    """Where the nodes come to stand."""
-
-    estimate: Estimate
-    cost: float  # half the weighted sum of squared errors, in standard deviations
-    steps: int
 
 
 class LeastSquares:
@@ -76,7 +66,7 @@ class LeastSquares:
 
     def solve(
         self, start: Estimate, weights: Array, most_steps: int, least_change: float = 1e-6
-    ) -> Solution:
+    ) -> Estimate:
         """Find the least sum of weighted squares near `start`.
 
         Args:
@@ -85,9 +75,9 @@ class LeastSquares:
             most_steps: after which the result is as good as it is.
             least_change: of the cost, as a share, below which nothing more is tried.
         """
-        at, damping, steps = start, 0.0, 0
+        at, damping = start, 0.0
         cost = self._cost(at, weights)
-        while steps < most_steps and self._count:
+        for _ in range(most_steps if self._count else 0):
             system, gradient = self._normal_equations(at, weights)
             accepted = False
             while not accepted and damping <= _MOST_DAMPING:
@@ -96,14 +86,13 @@ class LeastSquares:
                 accepted = trial_cost <= cost * (1 + 1e-12)
                 if not accepted:
                     damping = max(_LEAST_DAMPING * 1e3, damping * _DAMPING_UP)
-            steps += 1
             if not accepted:
                 break
             gain, at, cost = cost - trial_cost, trial, trial_cost
             damping = damping * _DAMPING_DOWN if damping > _LEAST_DAMPING else 0.0
             if gain <= least_change * max(cost, 1e-9):
                 break
-        return Solution(at, cost, steps)
+        return at
 
     def expected_errors(
         self, at: Estimate, weights: Array, edges: Sequence[Edge]
